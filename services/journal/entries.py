@@ -1,0 +1,102 @@
+"""Builds and reads entry bytes. Entries are built by joining serialised parts: the payload is serialised once and copied."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+from zhichao.journal.v1 import entry_pb2
+
+from services.journal.digests import Digester
+
+LOG_START_KIND: Final = "zhichao.journal.v1.LogStart"
+"""Kind of entry 1 of every log."""
+
+_PAYLOAD_TAG: Final = bytes([4 << 3 | 2])
+"""Field 4 of Entry, length-delimited (protobuf encoding)."""
+
+_SMALL_LENGTHS: Final = 16_384
+"""Lengths below this have their varint precomputed; payloads are nearly always shorter."""
+
+
+def varint(number: int) -> bytes:
+    """Return a non-negative number in protobuf's base-128 encoding."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+_PREFIXES: Final = tuple(_PAYLOAD_TAG + varint(length) for length in range(_SMALL_LENGTHS))
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """Return an aware datetime as a protobuf timestamp."""
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An entry of the own log before it has its place: bytes and leaf digest."""
+
+    entry: bytes
+    leaf: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry stands in its origin's log."""
+
+    origin: str
+    sequence: int
+    leaf: bytes
+
+
+class EntryBuilder:
+    """Builds entries that share kind, time, actor and request: one prefix for a whole batch."""
+
+    def __init__(self, kind: str, schema: int, write_time: datetime, actor: str = "", request_id: str = "") -> None:
+        self._prefix = entry_pb2.Entry(
+            kind=kind, schema=schema, write_time=timestamp(write_time), actor=actor, request_id=request_id
+        ).SerializeToString()
+
+    def build_bytes(self, payload: bytes) -> bytes:
+        """Return the entry's bytes; a valid serialisation of `Entry` with the payload last."""
+        length = len(payload)
+        tag = _PREFIXES[length] if length < _SMALL_LENGTHS else _PAYLOAD_TAG + varint(length)
+        return self._prefix + tag + payload
+
+    def build(self, payload: bytes, digester: Digester) -> NewEntry:
+        """Return the entry with its leaf digest."""
+        entry = self.build_bytes(payload)
+        return NewEntry(entry, digester.leaf(entry))
+
+    def build_all(self, payloads: Sequence[bytes], digester: Digester) -> list[NewEntry]:
+        """Return the entries of many payloads."""
+        entries = [self.build_bytes(payload) for payload in payloads]
+        return list(map(NewEntry, entries, digester.leaves(entries)))
+
+
+def parse(entry: bytes) -> entry_pb2.Entry | None:
+    """Return the entry that the bytes hold, or None when they hold none."""
+    try:
+        return entry_pb2.Entry.FromString(entry)
+    except DecodeError:
+        return None
+
+
+def parse_log_start(entry: bytes) -> entry_pb2.LogStart | None:
+    """Return the payload of entry 1 of a log, or None when the bytes are not such an entry."""
+    parsed = parse(entry)
+    if parsed is None or parsed.kind != LOG_START_KIND:
+        return None
+    try:
+        return entry_pb2.LogStart.FromString(parsed.payload)
+    except DecodeError:
+        return None

@@ -1,0 +1,142 @@
+"""Group commit: one thread takes all work that waits, up to a bound, into one transaction. No timers.
+
+Throughput comes from what arrives while the last commit runs; a lone request is committed at once.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+COMMIT_RECORDS_MAX: Final = 4_096
+"""Items in one transaction: beyond this throughput gains nothing (bench/stream_ingest) and a lone request waits longer."""
+
+WAITING_RECORDS_MAX: Final = 16_384
+"""Items that may wait: four full transactions, some 20 MB. Submitters wait beyond it, which slows their clients down."""
+
+SUBMIT_SECONDS_MAX: Final = 30.0
+"""Longest wait for room in the queue before the caller is told to come back."""
+
+RETRY_AFTER_SECONDS: Final = 2.0
+"""What a caller is told to wait when the queue stays full or the server stops."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Job(Generic[Item, Result]):
+    items: Sequence[Item]
+    future: "Future[list[Result]]"
+
+
+class GroupCommit(Generic[Item, Result]):
+    """Runs `commit(items) -> results` (one result per item, in order, durable on return) on its own thread.
+
+    A failed transaction fails every submitter with the same ServiceError when the database is away. Any other failure is tried
+    again submitter by submitter, so that one bad item harms nobody else.
+    """
+
+    def __init__(self, name: str, commit: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
+        self._name = name
+        self._commit = commit
+        self._jobs: deque[_Job[Item, Result]] = deque()
+        self._waiting_records = 0
+        self._is_stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=f"{name}-commit", daemon=True)
+
+    @property
+    def waiting_records(self) -> int:
+        """Items that wait for a transaction now."""
+        return self._waiting_records
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Commit what waits, then end. New work is refused."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout_seconds)
+
+    def submit(self, items: Sequence[Item]) -> "Future[list[Result]]":
+        """Queue items that belong together; the future gives one result per item. Waits while the queue is full.
+
+        Raises ServiceError(TOO_MANY_REQUESTS) when no room comes up in time and SHUTTING_DOWN when stopping.
+        """
+        job: _Job[Item, Result] = _Job(items, Future())
+        with self._changed:
+            has_room = self._changed.wait_for(
+                lambda: self._is_stopping or self._waiting_records < WAITING_RECORDS_MAX, SUBMIT_SECONDS_MAX
+            )
+            if self._is_stopping:
+                raise ServiceError(
+                    Reason.SHUTTING_DOWN, "the server is stopping", retry_after_seconds=RETRY_AFTER_SECONDS
+                )
+            if not has_room:
+                raise ServiceError(
+                    Reason.TOO_MANY_REQUESTS,
+                    f"more than {WAITING_RECORDS_MAX} records wait to be committed",
+                    metadata={"limit": str(WAITING_RECORDS_MAX)},
+                    retry_after_seconds=RETRY_AFTER_SECONDS,
+                )
+            self._jobs.append(job)
+            self._waiting_records += len(items)
+            if len(self._jobs) == 1:
+                self._changed.notify_all()
+        return job.future
+
+    def _take(self) -> list[_Job[Item, Result]]:
+        """Return all jobs that wait, up to the bound; an empty list means stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._is_stopping)
+            taken: list[_Job[Item, Result]] = []
+            count = 0
+            while self._jobs and (not taken or count + len(self._jobs[0].items) <= COMMIT_RECORDS_MAX):
+                job = self._jobs.popleft()
+                taken.append(job)
+                count += len(job.items)
+            self._waiting_records -= count
+            self._changed.notify_all()
+            return taken
+
+    def _run(self) -> None:
+        while jobs := self._take():
+            try:
+                self._commit_jobs(jobs)
+            except Exception as error:  # noqa: BLE001 - the thread must outlive any fault of one transaction
+                if len(jobs) == 1 or isinstance(error, ServiceError):
+                    _fail(jobs, error)
+                    continue
+                _log.warning("commit_split", name=self._name, jobs=len(jobs), error=type(error).__name__)
+                for job in jobs:
+                    try:
+                        self._commit_jobs([job])
+                    except Exception as single_error:  # noqa: BLE001 - told to the one who submitted it
+                        _fail([job], single_error)
+
+    def _commit_jobs(self, jobs: Sequence[_Job[Item, Result]]) -> None:
+        items = jobs[0].items if len(jobs) == 1 else [item for job in jobs for item in job.items]
+        results = self._commit(items)
+        start = 0
+        for job in jobs:
+            end = start + len(job.items)
+            job.future.set_result(list(results[start:end]))
+            start = end
+
+
+def _fail(jobs: Sequence[_Job[Item, Result]], error: Exception) -> None:
+    for job in jobs:
+        job.future.set_exception(error)

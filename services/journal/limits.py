@@ -1,0 +1,27 @@
+"""The named limits of the journal. Each says where its number comes from."""
+
+from typing import Final
+
+BATCH_RECORDS_MAX: Final = 1_024
+"""Entries in one batch that travels: four 256-leaf tiles, so that bulk reads end at tile edges and roots are cheap."""
+
+BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Bytes of entries in one batch that travels: a quarter of the message limit, so one more large entry always fits."""
+
+ENTRY_BYTES_MAX: Final = 64 * 1024
+"""Bytes of one entry: the largest valid weighing record is near 4 KiB, a rule set near 20 KiB."""
+
+LOGS_MAX: Final = 10_000
+"""Logs in one service's journal: a province has some hundreds of divisions, each with one log per service."""
+
+PAGE_SIZE_DEFAULT: Final = 100
+"""Parked entries in one answer when the caller names no number."""
+
+PAGE_SIZE_MAX: Final = 1_000
+"""Parked entries in one answer."""
+
+DETAIL_CHARACTERS_MAX: Final = 500
+"""Characters kept of the reason why an entry was parked: a sentence for a person, not a dump."""
+
+TAIL_POLL_SECONDS: Final = 2.0
+"""Longest wait for growth before looking anyway: bounds the delay when a notification is lost with its connection."""

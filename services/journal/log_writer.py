@@ -1,0 +1,97 @@
+"""Writes the own log: begins it, and appends entries in the caller's transaction so that tables and journal change together."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from zhichao.journal.v1 import entry_pb2
+
+from services.common.database import RawConnection
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
+from services.journal import entries, store
+from services.journal.digests import Digester
+from services.journal.entries import NewEntry, Place
+from services.journal.limits import ENTRY_BYTES_MAX
+from services.journal.notes import Signer
+
+
+class LogIdentityError(Exception):
+    """The database holds a log of another platform, key or digest algorithm than configured; the service must not start."""
+
+
+class LogWriter:
+    """The own log of one service: `stream` of platform `origin`, signed with the platform's key."""
+
+    def __init__(self, origin: str, stream: str, signer: Signer, digest_algorithm: str) -> None:
+        self.origin = origin
+        self.stream = stream
+        self.signer = signer
+        self.digester = Digester(digest_algorithm)
+
+    def begin(self, connection: RawConnection, now: datetime) -> None:
+        """Make sure that the own log exists and is ours: entry 1 names its key and algorithm. May be called at every start.
+
+        Raises LogIdentityError when the database was begun by another platform or with another key or algorithm.
+        """
+        verifier_key = self.signer.verifier_key.format()
+        own = store.read_own_head(connection)
+        if own is None:
+            store.create_log(connection, self.origin, True, self.digester.algorithm, verifier_key)
+            own = store.lock_head(connection, self.origin)
+        if own is None or own.origin != self.origin or not own.is_own:
+            held = own.origin if own else "another platform"
+            raise LogIdentityError(
+                f"this database holds the {self.stream} log of platform {held}, not of {self.origin}: "
+                "give each platform a database of its own"
+            )
+        if own.verifier_key != verifier_key:
+            raise LogIdentityError(
+                f"the {self.stream} log of {self.origin} was begun with the key {own.verifier_key}, "
+                f"the key file holds {verifier_key}: restore the key file of this database"
+            )
+        if own.digest_algorithm != self.digester.algorithm:
+            raise LogIdentityError(
+                f"the {self.stream} log of {self.origin} uses {own.digest_algorithm}, "
+                f"not {self.digester.algorithm}: set ZHICHAO_JOURNAL_DIGEST={own.digest_algorithm}"
+            )
+        if own.size == 0:
+            start = entry_pb2.LogStart(
+                origin=self.origin,
+                stream=self.stream,
+                digest_algorithm=self.digester.algorithm,
+                verifier_key=verifier_key,
+            )
+            builder = entries.EntryBuilder(entries.LOG_START_KIND, 1, now)
+            head = self.lock(connection)
+            if head.size == 0:
+                self.append(connection, head, [builder.build(start.SerializeToString(), self.digester)], now)
+
+    def lock(self, connection: RawConnection) -> store.LogHead:
+        """Return the head of the own log, held until the transaction ends."""
+        head = store.lock_head(connection, self.origin)
+        if head is None:
+            raise LogIdentityError(f"the {self.stream} log of {self.origin} has not been begun")
+        return head
+
+    def append(
+        self,
+        connection: RawConnection,
+        head: store.LogHead,
+        added: Sequence[NewEntry],
+        write_time: datetime,
+    ) -> list[Place]:
+        """Append entries after a head that `lock` returned in this transaction, and return their places in order.
+
+        Raises ServiceError(ENTRY_TOO_LARGE) for an entry over the limit; then nothing is written.
+        """
+        for new in added:
+            if len(new.entry) > ENTRY_BYTES_MAX:
+                raise ServiceError(
+                    Reason.ENTRY_TOO_LARGE,
+                    f"an entry has {len(new.entry)} bytes, more than {ENTRY_BYTES_MAX}",
+                    metadata={"limit": str(ENTRY_BYTES_MAX), "actual": str(len(new.entry))},
+                )
+        first_sequence = head.size + 1
+        store.insert_entries(connection, self.origin, first_sequence, added)
+        store.store_growth(connection, store.grow(head, self.digester, added, write_time))
+        return [Place(self.origin, sequence, new.leaf) for sequence, new in enumerate(added, first_sequence)]

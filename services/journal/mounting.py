@@ -1,0 +1,68 @@
+"""Puts the journal's parts together for one service. The service's `app` calls this and nothing else of the journal's wiring."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+
+from services.common.clock import Clock
+from services.common.database import Engine, raw_connection, translate_errors
+from services.common.rpc_server import RpcServer
+from services.journal.handlers import JournalHandlers
+from services.journal.log_writer import LogWriter
+from services.journal.notes import Signer
+from services.journal.projection import Projection
+from services.journal.reader import Reader
+from services.journal.receiver import Receiver
+from services.journal.servicer import JournalServicer
+from services.journal.store.tail import Tail
+
+
+@dataclass(frozen=True)
+class JournalParts:
+    """The journal of one service: its own log's writer, the reader and receiver of all logs, and the tail."""
+
+    writer: LogWriter
+    reader: Reader
+    receiver: Receiver
+    tail: Tail
+    handlers: JournalHandlers
+    _engine: Engine
+    _clock: Clock
+
+    @classmethod
+    def build(
+        cls,
+        engine: Engine,
+        origin: str,
+        stream: str,
+        signer: Signer,
+        digest_algorithm: str,
+        projection: Projection,
+        clock: Clock,
+    ) -> Self:
+        """Build the parts; nothing is started and the database is not touched."""
+        tail = Tail(engine)
+        writer = LogWriter(origin, stream, signer, digest_algorithm)
+        reader = Reader(engine, stream, signer)
+        receiver = Receiver(engine, origin, stream, signer, projection, clock, tail.announce)
+        handlers = JournalHandlers(engine, stream, reader, receiver, tail)
+        return cls(writer, reader, receiver, tail, handlers, engine, clock)
+
+    def start(self) -> None:
+        """Begin the own log if it is new, and listen for growth. Raises LogIdentityError, ServiceError."""
+        with translate_errors(), self._engine.begin() as pooled:
+            self.writer.begin(raw_connection(pooled), self._clock.now())
+        self.tail.start()
+
+    def stop(self) -> None:
+        """Stop listening and wake waiting readers."""
+        self.tail.stop()
+
+    def register(self, server: RpcServer) -> None:
+        """Serve JournalService on the service's server."""
+        servicer = JournalServicer(self.handlers)
+        server.add(
+            lambda grpc_server: journal_pb2_grpc.add_JournalServiceServicer_to_server(servicer, grpc_server),
+            journal_pb2.DESCRIPTOR.services_by_name["JournalService"].full_name,
+        )

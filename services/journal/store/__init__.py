@@ -1,0 +1,53 @@
+"""Every SQL statement of the journal, by noun: logs, checkpoints, parked entries, the COPY format, notifications."""
+
+from services.journal.store.logs import (
+    CHANNEL,
+    Connection,
+    Growth,
+    LogHead,
+    RowFailure,
+    create_log,
+    grow,
+    insert_entries,
+    lock_head,
+    read_entries,
+    read_head,
+    read_heads,
+    read_leaves,
+    read_nodes,
+    read_own_head,
+    store_growth,
+)
+from services.journal.store.parked import (
+    ParkedRow,
+    delete_parked,
+    insert_parked,
+    list_parked,
+    parked_counts,
+    parked_places,
+)
+
+__all__ = [
+    "CHANNEL",
+    "Connection",
+    "Growth",
+    "LogHead",
+    "ParkedRow",
+    "RowFailure",
+    "create_log",
+    "delete_parked",
+    "grow",
+    "insert_entries",
+    "insert_parked",
+    "list_parked",
+    "lock_head",
+    "parked_counts",
+    "parked_places",
+    "read_entries",
+    "read_head",
+    "read_heads",
+    "read_leaves",
+    "read_nodes",
+    "read_own_head",
+    "store_growth",
+]

@@ -1,0 +1,81 @@
+"""Checkpoints held for each log: which are kept so that every batch can end at one, and how cosignatures are added."""
+
+from typing import Final
+
+from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
+from services.journal.notes import SignedCheckpoint
+from services.journal.store.logs import Connection
+
+_KEEP: Final = 2
+"""Newest checkpoints looked at when one is added."""
+
+
+def add(connection: Connection, origin: str, total_bytes: int, signed: SignedCheckpoint) -> None:
+    """Keep a checkpoint and drop its predecessor when that is not needed as an end of a batch.
+
+    Consecutive kept checkpoints are at most one batch apart, so a reader at any position finds an end within reach. A
+    checkpoint held already keeps its signatures and gains those that are new.
+    """
+    size = signed.checkpoint.size
+    held = connection.execute(
+        "SELECT size, total_bytes, note FROM journal_checkpoints WHERE origin = %s AND size <= %s"
+        " ORDER BY size DESC LIMIT %s",
+        (origin, size, _KEEP),
+    ).fetchall()
+    if held and held[0][0] == size:
+        merged = SignedCheckpoint.parse(held[0][2]).merged(signed.signatures)
+        connection.execute(
+            "UPDATE journal_checkpoints SET note = %s WHERE origin = %s AND size = %s", (merged.format(), origin, size)
+        )
+        return
+    connection.execute(
+        "INSERT INTO journal_checkpoints (origin, size, total_bytes, note) VALUES (%s, %s, %s, %s)",
+        (origin, size, total_bytes, signed.format()),
+    )
+    if not held:
+        return
+    # The log's start counts as kept: every batch may begin there.
+    older_size, older_bytes = held[1][:2] if len(held) == _KEEP else (0, 0)
+    if size - older_size <= BATCH_RECORDS_MAX and total_bytes - older_bytes <= BATCH_BYTES_MAX:
+        connection.execute("DELETE FROM journal_checkpoints WHERE origin = %s AND size = %s", (origin, held[0][0]))
+
+
+def at_size(connection: Connection, origin: str, size: int) -> SignedCheckpoint | None:
+    """Return the checkpoint kept for exactly this size."""
+    row = connection.execute(
+        "SELECT note FROM journal_checkpoints WHERE origin = %s AND size = %s", (origin, size)
+    ).fetchone()
+    return SignedCheckpoint.parse(row[0]) if row else None
+
+
+def newest(connection: Connection, origin: str) -> SignedCheckpoint | None:
+    """Return the checkpoint of the largest size kept."""
+    row = connection.execute(
+        "SELECT note FROM journal_checkpoints WHERE origin = %s ORDER BY size DESC LIMIT 1", (origin,)
+    ).fetchone()
+    return SignedCheckpoint.parse(row[0]) if row else None
+
+
+def end_of_batch(connection: Connection, origin: str, position: int, records_max: int) -> SignedCheckpoint | None:
+    """Return the checkpoint that a batch beginning after `position` ends at: the furthest within bounds, or the nearest.
+
+    None when none above position is kept.
+    """
+    rows = connection.execute(
+        "SELECT size, total_bytes, note FROM journal_checkpoints WHERE origin = %s AND size > %s"
+        " ORDER BY size LIMIT %s",
+        (origin, position, records_max),
+    ).fetchall()
+    before = connection.execute(
+        "SELECT total_bytes FROM journal_checkpoints WHERE origin = %s AND size <= %s ORDER BY size DESC LIMIT 1",
+        (origin, position),
+    ).fetchone()
+    # Bytes before the position are at least those of the checkpoint before it, so this never takes too many.
+    start_bytes = before[0] if before else 0
+    chosen = None
+    for size, total_bytes, note in rows:
+        is_within = size - position <= records_max and total_bytes - start_bytes <= BATCH_BYTES_MAX
+        if chosen is not None and not is_within:
+            break
+        chosen = note
+    return SignedCheckpoint.parse(chosen) if chosen else None

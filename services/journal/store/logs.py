@@ -1,0 +1,207 @@
+"""Heads, entries and nodes of logs. Everything runs in the caller's transaction."""
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+
+from services.journal.store.copy_format import copy_rows
+from services.journal.digests import DIGEST_BYTES, Digester
+from services.journal.entries import NewEntry
+from services.journal.merkle import Frontier, StoredNode
+
+Connection = psycopg.Connection[Any]
+
+RowFailure: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError)
+"""Errors that one bad row causes; others concern the connection or the server."""
+
+CHANNEL: Final = "zhichao_journal"
+"""NOTIFY channel on which a commit names the log that grew."""
+
+COPY_ROWS_MIN: Final = 24
+"""From this many rows COPY beats a multi-row INSERT; below it the INSERT saves two round trips (bench/single_latency)."""
+
+_COPY_ENTRIES: Final = b"COPY journal_entries (origin, sequence, entry, leaf) FROM STDIN (FORMAT BINARY)"
+_INSERT_ENTRIES: Final = (
+    b"INSERT INTO journal_entries (origin, sequence, entry, leaf)"
+    b" SELECT %s, * FROM unnest(%s::bigint[], %s::bytea[], %s::bytea[])"
+)
+_HEAD_COLUMNS: Final = (
+    "origin, is_own, size, root, peaks, total_bytes, last_write_time, digest_algorithm, verifier_key"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """Where one log stands: the row of `journal_logs`."""
+
+    origin: str
+    is_own: bool
+    frontier: Frontier
+    root: bytes
+    total_bytes: int
+    last_write_time: datetime | None
+    digest_algorithm: str
+    verifier_key: str
+
+    @property
+    def size(self) -> int:
+        """Number of entries; the last sequence."""
+        return self.frontier.size
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> "LogHead":
+        """Read a row of `_HEAD_COLUMNS`."""
+        origin, is_own, size, root, peaks, total_bytes, last_write_time, digest_algorithm, verifier_key = row
+        frontier = Frontier.from_bytes(size, bytes(peaks))
+        return cls(
+            origin, is_own, frontier, bytes(root), total_bytes, last_write_time, digest_algorithm, verifier_key
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A log after entries were added, with what must be stored for it."""
+
+    head: LogHead
+    nodes: list[StoredNode]
+
+
+def grow(head: LogHead, digester: Digester, added: Sequence[NewEntry], write_time: datetime | None) -> Growth:
+    """Return the head after the entries. Pure."""
+    frontier, nodes = head.frontier.extend(digester, [new.leaf for new in added])
+    grown = replace(
+        head,
+        frontier=frontier,
+        root=frontier.root(digester),
+        total_bytes=head.total_bytes + sum(len(new.entry) for new in added),
+        last_write_time=write_time or head.last_write_time,
+    )
+    return Growth(grown, nodes)
+
+
+def create_log(
+    connection: Connection, origin: str, is_own: bool, digest_algorithm: str, verifier_key: str
+) -> None:
+    """Insert an empty log unless it is there; a concurrent creator waits for us or we for it."""
+    connection.execute(
+        "INSERT INTO journal_logs (origin, is_own, size, root, peaks, total_bytes, digest_algorithm, verifier_key)"
+        " VALUES (%s, %s, 0, %s, '', 0, %s, %s) ON CONFLICT (origin) DO NOTHING",
+        (origin, is_own, Digester(digest_algorithm).empty(), digest_algorithm, verifier_key),
+    )
+
+
+def lock_head(connection: Connection, origin: str) -> LogHead | None:
+    """Return the head and hold its row until the transaction ends: appends of one log queue up here."""
+    row = connection.execute(
+        f"SELECT {_HEAD_COLUMNS} FROM journal_logs WHERE origin = %s FOR UPDATE".encode(), (origin,)
+    ).fetchone()
+    return LogHead.from_row(row) if row else None
+
+
+def read_head(connection: Connection, origin: str) -> LogHead | None:
+    """Return the head as last committed."""
+    row = connection.execute(
+        f"SELECT {_HEAD_COLUMNS} FROM journal_logs WHERE origin = %s".encode(), (origin,)
+    ).fetchone()
+    return LogHead.from_row(row) if row else None
+
+
+def read_heads(connection: Connection) -> list[LogHead]:
+    """Return all heads ordered by origin."""
+    rows = connection.execute(f"SELECT {_HEAD_COLUMNS} FROM journal_logs ORDER BY origin".encode())
+    return [LogHead.from_row(row) for row in rows]
+
+
+def read_own_head(connection: Connection) -> LogHead | None:
+    """Return the head of the log that is written here, or None before the first start."""
+    row = connection.execute(f"SELECT {_HEAD_COLUMNS} FROM journal_logs WHERE is_own".encode()).fetchone()
+    return LogHead.from_row(row) if row else None
+
+
+def insert_entries(connection: Connection, origin: str, first_sequence: int, added: Sequence[NewEntry]) -> None:
+    """Insert entries at consecutive sequences."""
+    if len(added) < COPY_ROWS_MIN:
+        sequences = list(range(first_sequence, first_sequence + len(added)))
+        connection.execute(
+            _INSERT_ENTRIES,
+            (origin, sequences, [new.entry for new in added], [new.leaf for new in added]),
+            binary=True,
+        )
+        return
+    copy_rows(connection, _COPY_ENTRIES, _entry_rows(origin, first_sequence, added))
+
+
+def _entry_rows(origin: str, first_sequence: int, added: Sequence[NewEntry]) -> Iterable[bytes]:
+    encoded = origin.encode()
+    pack = struct.Struct(f"!hi{len(encoded)}siqi").pack
+    count, width = 4, len(encoded)
+    leaf_length = struct.pack("!i", DIGEST_BYTES)
+    for sequence, new in enumerate(added, first_sequence):
+        entry = new.entry
+        yield pack(count, width, encoded, 8, sequence, len(entry)) + entry + leaf_length + new.leaf
+
+
+def store_growth(connection: Connection, growth: Growth) -> None:
+    """Store the new head and the completed nodes, and tell readers with the commit."""
+    head = growth.head
+    if growth.nodes:
+        connection.execute(
+            'INSERT INTO journal_nodes (origin, level, "index", digest)'
+            " SELECT %s, * FROM unnest(%s::smallint[], %s::bigint[], %s::bytea[])",
+            (
+                head.origin,
+                [node.level for node in growth.nodes],
+                [node.index for node in growth.nodes],
+                [node.digest for node in growth.nodes],
+            ),
+        )
+    connection.execute(
+        "WITH head AS (UPDATE journal_logs SET size = %s, root = %s, peaks = %s, total_bytes = %s, last_write_time = %s"
+        f" WHERE origin = %s) SELECT pg_notify('{CHANNEL}', %s)".encode(),
+        (
+            head.size,
+            head.root,
+            head.frontier.to_bytes(),
+            head.total_bytes,
+            head.last_write_time,
+            head.origin,
+            head.origin,
+        ),
+    )
+
+
+def read_leaves(connection: Connection, origin: str, first_sequence: int, count: int) -> list[bytes]:
+    """Return stored leaf digests in order; fewer than asked for when the log ends."""
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            "SELECT leaf FROM journal_entries WHERE origin = %s AND sequence >= %s AND sequence < %s ORDER BY sequence",
+            (origin, first_sequence, first_sequence + count),
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def read_nodes(connection: Connection, origin: str, level: int, first_index: int, count: int) -> list[bytes]:
+    """Return stored nodes of one level in order; level 0 are the leaves."""
+    if level == 0:
+        return read_leaves(connection, origin, first_index + 1, count)
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            'SELECT digest FROM journal_nodes WHERE origin = %s AND level = %s AND "index" >= %s AND "index" < %s'
+            ' ORDER BY "index"',
+            (origin, level, first_index, first_index + count),
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def read_entries(connection: Connection, origin: str, first: int, last: int) -> tuple[list[bytes], list[bytes]]:
+    """Return the entries from first to last with their leaf digests."""
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            "SELECT entry, leaf FROM journal_entries WHERE origin = %s AND sequence BETWEEN %s AND %s ORDER BY sequence",
+            (origin, first, last),
+        ).fetchall()
+    return [row[0] for row in rows], [row[1] for row in rows]

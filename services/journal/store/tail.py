@@ -1,0 +1,89 @@
+"""Tells readers when a log has grown: listens for the notification that every commit sends, from whichever replica."""
+
+import threading
+from collections import defaultdict
+from typing import Final
+
+import psycopg
+import sqlalchemy as sa
+import structlog
+
+from services.journal.limits import TAIL_POLL_SECONDS
+from services.journal.store import CHANNEL
+
+RECONNECT_SECONDS: Final = 1.0
+"""Pause before listening again after the database was lost; readers poll meanwhile."""
+
+_log = structlog.get_logger()
+
+
+class Tail:
+    """Counts the growths of every log. A reader remembers a count, reads, and waits for a later one: nothing is missed."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._counts: defaultdict[str, int] = defaultdict(int)
+        self._total = 0
+        self._grown = threading.Condition()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="journal-tail", daemon=True)
+
+    def start(self) -> None:
+        """Start listening."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and wake all readers."""
+        self._stopping.set()
+        with self._grown:
+            self._grown.notify_all()
+        self._thread.join(TAIL_POLL_SECONDS * 2)
+
+    def announce(self, origin: str) -> None:
+        """Wake readers in this process without waiting for the notification."""
+        with self._grown:
+            self._counts[origin] += 1
+            self._total += 1
+            self._grown.notify_all()
+
+    def count(self, origin: str | None) -> int:
+        """Return how often this log, or any log, has grown since the start."""
+        with self._grown:
+            return self._total if origin is None else self._counts[origin]
+
+    def wait(self, origin: str | None, seen: int) -> int:
+        """Return the count once it differs from `seen`, or after TAIL_POLL_SECONDS, or when stopping."""
+
+        def current() -> int:
+            return self._total if origin is None else self._counts[origin]
+
+        with self._grown:
+            self._grown.wait_for(lambda: self._stopping.is_set() or current() != seen, TAIL_POLL_SECONDS)
+            return current()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._listen()
+            except (psycopg.Error, sa.exc.SQLAlchemyError) as error:
+                _log.warning("journal_tail_interrupted", error=type(error).__name__)
+                self._stopping.wait(RECONNECT_SECONDS)
+
+    def _listen(self) -> None:
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as pooled:
+            connection = pooled.connection.driver_connection
+            assert isinstance(connection, psycopg.Connection)
+            connection.execute(f"LISTEN {CHANNEL}")
+            # Growth between the last connection and this one was not announced: let everybody look.
+            with self._grown:
+                self._total += 1
+                for origin in self._counts:
+                    self._counts[origin] += 1
+                self._grown.notify_all()
+            try:
+                while not self._stopping.is_set():
+                    for notification in connection.notifies(timeout=TAIL_POLL_SECONDS, stop_after=1):
+                        self.announce(notification.payload)
+            finally:
+                if not connection.closed:
+                    connection.execute("UNLISTEN *")

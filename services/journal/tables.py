@@ -1,0 +1,74 @@
+"""The journal's tables, part of every service's database."""
+
+import sqlalchemy as sa
+
+
+def define(metadata: sa.MetaData) -> None:
+    """Add the journal's tables to a service's metadata."""
+    sa.Table(
+        "journal_logs",
+        metadata,
+        # Platform code of the log's owner. Collation C: codes are compared byte by byte everywhere.
+        sa.Column("origin", sa.Text(collation="C"), primary_key=True),
+        sa.Column("is_own", sa.Boolean, nullable=False),
+        # The tree after the last entry.
+        sa.Column("size", sa.BigInteger, nullable=False),
+        sa.Column("root", sa.LargeBinary, nullable=False),
+        sa.Column("peaks", sa.LargeBinary, nullable=False),
+        # For lag in bytes and seconds.
+        sa.Column("total_bytes", sa.BigInteger, nullable=False),
+        sa.Column("last_write_time", sa.DateTime(timezone=True), nullable=True),
+        # From entry 1 of the log.
+        sa.Column("digest_algorithm", sa.Text, nullable=False),
+        sa.Column("verifier_key", sa.Text, nullable=False),
+        sa.CheckConstraint("size >= 0", name="journal_logs_size_check"),
+        # Pages of this table are rewritten with every commit: room for HOT updates keeps it one page long.
+        postgresql_with={"fillfactor": "50"},
+    )
+    # At most one log is written here; a second one would mean two identities on one database.
+    sa.Index(
+        "journal_logs_own_key",
+        metadata.tables["journal_logs"].c.is_own,
+        unique=True,
+        postgresql_where=sa.text("is_own"),
+    )
+    sa.Table(
+        "journal_entries",
+        metadata,
+        sa.Column("origin", sa.Text(collation="C"), primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        # The bytes as the origin wrote them.
+        sa.Column("entry", sa.LargeBinary, nullable=False),
+        # Digest of the leaf, so that proofs need not hash entries again.
+        sa.Column("leaf", sa.LargeBinary, nullable=False),
+    )
+    sa.Table(
+        "journal_nodes",
+        metadata,
+        sa.Column("origin", sa.Text(collation="C"), primary_key=True),
+        # 8, 16, 24 …: roots of complete subtrees of 2**level leaves.
+        sa.Column("level", sa.SmallInteger, primary_key=True, autoincrement=False),
+        sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("digest", sa.LargeBinary, nullable=False),
+    )
+    sa.Table(
+        "journal_checkpoints",
+        metadata,
+        sa.Column("origin", sa.Text(collation="C"), primary_key=True),
+        sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
+        # Sum of entry bytes at this size, for batches bounded in bytes.
+        sa.Column("total_bytes", sa.BigInteger, nullable=False),
+        # C2SP note with the origin's signature and the cosignatures known here.
+        sa.Column("note", sa.Text, nullable=False),
+    )
+    sa.Table(
+        "journal_parked",
+        metadata,
+        sa.Column("origin", sa.Text(collation="C"), primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("cause", sa.Text, nullable=False),
+        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("park_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("attempt_count", sa.Integer, nullable=False),
+    )
