@@ -1,0 +1,69 @@
+"""Runs any set of services in one process: `python -m services registry weighing relay [--check-config]`."""
+
+import importlib
+import sys
+from typing import Any, Final
+
+from pydantic_settings import BaseSettings
+
+from services.common import logs
+from services.common.database import SchemaError
+from services.common.errors import ServiceError
+from services.common.lifecycle import Service, run_until_signal
+from services.common.rpc_server import ListenError
+from services.common.settings import PlatformSettings, SettingsError, check_config, load
+from services.journal.log_writer import LogIdentityError
+
+SERVICES: Final = ("registry", "weighing", "relay")
+"""Services that can be named, in the order in which they are started; the order is a convenience and not needed."""
+
+SWITCH_INTERVAL_SECONDS: Final = 0.0005
+"""How long one thread may keep the interpreter while others want it. At Python's default of 5 ms the thread that commits
+waits that long after every answer of the database (docs/benchmarks.md, streamed weighings)."""
+
+_USAGE: Final = f"usage: python -m services [--check-config] {{{','.join(SERVICES)}}} …\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Run until SIGTERM or SIGINT; 0 after a clean stop, 1 when it cannot start, 2 for bad settings or arguments."""
+    names = [argument for argument in arguments if not argument.startswith("-")]
+    options = set(arguments) - set(names)
+    if not names or not set(names) <= set(SERVICES) or not options <= {"--check-config"}:
+        sys.stderr.write(_USAGE)
+        return 2
+    wanted = [name for name in SERVICES if name in names]
+    try:
+        if options:
+            return _check(wanted)
+        platform = load(PlatformSettings)
+        logs.configure(platform.log_format, platform.log_level)
+        sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+        run_until_signal([_build(name) for name in wanted], grace_seconds=platform.stop_grace_seconds)
+    except (SettingsError, SchemaError, LogIdentityError, ListenError, ServiceError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2 if isinstance(error, SettingsError) else 1
+    return 0
+
+
+def _check(names: list[str]) -> int:
+    groups: dict[type[BaseSettings], None] = {}
+    for name in names:
+        groups.update(dict.fromkeys(_module(name, "config").SETTINGS))
+    is_well, text = check_config(tuple(groups))
+    sys.stdout.write(f"{text}\n")
+    return 0 if is_well else 2
+
+
+def _build(name: str) -> Service:
+    config = getattr(_module(name, "config"), f"{name.capitalize()}Config")
+    service: Service = _module(name, "app").build(config.load())
+    return service
+
+
+def _module(name: str, part: str) -> Any:
+    # Imported by name: a process pays only for the services that it runs.
+    return importlib.import_module(f"services.{name}.{part}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

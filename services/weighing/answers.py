@@ -1,0 +1,195 @@
+"""Answers of the weighing service as messages, and request fields read with their checks. Pure."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from zhichao.common.v1 import refusal_pb2
+from zhichao.weighing.v1 import service_pb2 as pb
+from zhichao.weighing.v1 import weighing_pb2
+
+from services.common.errors import FieldViolation, ServiceError, invalid
+from services.common.rpc_status import status_number
+from services.journal.entries import parse, varint
+from services.weighing.plates import normalize_plate
+from services.weighing.recording import Outcome, Recorded
+from services.weighing.rows import day_text
+from services.weighing.store.queries import DayTotalRow, HeldEntry, WeighingFilter
+from services.weighing.verdict import Verdict
+
+_RECEIPT = b"\x0a"
+_JUDGEMENT = b"\x12"
+_IS_DUPLICATE = b"\x18\x01"
+_RECORD_ID = b"\x0a"
+_RECORDED = b"\x12"
+_RESULTS = b"\x0a"
+
+
+class RecordedWriter:
+    """Writes `Recorded` messages by joining parts: on a backlog the answers cost as much as the records otherwise."""
+
+    def __init__(self, origin: str) -> None:
+        encoded = origin.encode()
+        self._origin = b"\x0a" + varint(len(encoded)) + encoded + b"\x10"
+
+    def recorded_bytes(self, recorded: Recorded) -> bytes:
+        """Return a serialised `Recorded`."""
+        receipt = self._origin + varint(recorded.sequence) + b"\x1a\x20" + recorded.leaf
+        judgement = recorded.judgement
+        content = _RECEIPT + varint(len(receipt)) + receipt + _JUDGEMENT + varint(len(judgement)) + judgement
+        return content + _IS_DUPLICATE if recorded.is_duplicate else content
+
+    def recorded(self, recorded: Recorded) -> pb.Recorded:
+        """Return the message."""
+        return pb.Recorded.FromString(self.recorded_bytes(recorded))
+
+    def results_bytes(self, record_ids: Sequence[str], outcomes: Sequence[Outcome]) -> bytes:
+        """Return a serialised response whose field 1 is one RecordResult per outcome."""
+        parts: list[bytes] = []
+        for record_id, outcome in zip(record_ids, outcomes, strict=True):
+            encoded = record_id.encode()
+            name = _RECORD_ID + varint(len(encoded)) + encoded
+            if isinstance(outcome, Recorded):
+                content = self.recorded_bytes(outcome)
+                result = name + _RECORDED + varint(len(content)) + content
+            else:
+                result = pb.RecordResult(record_id=record_id, refusal=refusal(outcome)).SerializeToString()
+            parts.append(_RESULTS + varint(len(result)) + result)
+        return b"".join(parts)
+
+
+def refusal(error: ServiceError) -> refusal_pb2.Refusal:
+    """Return a refusal as an item of a batch carries it."""
+    return refusal_pb2.Refusal(
+        code=status_number(error.status),
+        reason=refusal_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason.value}"),
+        message=error.message,
+        message_zh=error.message_zh,
+        metadata=dict(error.metadata),
+        field_violations=[
+            refusal_pb2.FieldViolation(field=one.field, description=one.description) for one in error.field_violations
+        ],
+    )
+
+
+def receipt(held: HeldEntry) -> weighing_pb2.Receipt:
+    """Return the receipt of an entry that is held."""
+    return weighing_pb2.Receipt(origin=held.origin, sequence=held.sequence, leaf_digest=held.leaf)
+
+
+def _payload(held: HeldEntry) -> bytes:
+    entry = parse(held.entry)
+    return entry.payload if entry else b""
+
+
+def held_weighing(held: HeldEntry) -> pb.HeldWeighing:
+    """Return a weighing with its place."""
+    return pb.HeldWeighing(receipt=receipt(held), weighing=weighing_pb2.Weighing.FromString(_payload(held)))
+
+
+def held_conflict(held: HeldEntry) -> pb.HeldWeighingConflict:
+    """Return a conflicting submission with its place."""
+    conflict = weighing_pb2.WeighingConflict.FromString(_payload(held))
+    return pb.HeldWeighingConflict(receipt=receipt(held), conflict=conflict)
+
+
+def day_total(row: DayTotalRow) -> pb.DayTotal:
+    """Return a day total."""
+    values = row._asdict() | {"day": row.day.isoformat()}
+    return pb.DayTotal(**values)
+
+
+def _moment(field: str, value: Timestamp, violations: list[FieldViolation]) -> datetime | None:
+    try:
+        return value.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        violations.append(FieldViolation(field, f"has {value.seconds} seconds, but must lie between the years 1 and 9999"))
+        return None
+
+
+def read_verdicts(field: str, numbers: Sequence[int], violations: list[FieldViolation]) -> tuple[int, ...]:
+    """Return verdict numbers, noting those that are none."""
+    known = [verdict for verdict in Verdict if verdict is not Verdict.UNSPECIFIED]
+    for place, number in enumerate(numbers):
+        if number not in known:
+            names = ", ".join(f"VERDICT_{verdict.name}" for verdict in known)
+            violations.append(FieldViolation(f"{field}[{place}]", f"is {number}, but must be one of {names}"))
+    return tuple(numbers)
+
+
+def read_filter(message: pb.WeighingFilter) -> WeighingFilter:
+    """Return what to list. Raises ServiceError(INVALID_ARGUMENT) with every bad field."""
+    violations: list[FieldViolation] = []
+    start = _moment("filter.start_time", message.start_time, violations) if message.HasField("start_time") else None
+    end = _moment("filter.end_time", message.end_time, violations) if message.HasField("end_time") else None
+    if start is not None and end is not None and end <= start:
+        violations.append(FieldViolation("filter.end_time", f"is {end.isoformat()}, but must be after start_time"))
+    for name in ("source_unit_id", "plate_number", "origin"):
+        check_text(f"filter.{name}", getattr(message, name), violations)
+    verdicts = read_verdicts("filter.verdicts", message.verdicts, violations)
+    if violations:
+        raise invalid(violations)
+    plate = normalize_plate(message.plate_number)
+    return WeighingFilter(message.source_unit_id, plate, start, end, verdicts, message.origin)
+
+
+FILTER_CHARACTERS_MAX = 64
+"""Characters of a text that is searched for: as long as the longest id."""
+
+
+def check_text(field: str, value: str, violations: list[FieldViolation]) -> None:
+    """Note a text that no id or plate can be."""
+    if len(value) > FILTER_CHARACTERS_MAX or not value.isprintable():
+        violations.append(
+            FieldViolation(field, f"must be at most {FILTER_CHARACTERS_MAX} characters without control characters")
+        )
+
+
+def read_day(field: str, text: str, violations: list[FieldViolation]) -> date | None:
+    """Return a day, or None when the text is empty; note one that is none."""
+    if not text:
+        return None
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != text:
+        violations.append(FieldViolation(field, f"is {text[:32]!r}, but must be a day like {day_text(0)}"))
+        return None
+    return day
+
+
+def read_watch(request: pb.WatchWeighingsRequest) -> tuple[int, ...]:
+    """Check a watch and return its verdicts. Raises ServiceError(INVALID_ARGUMENT) with every bad field."""
+    violations: list[FieldViolation] = []
+    check_text("origin", request.origin, violations)
+    check_text("source_unit_id", request.source_unit_id, violations)
+    if request.first_sequence < 0:
+        violations.append(FieldViolation("first_sequence", f"is {request.first_sequence}, but must not be negative"))
+    verdicts = read_verdicts("verdicts", request.verdicts, violations)
+    if violations:
+        raise invalid(violations)
+    return verdicts
+
+
+def read_days(request: pb.ListDayTotalsRequest) -> tuple[date | None, date | None]:
+    """Check a list of totals and return its days. Raises ServiceError(INVALID_ARGUMENT) with every bad field."""
+    violations: list[FieldViolation] = []
+    check_text("origin", request.origin, violations)
+    check_text("source_unit_id", request.source_unit_id, violations)
+    first = read_day("first_day", request.first_day, violations)
+    last = read_day("last_day", request.last_day, violations)
+    if first and last and last < first:
+        violations.append(FieldViolation("last_day", f"is {last}, but must not be before first_day, {first}"))
+    if violations:
+        raise invalid(violations)
+    return first, last
+
+
+def check_conflicts_request(request: pb.ListWeighingConflictsRequest) -> None:
+    """Check a list of conflicts. Raises ServiceError(INVALID_ARGUMENT) with every bad field."""
+    violations: list[FieldViolation] = []
+    check_text("source_unit_id", request.source_unit_id, violations)
+    check_text("record_id", request.record_id, violations)
+    if violations:
+        raise invalid(violations)

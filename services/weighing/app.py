@@ -1,0 +1,99 @@
+"""Puts the weighing service together: the only place where its parts meet."""
+
+from contextlib import ExitStack
+
+from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
+
+from services.common.clock import Clock, SystemClock
+from services.common.database import check, create_engine, upgrade
+from services.common.rpc_server import RpcServer
+from services.journal.group_commit import GroupCommit
+from services.journal.mounting import JournalParts
+from services.journal.signing import load_signer
+from services.weighing.config import WeighingConfig
+from services.weighing.directory import Directory
+from services.weighing.directory_follower import DirectoryFollower
+from services.weighing.handlers import WeighingHandlers
+from services.weighing.projection import WeighingProjection
+from services.weighing.recording import Outcome, PreparedRecord, Recorder
+from services.weighing.servicer import WeighingServicer
+
+STREAM = "weighing"
+MIGRATIONS = "services.weighing.migrations"
+
+
+class WeighingApp:
+    """One weighing service, not started yet. `server.address` tells where it listens once it is."""
+
+    name = STREAM
+
+    def __init__(self, config: WeighingConfig, clock: Clock) -> None:
+        platform, settings = config.platform, config.service
+        self._config = config
+        self._engine = create_engine(
+            settings.database_url, pool_size=settings.database_pool_size, application_name=f"zhichao-{STREAM}"
+        )
+        self._journal = JournalParts.build(
+            self._engine,
+            platform.platform,
+            STREAM,
+            load_signer(platform),
+            platform.journal_digest,
+            WeighingProjection(),
+            clock,
+        )
+        directory = Directory(settings.rule_set_id)
+        self._follower = DirectoryFollower(self._engine, directory, platform.platform, settings.registry_address)
+        recorder = Recorder(
+            self._engine, self._journal.writer, directory, clock, self._journal.tail.announce, self._follower.look_again
+        )
+        self._committer: GroupCommit[PreparedRecord, Outcome] = GroupCommit(STREAM, recorder.commit)
+        self.handlers = WeighingHandlers(
+            self._engine, platform.platform, recorder, self._committer, self._journal.tail
+        )
+        self.server = RpcServer(
+            STREAM,
+            settings.listen,
+            health_listen=settings.health_listen,
+            threads=settings.threads,
+            streams_max=settings.streams_max,
+            allow_plaintext_network=platform.allow_plaintext_network,
+        )
+        servicer = WeighingServicer(self.handlers)
+        self.server.add(
+            lambda server: service_pb2_grpc.add_WeighingServiceServicer_to_server(servicer, server),
+            service_pb2.DESCRIPTOR.services_by_name["WeighingService"].full_name,
+        )
+        self._journal.register(self.server)
+        self._started = ExitStack()
+
+    def start(self) -> None:
+        """Bring the schema up to date or check it, begin the log, load the directory, then serve.
+
+        Raises SchemaError, LogIdentityError, ServiceError(DATABASE_UNAVAILABLE), ListenError; nothing is left running then.
+        """
+        with ExitStack() as starting:
+            starting.callback(self._engine.dispose)
+            migrate = upgrade if self._config.platform.auto_migrate else check
+            migrate(self._config.service.database_url, MIGRATIONS)
+            self._journal.start()
+            starting.callback(self._journal.stop)
+            self._follower.start()
+            starting.callback(self._follower.stop)
+            self._committer.start()
+            starting.callback(self._committer.stop, self._config.platform.stop_grace_seconds)
+            self.server.start()
+            self._started = starting.pop_all()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Stop in reverse: let running calls finish, commit what waits, then the follower, the journal, the connections."""
+        with self._started:
+            self.server.stop(grace_seconds)
+
+
+def build(config: WeighingConfig, clock: Clock | None = None) -> WeighingApp:
+    """Build a weighing service from its settings; nothing is started and the database is not touched.
+
+    Raises SettingsError for settings that cannot work, such as a key file that is none.
+    """
+    return WeighingApp(config, clock or SystemClock())

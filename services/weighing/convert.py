@@ -1,0 +1,310 @@
+"""Weighing messages to and from what the rules work with. Pure. The hot path joins serialised parts instead of building messages."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+from zhichao.registry.v1 import resources_pb2 as registry_pb
+from zhichao.weighing.v1 import record_pb2, weighing_pb2
+
+from services.journal.entries import varint
+from services.journal.projection import Unprojectable
+from services.weighing import rules as domain_rules
+from services.weighing.axles import Axle
+from services.weighing.directory import Certificate, DirectoryObject, Scale, Site, SourceUnit, WeighingPoint
+from services.weighing.limits import VehicleFacts
+from services.weighing.rows import Totals, WeighingRow, day_number, pack_row, pack_text, postgres_microseconds
+from services.weighing.verdict import Judgement
+
+WEIGHING_KIND: Final = weighing_pb2.Weighing.DESCRIPTOR.full_name
+CONFLICT_KIND: Final = weighing_pb2.WeighingConflict.DESCRIPTOR.full_name
+
+VEHICLES_CACHED_MAX: Final = 8_192
+"""Vehicle messages kept parsed, by their bytes: sites send the same few hundred combinations of facts."""
+
+_LENGTHS: Final = 4_096
+"""Field lengths whose tag and length are precomputed; longer ones are rare."""
+
+
+def _tags(field: int) -> tuple[bytes, ...]:
+    tag = bytes([field << 3 | 2])
+    return tuple(tag + varint(length) for length in range(_LENGTHS))
+
+
+def _field(tags: tuple[bytes, ...], content: bytes) -> bytes:
+    length = len(content)
+    if length < _LENGTHS:
+        return tags[length] + content
+    return tags[0][:1] + varint(length) + content
+
+
+_RECORD: Final = _tags(weighing_pb2.Weighing.RECORD_FIELD_NUMBER)
+_JUDGEMENT: Final = _tags(weighing_pb2.Weighing.JUDGEMENT_FIELD_NUMBER)
+_PLATE: Final = _tags(weighing_pb2.Weighing.PLATE_NUMBER_FIELD_NUMBER)
+_FLAGS: Final = _tags(weighing_pb2.Weighing.QUALITY_FLAGS_FIELD_NUMBER)
+
+
+class VehicleReading(NamedTuple):
+    """A vehicle message as the rules take it."""
+
+    facts: VehicleFacts
+    registered_mass_kg: int | None
+    axles: tuple[Axle, ...]
+    axle_count: int
+    axle_weight_sum_kg: int | None
+
+
+_vehicles: dict[bytes, VehicleReading] = {}
+
+
+def read_vehicle(vehicle: record_pb2.Vehicle) -> VehicleReading:
+    """Return a vehicle's facts; equal messages give the same object."""
+    key = vehicle.SerializeToString()
+    known = _vehicles.get(key)
+    if known is not None:
+        return known
+    reading = _read_vehicle(vehicle)
+    # Measured axles differ from truck to truck: keeping them would only push the others out.
+    if not reading.axles:
+        if len(_vehicles) >= VEHICLES_CACHED_MAX:
+            _vehicles.clear()
+        _vehicles[key] = reading
+    return reading
+
+
+def _read_vehicle(vehicle: record_pb2.Vehicle) -> VehicleReading:
+    def optional(field: str) -> Any:
+        return getattr(vehicle, field) if vehicle.HasField(field) else None  # type: ignore[arg-type]
+
+    axles = tuple(
+        Axle(
+            weight_kg=axle.weight_kg if axle.HasField("weight_kg") else None,
+            spacing_mm=axle.spacing_mm if axle.HasField("spacing_mm") else None,
+            tires=axle.tires,
+            is_drive=axle.is_drive if axle.HasField("is_drive") else None,
+        )
+        for axle in vehicle.axles
+    )
+    facts = VehicleFacts(
+        vehicle_class=vehicle.vehicle_class,
+        axle_count=optional("axle_count"),
+        axle_group_codes=vehicle.axle_group_codes,
+        drive_axle_count=optional("drive_axle_count"),
+        has_air_suspension=optional("has_air_suspension"),
+        has_single_tires=optional("has_single_tires"),
+    )
+    weights = [axle.weight_kg for axle in axles if axle.weight_kg is not None]
+    return VehicleReading(
+        facts,
+        optional("registered_mass_kg"),
+        axles,
+        facts.axle_count or len(axles),
+        sum(weights) if axles and len(weights) == len(axles) else None,
+    )
+
+
+def judgement_bytes(judgement: Judgement, site: Site) -> bytes:
+    """Return a judgement serialised with the site's rule set and certificate; the same object gives the same bytes."""
+    held = site.judgements.get(id(judgement))
+    if held is not None:
+        return held[1]
+    message = weighing_pb2.Judgement(
+        verdict=int(judgement.verdict),  # type: ignore[arg-type]
+        rule_set_id=site.rule_set_id,
+        rule_set_version=site.rules.rule_set.version if site.rules else 0,
+        severity=int(judgement.severity),  # type: ignore[arg-type]
+        reasons=judgement.reasons,
+        certificate_number=site.certificate_number,
+        axle_excesses=[
+            weighing_pb2.AxleExcess(
+                first_axle=one.first_axle, axle_count=one.axle_count, weight_kg=one.weight_kg, limit_kg=one.limit_kg
+            )
+            for one in judgement.axle_excesses
+        ],
+    )
+    for name in (
+        "conservative_limit_kg",
+        "lenient_limit_kg",
+        "tolerance_kg",
+        "excess_kg",
+        "overload_rate_permille",
+    ):
+        value = getattr(judgement, name)
+        if value is not None:
+            setattr(message, name, value)
+    content = message.SerializeToString()
+    # Judgements with an excess are made for one truck and never come back.
+    if not judgement.excess_kg and not judgement.axle_excesses and len(site.judgements) < VEHICLES_CACHED_MAX:
+        site.judgements[id(judgement)] = (judgement, content)
+    return content
+
+
+class Reception:
+    """What all weighings of one request share: the receive time, serialised once."""
+
+    def __init__(self, receive_time: Timestamp) -> None:
+        self.receive_time = receive_time
+        self.receive_seconds = receive_time.seconds + receive_time.nanos / 1e9
+        self.receive_microseconds = postgres_microseconds(receive_time.seconds, receive_time.nanos)
+        self._tails: dict[str, bytes] = {}
+
+    def weighing_bytes(
+        self, record: bytes, judgement: bytes, division_code: str, plate_number: str, flags: Sequence[int]
+    ) -> bytes:
+        """Return a serialised `Weighing`."""
+        tail = self._tails.get(division_code)
+        if tail is None:
+            tail = self._tails[division_code] = weighing_pb2.Weighing(
+                receive_time=self.receive_time, division_code=division_code
+            ).SerializeToString()
+        parts = [_field(_RECORD, record), _field(_JUDGEMENT, judgement), tail]
+        if plate_number:
+            parts.append(_field(_PLATE, plate_number.encode()))
+        if flags:
+            # Flag numbers are below 128: each is one byte of a packed field.
+            parts.append(_field(_FLAGS, bytes(flags)))
+        return b"".join(parts)
+
+
+def quality_bits(flags: Sequence[int]) -> int:
+    """Return flags as bits: bit n-1 for flag n."""
+    bits = 0
+    for flag in flags:
+        bits |= 1 << flag - 1
+    return bits
+
+
+def received_row(payload: bytes) -> WeighingRow:
+    """Return the row of a weighing of another platform. Raises Unprojectable when the payload cannot be one."""
+    try:
+        weighing = weighing_pb2.Weighing.FromString(payload)
+    except DecodeError as error:
+        raise Unprojectable("the payload is not a Weighing") from error
+    record, judgement = weighing.record, weighing.judgement
+    if not record.record_id or not record.source_unit_id or not record.HasField("weigh_time"):
+        raise Unprojectable("the record lacks record_id, source_unit_id or weigh_time")
+    weigh_time, receive_time = record.weigh_time, weighing.receive_time
+    verdict = judgement.verdict
+    if not 1 <= verdict <= 4:
+        raise Unprojectable(f"verdict {verdict} is not one that this release knows")
+    plate = weighing.plate_number
+    limit = judgement.lenient_limit_kg
+    return WeighingRow(
+        pack_row(
+            postgres_microseconds(weigh_time.seconds, weigh_time.nanos),
+            postgres_microseconds(receive_time.seconds, receive_time.nanos),
+            record.gross_weight_kg,
+            verdict,
+            judgement.severity,
+            record.event,
+            record.vehicle.axle_count or len(record.vehicle.axles),
+            quality_bits(weighing.quality_flags),
+            limit,
+            judgement.excess_kg,
+            pack_text(record.source_unit_id) + pack_text(record.weighing_point_id) + pack_text(record.scale_id),
+            record.record_id,
+            plate,
+        ),
+        Totals(day_number(weigh_time.seconds), record.source_unit_id, verdict, bool(plate), record.gross_weight_kg),
+    )
+
+
+def is_same_content(first: record_pb2.WeighingRecord, second: record_pb2.WeighingRecord) -> bool:
+    """Return whether two records say the same; whether they were sent late does not count."""
+    if first.is_backfill != second.is_backfill:
+        copy = record_pb2.WeighingRecord()
+        copy.CopyFrom(second)
+        copy.is_backfill = first.is_backfill
+        return first == copy
+    return first == second
+
+
+def directory_object(kind: str, payload: bytes) -> tuple[str, DirectoryObject] | None:
+    """Return a registry resource's key and what a weighing needs of it; None for kinds that weighings do not need."""
+    match kind:
+        case "zhichao.registry.v1.SourceUnit":
+            unit = registry_pb.SourceUnit.FromString(payload)
+            return unit.source_unit_id, SourceUnit(unit.source_unit_id, unit.division_code, unit.rule_set_id)
+        case "zhichao.registry.v1.WeighingPoint":
+            point = registry_pb.WeighingPoint.FromString(payload)
+            key = f"{point.source_unit_id}/{point.weighing_point_id}"
+            return key, WeighingPoint(point.source_unit_id, point.weighing_point_id)
+        case "zhichao.registry.v1.Scale":
+            scale = registry_pb.Scale.FromString(payload)
+            return f"{scale.source_unit_id}/{scale.scale_id}", Scale(
+                scale.source_unit_id, scale.weighing_point_id, scale.scale_id, scale.kind, scale.capacity_kg
+            )
+        case "zhichao.registry.v1.VerificationCertificate":
+            one = registry_pb.VerificationCertificate.FromString(payload)
+            return f"{one.source_unit_id}/{one.scale_id}/{one.certificate_number}", Certificate(
+                one.source_unit_id, one.scale_id, one.certificate_number, one.valid_from, one.valid_until
+            )
+        case "zhichao.registry.v1.RuleSet":
+            rule_set = registry_pb.RuleSet.FromString(payload)
+            return f"{rule_set.rule_set_id}/{rule_set.version}", rule_set_from_message(rule_set)
+    return None
+
+
+def rule_set_from_message(message: registry_pb.RuleSet) -> domain_rules.RuleSet:
+    """Return a rule set as the rules take it."""
+    return domain_rules.RuleSet(
+        rule_set_id=message.rule_set_id,
+        version=message.version,
+        title=message.title,
+        title_zh=message.title_zh,
+        source_document=message.source_document,
+        jurisdiction=message.jurisdiction,
+        effective_from=message.effective_from,
+        effective_until=message.effective_until,
+        gross_limits=tuple(
+            domain_rules.GrossLimit(
+                code=row.code,
+                is_rigid=row.is_rigid,
+                axle_count_min=row.axle_count_min,
+                axle_count_max=row.axle_count_max,
+                combination_kind=row.combination_kind,
+                axle_layout=row.axle_layout,
+                drive_axle_count=row.drive_axle_count,
+                limit_kg=row.limit_kg,
+                is_capped_by_registered_mass=row.is_capped_by_registered_mass,
+            )
+            for row in message.gross_limits
+        ),
+        modifiers=domain_rules.LimitModifiers(
+            single_tires_reduction_kg=message.modifiers.single_tires_reduction_kg,
+            air_suspension_limits=tuple(
+                domain_rules.AirSuspensionLimit(
+                    gross_limit_code=row.gross_limit_code,
+                    limit_kg=row.limit_kg,
+                    trailer_spacing_min_mm=row.trailer_spacing_min_mm,
+                )
+                for row in message.modifiers.air_suspension_limits
+            ),
+            is_capped_by_axle_limits=message.modifiers.is_capped_by_axle_limits,
+            is_replaced_by_permit=message.modifiers.is_replaced_by_permit,
+            is_low_speed_by_registered_mass=message.modifiers.is_low_speed_by_registered_mass,
+        ),
+        axle_group_limits=tuple(
+            domain_rules.AxleGroupLimit(
+                code=row.code,
+                axle_count=row.axle_count,
+                spacing_min_mm=row.spacing_min_mm,
+                spacing_max_mm=row.spacing_max_mm,
+                tires=row.tires,
+                is_drive=row.is_drive,
+                has_air_suspension=row.has_air_suspension,
+                limit_kg=row.limit_kg,
+            )
+            for row in message.axle_group_limits
+        ),
+        scale_tolerances=tuple(
+            domain_rules.ScaleTolerance(scale_kind=row.scale_kind, permille=row.permille)
+            for row in message.scale_tolerances
+        ),
+        severity_bands=domain_rules.SeverityBands(
+            warning_excess_max_kg=message.severity_bands.warning_excess_max_kg,
+            serious_rate_min_permille=message.severity_bands.serious_rate_min_permille,
+            extreme_gross_min_kg=message.severity_bands.extreme_gross_min_kg,
+        ),
+    )

@@ -1,0 +1,142 @@
+"""Follows the registry's own log and keeps the directory: in memory for judging, in tables for a start without the registry."""
+
+import threading
+import time
+from typing import Final
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+
+from services.common.database import Engine, raw_connection, translate_errors
+from services.common.errors import ServiceError
+from services.common.rpc_client import connect, service_error
+from services.journal.entries import parse
+from services.weighing import convert
+from services.weighing.directory import Directory, DirectoryObject
+from services.weighing.store import directory as store
+
+RECONNECT_SECONDS_MAX: Final = 5.0
+"""Longest pause between tries to reach the registry; changes there are rare, so nothing is lost by it."""
+
+LOOK_AGAIN_SECONDS_MAX: Final = 1.0
+"""Longest wait of a record for the directory to catch up with a registration made a moment ago."""
+
+LOOK_AGAIN_INTERVAL_SECONDS: Final = 0.5
+"""Shortest time between two looks at the registry on behalf of unknown ids, so that nonsense cannot flood it."""
+
+_log = structlog.get_logger()
+
+
+class DirectoryFollower:
+    """Keeps a Directory in step with the registry of this platform. The registry may be away; what is held goes on."""
+
+    def __init__(self, engine: Engine, directory: Directory, origin: str, registry_address: str) -> None:
+        self._engine = engine
+        self._directory = directory
+        self._origin = origin
+        self._address = registry_address
+        self._position = 0
+        self._moved = threading.Condition()
+        self._stopping = threading.Event()
+        self._last_look = 0.0
+        self._look_guard = threading.Lock()
+        self._call: grpc.Call | None = None
+        self._channel: grpc.Channel | None = None
+        self._thread = threading.Thread(target=self._run, name="directory-follower", daemon=True)
+
+    @property
+    def position(self) -> int:
+        """Last sequence of the registry's log that is known here."""
+        return self._position
+
+    def start(self) -> None:
+        """Load what is held and start to follow. Raises ServiceError when the database is away."""
+        with translate_errors(), self._engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            self._position = store.read_position(connection, self._origin)
+            for kind, payload in store.read_objects(connection):
+                found = convert.directory_object(kind, payload)
+                if found is not None:
+                    self._directory.put(found[1])
+        _log.info("directory_loaded", position=self._position, **self._directory.counts())
+        self._channel = connect(self._address)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._stopping.set()
+        if self._call is not None:
+            self._call.cancel()
+        self._thread.join(RECONNECT_SECONDS_MAX)
+        if self._channel is not None:
+            self._channel.close()
+
+    def look_again(self) -> bool:
+        """Wait until what the registry holds now is known here. False when it is not reached in time or was asked too often."""
+        with self._look_guard:
+            now = time.monotonic()
+            if self._channel is None or now - self._last_look < LOOK_AGAIN_INTERVAL_SECONDS:
+                return False
+            self._last_look = now
+        stub = journal_pb2_grpc.JournalServiceStub(self._channel)
+        try:
+            answer = stub.ListPositions(
+                journal_pb2.ListPositionsRequest(origin=self._origin), timeout=LOOK_AGAIN_SECONDS_MAX
+            )
+        except grpc.RpcError:
+            return False
+        wanted = max((position.size for position in answer.positions), default=0)
+        with self._moved:
+            return self._moved.wait_for(lambda: self._position >= wanted, LOOK_AGAIN_SECONDS_MAX)
+
+    def _run(self) -> None:
+        pause = 0.1
+        while not self._stopping.is_set():
+            before = self._position
+            try:
+                self._follow()
+            except grpc.RpcError as error:
+                if not self._stopping.is_set():
+                    _log.warning("registry_follow_interrupted", reason=service_error(error).reason.value)
+            except ServiceError as error:
+                _log.warning("registry_follow_interrupted", reason=error.reason.value)
+            pause = 0.1 if self._position > before else min(pause * 2, RECONNECT_SECONDS_MAX)
+            self._stopping.wait(pause)
+
+    def _follow(self) -> None:
+        assert self._channel is not None
+        stub = journal_pb2_grpc.JournalServiceStub(self._channel)
+        request = journal_pb2.ReadEntriesRequest(
+            origin=self._origin, first_sequence=self._position + 1, follow=True
+        )
+        call = stub.ReadEntries(request)
+        self._call = call
+        for response in call:
+            self._take(response.batch)
+            if self._stopping.is_set():
+                call.cancel()
+                return
+
+    def _take(self, batch: journal_pb2.EntryBatch) -> None:
+        changed: list[tuple[str, str, bytes]] = []
+        objects: list[DirectoryObject] = []
+        for sequence, content in enumerate(batch.entries, batch.first_sequence):
+            entry = parse(content)
+            try:
+                found = convert.directory_object(entry.kind, entry.payload) if entry else None
+            except DecodeError:
+                _log.warning("directory_entry_unreadable", sequence=sequence)
+                continue
+            if entry is not None and found is not None:
+                changed.append((entry.kind, found[0], entry.payload))
+                objects.append(found[1])
+        last = batch.first_sequence + len(batch.entries) - 1
+        with translate_errors(), self._engine.begin() as pooled:
+            store.store_objects(raw_connection(pooled), self._origin, last, changed)
+        for one in objects:
+            self._directory.put(one)
+        with self._moved:
+            self._position = last
+            self._moved.notify_all()

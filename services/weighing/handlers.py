@@ -1,0 +1,237 @@
+"""The use cases of the weighing service: recording, finding, watching, totals."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from zhichao.weighing.v1 import record_pb2
+
+from services.common.database import Engine, raw_connection, reading, translate_errors
+from services.common.errors import FieldViolation, ServiceError, invalid
+from services.common.paging import decode_token, encode_token, filter_digest, page_size
+from services.common.reasons import Reason
+from services.common.request import request_context
+from services.journal.group_commit import GroupCommit
+from services.journal.store import read_head
+from services.journal.store.tail import Tail
+from services.weighing.recording import Outcome, PreparedRecord, Recorded, Recorder
+from services.weighing.store import queries
+from services.weighing.store.queries import DayTotalRow, HeldEntry, WeighingFilter
+
+BATCH_RECORDS_MAX: Final = 1_000
+"""Records in one message: at some 300 bytes each far below the message limit, and committed in about 40 ms."""
+
+LIST_PAGE_SIZE_DEFAULT: Final = 50
+"""Weighings in one answer when the caller names no number: a screen."""
+
+TOTALS_PAGE_SIZE_DEFAULT: Final = 100
+"""Totals and conflicts in one answer when the caller names no number: a county's units for a day."""
+
+PAGE_SIZE_MAX: Final = 1_000
+"""Items in one answer."""
+
+WATCH_RECORDS_MAX: Final = 500
+"""Entries looked at for one message of a watch."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class WeighingHandlers:
+    """What WeighingService does."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        origin: str,
+        recorder: Recorder,
+        committer: GroupCommit[PreparedRecord, Outcome],
+        tail: Tail,
+    ) -> None:
+        self._engine = engine
+        self._origin = origin
+        self._recorder = recorder
+        self._committer = committer
+        self._tail = tail
+
+    @property
+    def origin(self) -> str:
+        """Platform code of this platform."""
+        return self._origin
+
+    def record(self, record: record_pb2.WeighingRecord) -> Recorded:
+        """Record one weighing. Raises ServiceError for a refusal."""
+        (outcome,) = self.begin_recording([record]).result()
+        if isinstance(outcome, ServiceError):
+            raise outcome
+        return outcome
+
+    def begin_recording(self, records: Sequence[record_pb2.WeighingRecord]) -> "Future[list[Outcome]]":
+        """Check and judge a batch now and commit it soon; the future gives one outcome per record, in order.
+
+        Raises ServiceError BATCH_TOO_LARGE or INVALID_ARGUMENT for a batch of no records; waits when too much waits already.
+        """
+        if len(records) > BATCH_RECORDS_MAX:
+            raise ServiceError(
+                Reason.BATCH_TOO_LARGE,
+                f"a message holds 1 to {BATCH_RECORDS_MAX} records, this one has {len(records)}: split it",
+                message_zh=f"每条消息最多 {BATCH_RECORDS_MAX} 条记录，实际 {len(records)} 条，请拆分后重发",
+                metadata={"limit": str(BATCH_RECORDS_MAX), "actual": str(len(records))},
+            )
+        if not records:
+            raise invalid([FieldViolation("records", "is empty; send at least one record")])
+        request = request_context()
+        prepared = self._recorder.prepare(records, request.principal, request.request_id)
+        fit = [one for one in prepared if isinstance(one, PreparedRecord)]
+        answer: Future[list[Outcome]] = Future()
+        if not fit:
+            answer.set_result([one for one in prepared if isinstance(one, ServiceError)])
+            return answer
+        committed = self._committer.submit(fit)
+        if len(fit) == len(prepared):
+            return committed
+
+        def merge(done: "Future[list[Outcome]]") -> None:
+            error = done.exception()
+            if error is not None:
+                answer.set_exception(error)
+                return
+            outcomes = iter(done.result())
+            answer.set_result([one if isinstance(one, ServiceError) else next(outcomes) for one in prepared])
+
+        committed.add_done_callback(merge)
+        return answer
+
+    def get_by_place(self, origin: str, sequence: int) -> HeldEntry:
+        """Return one weighing by its place. Raises NOT_FOUND."""
+        with translate_errors(), self._engine.begin() as pooled:
+            held = queries.get_weighing(raw_connection(pooled), origin, sequence)
+        return _found(held, f"{origin}/{sequence}")
+
+    def get_by_name(self, source_unit_id: str, record_id: str) -> HeldEntry:
+        """Return one weighing by its terminal's key. Raises NOT_FOUND."""
+        with translate_errors(), self._engine.begin() as pooled:
+            held = queries.find_record(raw_connection(pooled), self._origin, (source_unit_id, record_id))
+        return _found(held, f"{source_unit_id}/{record_id}")
+
+    def list_weighings(self, narrow: WeighingFilter, requested: int, token: str) -> tuple[list[HeldEntry], str]:
+        """Return one page of weighings and the next page's token."""
+        size = page_size(requested, LIST_PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+        digest = filter_digest(
+            "ListWeighings",
+            narrow.source_unit_id,
+            narrow.plate_number,
+            str(narrow.start_time),
+            str(narrow.end_time),
+            narrow.origin,
+            *sorted(narrow.verdicts),
+        )
+        key = decode_token(token, digest, (int, str, int))
+        after = (_time(int(key[0])), str(key[1]), int(key[2])) if key else None
+        with translate_errors(), reading(self._engine) as pooled:
+            rows = queries.list_weighings(raw_connection(pooled), narrow, after, size + 1)
+        return _page(rows, size, digest)
+
+    def watch(
+        self, origin: str, first_sequence: int, source_unit_id: str, verdicts: Sequence[int]
+    ) -> Iterator[tuple[list[HeldEntry], int]]:
+        """Yield weighings in the order recorded with the sequence to go on from. Raises UNKNOWN_LOG."""
+        request = request_context()
+        origin = origin or self._origin
+        next_sequence = first_sequence
+        while request.is_active():
+            seen = self._tail.count(origin)
+            with translate_errors(), reading(self._engine) as pooled:
+                connection = raw_connection(pooled)
+                head = read_head(connection, origin)
+                if head is None:
+                    raise ServiceError(
+                        Reason.UNKNOWN_LOG,
+                        f"no weighings of {origin!r} are held here",
+                        metadata={"origin": origin, "stream": "weighing"},
+                    )
+                if next_sequence <= 0:
+                    next_sequence = head.size + 1
+                last = min(head.size, next_sequence + WATCH_RECORDS_MAX - 1)
+                rows = (
+                    queries.read_weighing_entries(connection, origin, next_sequence, last, source_unit_id, verdicts)
+                    if last >= next_sequence
+                    else None
+                )
+            if rows is None:
+                self._tail.wait(origin, seen)
+                continue
+            next_sequence = last + 1
+            yield rows, next_sequence
+
+    def list_day_totals(
+        self,
+        source_unit_id: str,
+        origin: str,
+        first_day: date | None,
+        last_day: date | None,
+        requested: int,
+        token: str,
+    ) -> tuple[list[DayTotalRow], str]:
+        """Return one page of day totals and the next page's token."""
+        size = page_size(requested, TOTALS_PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+        digest = filter_digest("ListDayTotals", source_unit_id, origin, str(first_day), str(last_day))
+        key = decode_token(token, digest, (int, str, str))
+        after = (_day(int(key[0])), str(key[1]), str(key[2])) if key else None
+        with translate_errors(), reading(self._engine) as pooled:
+            rows = queries.list_day_totals(
+                raw_connection(pooled), source_unit_id, origin, first_day, last_day, after, size + 1
+            )
+        if len(rows) <= size:
+            return rows, ""
+        last = rows[size - 1]
+        return rows[:size], encode_token(digest, (last.day.toordinal(), last.origin, last.source_unit_id))
+
+    def list_conflicts(
+        self, source_unit_id: str, record_id: str, requested: int, token: str
+    ) -> tuple[list[HeldEntry], str]:
+        """Return one page of conflicting submissions and the next page's token."""
+        if record_id and not source_unit_id:
+            raise invalid([FieldViolation("source_unit_id", "is empty, but record_id is only unique within a source unit")])
+        size = page_size(requested, TOTALS_PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+        digest = filter_digest("ListWeighingConflicts", source_unit_id, record_id)
+        key = decode_token(token, digest, (int, str, int))
+        after = (_time(int(key[0])), str(key[1]), int(key[2])) if key else None
+        with translate_errors(), reading(self._engine) as pooled:
+            rows = queries.list_conflicts(raw_connection(pooled), source_unit_id, record_id, after, size + 1)
+        return _page(rows, size, digest)
+
+
+def _page(rows: list[HeldEntry], size: int, digest: str) -> tuple[list[HeldEntry], str]:
+    if len(rows) <= size:
+        return rows, ""
+    last = rows[size - 1]
+    # Whole microseconds since 1970: exact, which a float is not.
+    microseconds = (last.order_time - _EPOCH) // _MICROSECOND
+    return rows[:size], encode_token(digest, (microseconds, last.origin, last.sequence))
+
+
+def _found(held: HeldEntry | None, name: str) -> HeldEntry:
+    if held is None:
+        raise ServiceError(
+            Reason.NOT_FOUND,
+            f"no weighing {name} is held here",
+            message_zh=f"本平台没有称重记录 {name}",
+            metadata={"resource_type": "weighing", "resource_id": name},
+        )
+    return held
+
+
+def _time(microseconds: int) -> datetime:
+    try:
+        return _EPOCH + microseconds * _MICROSECOND
+    except OverflowError as error:
+        raise ServiceError(Reason.INVALID_PAGE_TOKEN, "the page token names no time") from error
+
+
+def _day(ordinal: int) -> date:
+    try:
+        return date.fromordinal(ordinal)
+    except (ValueError, OverflowError) as error:
+        raise ServiceError(Reason.INVALID_PAGE_TOKEN, "the page token names no day") from error

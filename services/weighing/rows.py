@@ -1,0 +1,118 @@
+"""Rows of the table `weighings` in PostgreSQL's binary COPY form, and what one weighing adds to its day's totals. Pure.
+
+Rows are packed in the thread that judges, long before the transaction: only the sequence is missing, and it goes in front.
+"""
+
+import struct
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+CHINA_STANDARD_TIME_SECONDS: Final = 8 * 3_600
+"""Offset of China Standard Time, UTC+8 without daylight saving; days of totals are counted in it."""
+
+DAY_SECONDS: Final = 86_400
+
+_POSTGRES_EPOCH_SECONDS: Final = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
+"""Binary timestamps count microseconds from here (PostgreSQL manual, date/time types)."""
+
+_EPOCH_DAY: Final = date(1970, 1, 1)
+_DAYS_CACHED: Final = 4_096
+"""Days kept as date objects: ten years of them."""
+
+COPY_COLUMNS: Final = (
+    "origin, sequence, weigh_time, receive_time, gross_weight_kg, verdict, severity, event, axle_count, quality_bits,"
+    " limit_kg, excess_kg, source_unit_id, weighing_point_id, scale_id, record_id, plate_number"
+)
+"""Columns in the order in which rows are packed."""
+
+_COLUMN_COUNT: Final = 17
+_FIXED: Final = struct.Struct("!iqiqiiihihihihiiiiii").pack
+_LENGTH: Final = struct.Struct("!i").pack
+
+
+class Totals(NamedTuple):
+    """What one weighing adds to the totals of its day and source unit."""
+
+    day_number: int
+    source_unit_id: str
+    verdict: int
+    has_plate: bool
+    gross_weight_kg: int
+
+
+class WeighingRow(NamedTuple):
+    """A row but for its place, with what it adds to the totals."""
+
+    packed: bytes
+    totals: Totals
+
+
+def day_number(seconds: int) -> int:
+    """Return the day of a Unix time in China Standard Time, counted from 1970-01-01."""
+    return (seconds + CHINA_STANDARD_TIME_SECONDS) // DAY_SECONDS
+
+
+@lru_cache(_DAYS_CACHED)
+def day_date(number: int) -> date:
+    """Return the date of a day number."""
+    return _EPOCH_DAY + timedelta(days=number)
+
+
+@lru_cache(_DAYS_CACHED)
+def day_text(number: int) -> str:
+    """Return the date of a day number as `YYYY-MM-DD`."""
+    return day_date(number).isoformat()
+
+
+def pack_text(value: str) -> bytes:
+    """Return one text field."""
+    encoded = value.encode()
+    return _LENGTH(len(encoded)) + encoded
+
+
+def postgres_microseconds(seconds: int, nanos: int) -> int:
+    """Return a Unix time as PostgreSQL's binary timestamp; finer digits than microseconds stay in the entry only."""
+    return (seconds - _POSTGRES_EPOCH_SECONDS) * 1_000_000 + nanos // 1_000
+
+
+def pack_row(
+    weigh_microseconds: int,
+    receive_microseconds: int,
+    gross_weight_kg: int,
+    verdict: int,
+    severity: int,
+    event: int,
+    axle_count: int,
+    quality_bits: int,
+    limit_kg: int,
+    excess_kg: int,
+    packed_site: bytes,
+    record_id: str,
+    plate_number: str,
+) -> bytes:
+    """Return a row from its third column on. `packed_site` holds the text fields of unit, point and scale."""
+    record = record_id.encode()
+    plate = plate_number.encode()
+    return b"".join(
+        (
+            _FIXED(
+                8, weigh_microseconds, 8, receive_microseconds, 4, gross_weight_kg, 2, verdict, 2, severity, 2, event,
+                2, axle_count, 4, quality_bits, 4, limit_kg, 4, excess_kg,
+            ),
+            packed_site,
+            _LENGTH(len(record)),
+            record,
+            _LENGTH(len(plate)),
+            plate,
+        )
+    )  # fmt: skip
+
+
+def placed_rows(origin: str, places: Iterable[tuple[int, WeighingRow]]) -> Iterable[bytes]:
+    """Yield whole rows for (sequence, row) pairs."""
+    encoded = origin.encode()
+    head = struct.pack(f"!hi{len(encoded)}si", _COLUMN_COUNT, len(encoded), encoded, 8)
+    pack_sequence = struct.Struct("!q").pack
+    return [head + pack_sequence(sequence) + row.packed for sequence, row in places]

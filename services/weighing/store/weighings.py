@@ -1,0 +1,104 @@
+"""Every SQL statement that writes weighings, conflicts and totals, or looks records up by their terminal's key."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import psycopg
+
+from services.journal.store.copy_format import copy_rows
+from services.weighing.rows import COPY_COLUMNS, WeighingRow, day_date, placed_rows
+from services.weighing.verdict import Verdict
+
+Connection = psycopg.Connection[Any]
+RecordKey = tuple[str, str]
+"""Source unit id and record id: how a terminal names a record."""
+
+_COPY: Final = f"COPY weighings ({COPY_COLUMNS}) FROM STDIN (FORMAT BINARY)".encode()
+_UPSERT_TOTALS: Final = (
+    b"INSERT INTO day_totals AS held (origin, day, source_unit_id, weighing_count, compliant_count, undetermined_count,"
+    b" suspected_count, not_judged_count, no_plate_count, gross_weight_sum_kg)"
+    b" SELECT %s, * FROM unnest(%s::date[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],"
+    b" %s::bigint[], %s::bigint[], %s::bigint[])"
+    b" ON CONFLICT (day, origin, source_unit_id) DO UPDATE SET"
+    b" weighing_count = held.weighing_count + excluded.weighing_count,"
+    b" compliant_count = held.compliant_count + excluded.compliant_count,"
+    b" undetermined_count = held.undetermined_count + excluded.undetermined_count,"
+    b" suspected_count = held.suspected_count + excluded.suspected_count,"
+    b" not_judged_count = held.not_judged_count + excluded.not_judged_count,"
+    b" no_plate_count = held.no_plate_count + excluded.no_plate_count,"
+    b" gross_weight_sum_kg = held.gross_weight_sum_kg + excluded.gross_weight_sum_kg"
+)
+
+
+def find_places(connection: Connection, origin: str, keys: Sequence[RecordKey]) -> dict[RecordKey, int]:
+    """Return the sequences of the records that are held."""
+    rows = connection.execute(
+        b"SELECT w.source_unit_id, w.record_id, w.sequence FROM unnest(%s::text[], %s::text[]) AS k (unit, record)"
+        b" JOIN weighings w ON w.origin = %s AND w.source_unit_id = k.unit AND w.record_id = k.record",
+        ([key[0] for key in keys], [key[1] for key in keys], origin),
+    )
+    return {(unit, record): sequence for unit, record, sequence in rows}
+
+
+def find_conflicts(connection: Connection, origin: str, key: RecordKey) -> list[int]:
+    """Return the sequences of the conflicting submissions kept under a record id, oldest first."""
+    rows = connection.execute(
+        "SELECT sequence FROM weighing_conflicts WHERE origin = %s AND source_unit_id = %s AND record_id = %s"
+        " ORDER BY sequence",
+        (origin, *key),
+    )
+    return [row[0] for row in rows]
+
+
+def read_entry(connection: Connection, origin: str, sequence: int) -> tuple[bytes, bytes]:
+    """Return the bytes and leaf digest of an entry that is held."""
+    with connection.cursor(binary=True) as cursor:
+        row = cursor.execute(
+            "SELECT entry, leaf FROM journal_entries WHERE origin = %s AND sequence = %s", (origin, sequence)
+        ).fetchone()
+    if row is None:
+        raise LookupError(f"entry {sequence} of {origin} is in a table and not in the journal")
+    return row[0], row[1]
+
+
+def insert_weighings(connection: Connection, origin: str, places: Sequence[tuple[int, WeighingRow]]) -> None:
+    """Insert rows at their places and add them to their days' totals."""
+    if not places:
+        return
+    copy_rows(connection, _COPY, placed_rows(origin, places))
+    _add_totals(connection, origin, (row for _, row in places))
+
+
+def _add_totals(connection: Connection, origin: str, rows: Iterable[WeighingRow]) -> None:
+    sums: dict[tuple[int, str], list[int]] = {}
+    for _, (number, unit, verdict, has_plate, gross_weight_kg) in rows:
+        key = (number, unit)
+        held = sums.get(key)
+        if held is None:
+            # One place per verdict number, index 0 counts all; then those without a plate and the weights.
+            held = sums[key] = [0, 0, 0, 0, 0, 0, 0]
+        held[0] += 1
+        held[verdict] += 1
+        if not has_plate:
+            held[5] += 1
+        held[6] += gross_weight_kg
+    # In one order everywhere, so that two transactions never wait for each other's rows.
+    keys = sorted(sums)
+    columns = list(zip(*(sums[key] for key in keys), strict=True))
+    connection.execute(
+        _UPSERT_TOTALS,
+        (origin, [day_date(number) for number, _ in keys], [unit for _, unit in keys], *map(list, columns)),
+    )
+
+
+def insert_conflicts(connection: Connection, origin: str, conflicts: Sequence[tuple[int, str, str, Any]]) -> None:
+    """Insert (sequence, source_unit_id, record_id, receive_time) of conflicting submissions."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO weighing_conflicts (origin, sequence, source_unit_id, record_id, receive_time)"
+            " VALUES (%s, %s, %s, %s, %s)",
+            [(origin, *conflict) for conflict in conflicts],
+        )
+
+
+assert [verdict.value for verdict in Verdict] == [0, 1, 2, 3, 4], "_add_totals counts verdicts by their number"
