@@ -1,5 +1,6 @@
 """Runs any set of services in one process: `python -m services registry weighing relay [--check-config]`."""
 
+import gc
 import importlib
 import sys
 from typing import Any, Final
@@ -17,9 +18,16 @@ from services.journal.log_writer import LogIdentityError
 SERVICES: Final = ("registry", "weighing", "relay")
 """Services that can be named, in the order in which they are started; the order is a convenience and not needed."""
 
-SWITCH_INTERVAL_SECONDS: Final = 0.0005
+SWITCH_INTERVAL_SECONDS: Final = 0.0001
 """How long one thread may keep the interpreter while others want it. At Python's default of 5 ms the thread that commits
 waits that long after every answer of the database (docs/benchmarks.md, streamed weighings)."""
+
+COLLECT_AFTER_OBJECTS: Final = 50_000
+"""New objects between two looks for garbage. At Python's default of 700 the collector walks the records of a batch dozens of
+times and takes a quarter of the time of a backlog (docs/benchmarks.md); next to nothing here refers to itself."""
+
+COLLECT_ALL_AFTER_LOOKS: Final = 50
+"""Looks at the young objects between two looks at the old ones, of which most live as long as the process."""
 
 _USAGE: Final = f"usage: python -m services [--check-config] {{{','.join(SERVICES)}}} …\n"
 
@@ -37,12 +45,21 @@ def main(arguments: list[str]) -> int:
             return _check(wanted)
         platform = load(PlatformSettings)
         logs.configure(platform.log_format, platform.log_level)
-        sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-        run_until_signal([_build(name) for name in wanted], grace_seconds=platform.stop_grace_seconds)
+        services = [_build(name) for name in wanted]
+        tune_interpreter()
+        run_until_signal(services, grace_seconds=platform.stop_grace_seconds)
     except (SettingsError, SchemaError, LogIdentityError, ListenError, ServiceError) as error:
         sys.stderr.write(f"{error}\n")
         return 2 if isinstance(error, SettingsError) else 1
     return 0
+
+
+def tune_interpreter() -> None:
+    """Set what the interpreter does behind the program's back to suit a server; called once everything is imported."""
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER_OBJECTS, COLLECT_ALL_AFTER_LOOKS, COLLECT_ALL_AFTER_LOOKS)
 
 
 def _check(names: list[str]) -> int:

@@ -1,8 +1,10 @@
-"""Group commit: one thread takes all work that waits, up to a bound, into one transaction. No timers.
+"""Group commit: takes all work that waits, up to a bound, into one transaction. No timers.
 
-Throughput comes from what arrives while the last commit runs; a lone request is committed at once.
+Throughput comes from what arrives while the last commit runs; a lone request is committed at once. Two threads: one plans the
+next transaction while the other runs the last one.
 """
 
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,10 +18,11 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 
 Item = TypeVar("Item")
+Plan = TypeVar("Plan")
 Result = TypeVar("Result")
 
 COMMIT_RECORDS_MAX: Final = 4_096
-"""Items in one transaction: beyond this throughput gains nothing (bench/stream_ingest) and a lone request waits longer."""
+"""Items in one transaction: beyond this throughput gains nothing (docs/benchmarks.md) and a lone request waits longer."""
 
 WAITING_RECORDS_MAX: Final = 16_384
 """Items that may wait: four full transactions, some 20 MB. Submitters wait beyond it, which slows their clients down."""
@@ -39,21 +42,39 @@ class _Job(Generic[Item, Result]):
     future: "Future[list[Result]]"
 
 
-class GroupCommit(Generic[Item, Result]):
-    """Runs `commit(items) -> results` (one result per item, in order, durable on return) on its own thread.
+@dataclass(slots=True)
+class _Group(Generic[Item, Plan, Result]):
+    jobs: "list[_Job[Item, Result]]"
+    plan: Plan
 
-    A failed transaction fails every submitter with the same ServiceError when the database is away. Any other failure is tried
-    again submitter by submitter, so that one bad item harms nobody else.
+
+class GroupCommit(Generic[Item, Plan, Result]):
+    """Runs `plan(items)` and then `commit(plan)`: one result per item, in order, durable on return.
+
+    Plans are made one after another, each while the transaction of the last may still run; `commit` must notice a plan that
+    was overtaken and make it anew. A ServiceError fails every submitter of the group: the database is away. Any other failure
+    is tried again submitter by submitter, so that one bad item harms nobody else.
     """
 
-    def __init__(self, name: str, commit: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        plan: Callable[[Sequence[Item]], Plan],
+        commit: Callable[[Plan], Sequence[Result]],
+    ) -> None:
         self._name = name
+        self._plan = plan
         self._commit = commit
         self._jobs: deque[_Job[Item, Result]] = deque()
         self._waiting_records = 0
         self._is_stopping = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=f"{name}-commit", daemon=True)
+        # One plan ahead: more would only grow older.
+        self._planned: queue.Queue[_Group[Item, Plan, Result] | None] = queue.Queue(1)
+        self._threads = [
+            threading.Thread(target=self._run_plans, name=f"{name}-plan", daemon=True),
+            threading.Thread(target=self._run_commits, name=f"{name}-commit", daemon=True),
+        ]
 
     @property
     def waiting_records(self) -> int:
@@ -61,15 +82,17 @@ class GroupCommit(Generic[Item, Result]):
         return self._waiting_records
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, timeout_seconds: float) -> None:
         """Commit what waits, then end. New work is refused."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-        self._thread.join(timeout_seconds)
+        for thread in self._threads:
+            thread.join(timeout_seconds)
 
     def submit(self, items: Sequence[Item]) -> "Future[list[Result]]":
         """Queue items that belong together; the future gives one result per item. Waits while the queue is full.
@@ -112,31 +135,44 @@ class GroupCommit(Generic[Item, Result]):
             self._changed.notify_all()
             return taken
 
-    def _run(self) -> None:
+    def _run_plans(self) -> None:
         while jobs := self._take():
             try:
-                self._commit_jobs(jobs)
-            except Exception as error:  # noqa: BLE001 - the thread must outlive any fault of one transaction
-                if len(jobs) == 1 or isinstance(error, ServiceError):
-                    _fail(jobs, error)
-                    continue
-                _log.warning("commit_split", name=self._name, jobs=len(jobs), error=type(error).__name__)
-                for job in jobs:
-                    try:
-                        self._commit_jobs([job])
-                    except Exception as single_error:  # noqa: BLE001 - told to the one who submitted it
-                        _fail([job], single_error)
+                group = _Group(jobs, self._plan([item for job in jobs for item in job.items]))
+            except Exception as error:  # noqa: BLE001 - the thread must outlive any fault of one group
+                self._settle_failure(jobs, error)
+            else:
+                self._planned.put(group)
+        self._planned.put(None)
 
-    def _commit_jobs(self, jobs: Sequence[_Job[Item, Result]]) -> None:
-        items = jobs[0].items if len(jobs) == 1 else [item for job in jobs for item in job.items]
-        results = self._commit(items)
-        start = 0
+    def _run_commits(self) -> None:
+        while (group := self._planned.get()) is not None:
+            try:
+                results = self._commit(group.plan)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._settle_failure(group.jobs, error)
+            else:
+                _settle(group.jobs, results)
+
+    def _settle_failure(self, jobs: "list[_Job[Item, Result]]", error: Exception) -> None:
+        """Tell the submitters, or try one by one when the fault may be one submitter's."""
+        if len(jobs) == 1 or isinstance(error, ServiceError):
+            for job in jobs:
+                job.future.set_exception(error)
+            return
+        _log.warning("commit_split", name=self._name, jobs=len(jobs), error=type(error).__name__)
         for job in jobs:
-            end = start + len(job.items)
-            job.future.set_result(list(results[start:end]))
-            start = end
+            try:
+                results = self._commit(self._plan(job.items))
+            except Exception as single_error:  # noqa: BLE001 - told to the one who submitted it
+                job.future.set_exception(single_error)
+            else:
+                _settle([job], results)
 
 
-def _fail(jobs: Sequence[_Job[Item, Result]], error: Exception) -> None:
+def _settle(jobs: "list[_Job[Item, Result]]", results: Sequence[Result]) -> None:
+    start = 0
     for job in jobs:
-        job.future.set_exception(error)
+        end = start + len(job.items)
+        job.future.set_result(list(results[start:end]))
+        start = end

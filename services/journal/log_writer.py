@@ -1,6 +1,7 @@
 """Writes the own log: begins it, and appends entries in the caller's transaction so that tables and journal change together."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from zhichao.journal.v1 import entry_pb2
@@ -17,6 +18,15 @@ from services.journal.notes import Signer
 
 class LogIdentityError(Exception):
     """The database holds a log of another platform, key or digest algorithm than configured; the service must not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAppend:
+    """Entries with everything computed that follows from the head they are to be appended to."""
+
+    base: store.LogHead
+    packed: store.PackedEntries
+    growth: store.Growth
 
 
 class LogWriter:
@@ -73,25 +83,40 @@ class LogWriter:
             raise LogIdentityError(f"the {self.stream} log of {self.origin} has not been begun")
         return head
 
+    def read(self, connection: RawConnection) -> store.LogHead:
+        """Return the head of the own log as last committed; it may be overtaken at once."""
+        head = store.read_head(connection, self.origin)
+        if head is None:
+            raise LogIdentityError(f"the {self.stream} log of {self.origin} has not been begun")
+        return head
+
+    def plan(self, head: store.LogHead, added: Sequence[NewEntry], write_time: datetime) -> PlannedAppend:
+        """Compute everything that appending after this head needs. Pure; the head may be one that is still to be written.
+
+        Raises ServiceError(ENTRY_TOO_LARGE) for an entry over the limit.
+        """
+        largest = max((len(new.entry) for new in added), default=0)
+        if largest > ENTRY_BYTES_MAX:
+            raise ServiceError(
+                Reason.ENTRY_TOO_LARGE,
+                f"an entry has {largest} bytes, more than {ENTRY_BYTES_MAX}",
+                metadata={"limit": str(ENTRY_BYTES_MAX), "actual": str(largest)},
+            )
+        growth = store.grow(head, self.digester, added, write_time)
+        return PlannedAppend(head, store.pack_entries(self.origin, head.size + 1, added), growth)
+
+    def write(self, connection: RawConnection, planned: PlannedAppend) -> None:
+        """Append what was planned after the head that `lock` returned in this transaction."""
+        if planned.packed.added:
+            store.insert_entries(connection, planned.packed)
+            store.store_growth(connection, planned.growth)
+
     def append(
-        self,
-        connection: RawConnection,
-        head: store.LogHead,
-        added: Sequence[NewEntry],
-        write_time: datetime,
+        self, connection: RawConnection, head: store.LogHead, added: Sequence[NewEntry], write_time: datetime
     ) -> list[Place]:
         """Append entries after a head that `lock` returned in this transaction, and return their places in order.
 
         Raises ServiceError(ENTRY_TOO_LARGE) for an entry over the limit; then nothing is written.
         """
-        for new in added:
-            if len(new.entry) > ENTRY_BYTES_MAX:
-                raise ServiceError(
-                    Reason.ENTRY_TOO_LARGE,
-                    f"an entry has {len(new.entry)} bytes, more than {ENTRY_BYTES_MAX}",
-                    metadata={"limit": str(ENTRY_BYTES_MAX), "actual": str(len(new.entry))},
-                )
-        first_sequence = head.size + 1
-        store.insert_entries(connection, self.origin, first_sequence, added)
-        store.store_growth(connection, store.grow(head, self.digester, added, write_time))
-        return [Place(self.origin, sequence, new.leaf) for sequence, new in enumerate(added, first_sequence)]
+        self.write(connection, self.plan(head, added, write_time))
+        return [Place(self.origin, sequence, new.leaf) for sequence, new in enumerate(added, head.size + 1)]

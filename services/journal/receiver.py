@@ -204,7 +204,7 @@ class Receiver:
             write_time = batch.last_entry.write_time.ToDatetime(tzinfo=UTC) if batch.last_entry else None
             growth = store.grow(head, Digester(head.digest_algorithm), added, write_time)
             cosigned = self._cosign(head, batch, growth.head.root)
-            store.insert_entries(connection, incoming.origin, head.size + 1, added)
+            store.insert_entries(connection, store.pack_entries(incoming.origin, head.size + 1, added))
             first_new = head.size + 1
             parked = [one for one in batch.parked if one.sequence >= first_new]
             prepared = [one for one in batch.prepared if one[0] >= first_new] if held_count else batch.prepared

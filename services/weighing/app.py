@@ -15,7 +15,8 @@ from services.weighing.directory import Directory
 from services.weighing.directory_follower import DirectoryFollower
 from services.weighing.handlers import WeighingHandlers
 from services.weighing.projection import WeighingProjection
-from services.weighing.recording import Outcome, PreparedRecord, Recorder
+from services.weighing.preparing import PreparedRecord, RecordPreparer
+from services.weighing.recording import Outcome, RecordCommitter, RecordPlan
 from services.weighing.servicer import WeighingServicer
 
 STREAM = "weighing"
@@ -44,12 +45,14 @@ class WeighingApp:
         )
         directory = Directory(settings.rule_set_id)
         self._follower = DirectoryFollower(self._engine, directory, platform.platform, settings.registry_address)
-        recorder = Recorder(
-            self._engine, self._journal.writer, directory, clock, self._journal.tail.announce, self._follower.look_again
+        writer = self._journal.writer
+        preparer = RecordPreparer(writer.digester, directory, clock, self._follower.look_again)
+        recorder = RecordCommitter(self._engine, writer, self._journal.tail.announce)
+        self._committer: GroupCommit[PreparedRecord, RecordPlan, Outcome] = GroupCommit(
+            STREAM, recorder.plan, recorder.commit
         )
-        self._committer: GroupCommit[PreparedRecord, Outcome] = GroupCommit(STREAM, recorder.commit)
         self.handlers = WeighingHandlers(
-            self._engine, platform.platform, recorder, self._committer, self._journal.tail
+            self._engine, platform.platform, preparer, self._committer, self._journal.tail
         )
         self.server = RpcServer(
             STREAM,

@@ -20,6 +20,8 @@ from services.weighing.verdict import Judgement
 WEIGHING_KIND: Final = weighing_pb2.Weighing.DESCRIPTOR.full_name
 CONFLICT_KIND: Final = weighing_pb2.WeighingConflict.DESCRIPTOR.full_name
 
+WeighingRecord = record_pb2.WeighingRecord
+
 VEHICLES_CACHED_MAX: Final = 8_192
 """Vehicle messages kept parsed, by their bytes: sites send the same few hundred combinations of facts."""
 
@@ -58,12 +60,13 @@ class VehicleReading(NamedTuple):
 _vehicles: dict[bytes, VehicleReading] = {}
 
 
-def read_vehicle(vehicle: record_pb2.Vehicle) -> VehicleReading:
-    """Return a vehicle's facts; equal messages give the same object."""
-    key = vehicle.SerializeToString()
-    known = _vehicles.get(key)
-    if known is not None:
-        return known
+def known_vehicle(key: bytes) -> VehicleReading | None:
+    """Return the reading of a vehicle whose serialised message was read, and so checked, before."""
+    return _vehicles.get(key)
+
+
+def read_vehicle(vehicle: record_pb2.Vehicle, key: bytes) -> VehicleReading:
+    """Return a checked vehicle's facts and remember them by its serialised message."""
     reading = _read_vehicle(vehicle)
     # Measured axles differ from truck to truck: keeping them would only push the others out.
     if not reading.axles:

@@ -15,7 +15,8 @@ from services.common.request import request_context
 from services.journal.group_commit import GroupCommit
 from services.journal.store import read_head
 from services.journal.store.tail import Tail
-from services.weighing.recording import Outcome, PreparedRecord, Recorded, Recorder
+from services.weighing.preparing import PreparedRecord, RecordPreparer
+from services.weighing.recording import Outcome, Recorded, RecordPlan
 from services.weighing.store import queries
 from services.weighing.store.queries import DayTotalRow, HeldEntry, WeighingFilter
 
@@ -45,13 +46,13 @@ class WeighingHandlers:
         self,
         engine: Engine,
         origin: str,
-        recorder: Recorder,
-        committer: GroupCommit[PreparedRecord, Outcome],
+        preparer: RecordPreparer,
+        committer: GroupCommit[PreparedRecord, RecordPlan, Outcome],
         tail: Tail,
     ) -> None:
         self._engine = engine
         self._origin = origin
-        self._recorder = recorder
+        self._preparer = preparer
         self._committer = committer
         self._tail = tail
 
@@ -82,7 +83,7 @@ class WeighingHandlers:
         if not records:
             raise invalid([FieldViolation("records", "is empty; send at least one record")])
         request = request_context()
-        prepared = self._recorder.prepare(records, request.principal, request.request_id)
+        prepared = self._preparer.prepare(records, request.principal, request.request_id)
         fit = [one for one in prepared if isinstance(one, PreparedRecord)]
         answer: Future[list[Outcome]] = Future()
         if not fit:

@@ -56,6 +56,7 @@ COMBINATION_GROUPS_MIN: Final = 3
 # Reasons that are not codes of the rule set's rows. docs/rules.md explains each.
 AXLE_COUNT_UNKNOWN: Final = "axle-count-unknown"
 CLASS_UNKNOWN: Final = "class-unknown"
+CLASS_CONTRADICTS_LAYOUT: Final = "class-contradicts-layout"
 COMBINATION_KIND_UNKNOWN: Final = "combination-kind-unknown"
 LAYOUT_UNKNOWN: Final = "axle-layout-unknown"
 DRIVE_AXLES_UNKNOWN: Final = "drive-axles-unknown"
@@ -166,7 +167,7 @@ def find_limits(rule_set: RuleSet, facts: VehicleFacts) -> Limits:
     rows = [row for row in rule_set.gross_limits if row.includes_axle_count(axle_count)]
     layout = facts.axle_layout or layout_of_codes(facts.axle_group_codes)
     found = _rows_by_possibility(rows, facts, layout)
-    reasons = _unknown_facts(found)
+    reasons = _open_facts(found, facts.vehicle_class)
     if not found:
         found = _rows_of_other_classes(rule_set, rows, facts, axle_count, layout)
         reasons = [NO_ROW_FOR_CLASS]
@@ -240,16 +241,17 @@ def _rows_by_possibility(
 ) -> dict[_Possibility, GrossLimit]:
     """Find the row of every possibility that has one."""
     kinds: list[str | None]
+    has_few_groups = bool(layout) and layout.count("+") + 1 < COMBINATION_GROUPS_MIN
+    has_rigid_layout = has_few_groups and any(row.is_rigid for row in rows)
     if facts.vehicle_class == VehicleClass.RIGID_TRUCK:
         kinds = [None]
-    elif facts.vehicle_class == VehicleClass.COMBINATION:
-        kinds = [*COMBINATION_KINDS]
-    elif facts.vehicle_class in KIND_BY_CLASS:
-        kinds = [KIND_BY_CLASS[facts.vehicle_class]]
-    elif layout and layout.count("+") + 1 < COMBINATION_GROUPS_MIN and any(row.is_rigid for row in rows):
-        kinds = [None]
+    elif facts.vehicle_class in COMBINATION_CLASSES:
+        kinds = [KIND_BY_CLASS[facts.vehicle_class]] if facts.vehicle_class in KIND_BY_CLASS else [*COMBINATION_KINDS]
+        if has_rigid_layout:
+            # The class or the layout is wrong, and calling a rigid truck a combination raises its limit.
+            kinds.append(None)
     else:
-        kinds = [None, *COMBINATION_KINDS]
+        kinds = [None] if has_rigid_layout else [None, *COMBINATION_KINDS]
     layouts = [layout] if layout else [None, *dict.fromkeys(row.axle_layout for row in rows if row.axle_layout)]
     drives = (
         [None, *dict.fromkeys(row.drive_axle_count for row in rows if row.drive_axle_count)]
@@ -292,17 +294,20 @@ def _rows_of_other_classes(
     return found
 
 
-def _unknown_facts(found: dict[_Possibility, GrossLimit]) -> list[str]:
-    """Name the missing facts that change the limit: possibilities that differ in nothing else differ in the limit."""
+def _open_facts(found: dict[_Possibility, GrossLimit], vehicle_class: int) -> list[str]:
+    """Name what leaves the limit open: possibilities that differ in nothing else differ in the limit."""
+    class_reason = CLASS_UNKNOWN
+    if vehicle_class in COMBINATION_CLASSES:
+        has_rigid = any(possibility.kind is None for possibility in found)
+        class_reason = CLASS_CONTRADICTS_LAYOUT if has_rigid else COMBINATION_KIND_UNKNOWN
     reasons = []
-    for position, reason in enumerate((CLASS_UNKNOWN, LAYOUT_UNKNOWN, DRIVE_AXLES_UNKNOWN)):
+    for position, reason in enumerate((class_reason, LAYOUT_UNKNOWN, DRIVE_AXLES_UNKNOWN)):
         limits_by_rest: dict[tuple[object, ...], set[int]] = {}
         for possibility, row in found.items():
             rest = possibility[:position] + possibility[position + 1 :]
             limits_by_rest.setdefault(rest, set()).add(row.limit_kg)
         if any(len(limits) > 1 for limits in limits_by_rest.values()):
-            is_combination = reason == CLASS_UNKNOWN and all(possibility.kind is not None for possibility in found)
-            reasons.append(COMBINATION_KIND_UNKNOWN if is_combination else reason)
+            reasons.append(reason)
     return reasons
 
 

@@ -11,7 +11,8 @@ from zhichao.weighing.v1 import weighing_pb2
 from services.common.database import RawConnection
 from services.journal.projection import Unprojectable
 from services.weighing import convert
-from services.weighing.recording import CONFLICT_SCHEMA, WEIGHING_SCHEMA
+from services.weighing.preparing import WEIGHING_SCHEMA
+from services.weighing.recording import CONFLICT_SCHEMA
 from services.weighing.rows import WeighingRow
 from services.weighing.store import weighings as store
 
@@ -44,7 +45,9 @@ class WeighingProjection:
     def project(self, connection: RawConnection, origin: str, prepared: Sequence[tuple[int, Any]]) -> None:
         """Write the rows of received entries."""
         rows = [(sequence, row) for sequence, row in prepared if isinstance(row, WeighingRow)]
-        store.insert_weighings(connection, origin, rows)
+        packed = store.pack_weighings(origin, rows)
+        if packed is not None:
+            store.insert_weighings(connection, packed)
         conflicts = [
             (sequence, row.source_unit_id, row.record_id, row.receive_time)
             for sequence, row in prepared

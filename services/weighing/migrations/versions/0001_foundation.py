@@ -35,7 +35,7 @@ def upgrade() -> None:
         sa.Column("record_id", text, nullable=False),
         sa.Column("plate_number", text, nullable=False),
     )
-    op.create_index("weighings_record_key", "weighings", ["origin", "source_unit_id", "record_id"], unique=True)
+    op.create_index("weighings_record_key", "weighings", ["record_id", "source_unit_id", "origin"], unique=True)
     op.create_index("weighings_time_idx", "weighings", ["weigh_time", "origin", "sequence"])
     op.create_index("weighings_unit_idx", "weighings", ["source_unit_id", "weigh_time", "origin", "sequence"])
     op.create_index(
