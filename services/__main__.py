@@ -3,6 +3,7 @@
 import gc
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic_settings import BaseSettings
@@ -19,11 +20,13 @@ SERVICES: Final = ("registry", "weighing", "relay")
 """Services that can be named, in the order in which they are started; the order is a convenience and not needed."""
 
 SWITCH_INTERVAL_SECONDS: Final = 0.0001
-"""How long one thread may keep the interpreter while others want it. At Python's default of 5 ms the thread that commits
+"""How long one thread may keep the interpreter while others want it. At Python's default of 5 ms the thread that
+commits
 waits that long after every answer of the database (docs/benchmarks.md, streamed weighings)."""
 
 COLLECT_AFTER_OBJECTS: Final = 50_000
-"""New objects between two looks for garbage. At Python's default of 700 the collector walks the records of a batch dozens of
+"""New objects between two looks for garbage. At Python's default of 700 the collector walks the records of a batch
+dozens of
 times and takes a quarter of the time of a backlog (docs/benchmarks.md); next to nothing here refers to itself."""
 
 COLLECT_ALL_AFTER_LOOKS: Final = 50
@@ -62,7 +65,7 @@ def tune_interpreter() -> None:
     gc.set_threshold(COLLECT_AFTER_OBJECTS, COLLECT_ALL_AFTER_LOOKS, COLLECT_ALL_AFTER_LOOKS)
 
 
-def _check(names: list[str]) -> int:
+def _check(names: Sequence[str]) -> int:
     groups: dict[type[BaseSettings], None] = {}
     for name in names:
         groups.update(dict.fromkeys(_module(name, "config").SETTINGS))

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from zhichao.common.v1 import refusal_pb2
-from zhichao.weighing.v1 import service_pb2 as pb
-from zhichao.weighing.v1 import weighing_pb2
 
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.rpc_status import status_number
@@ -16,6 +13,9 @@ from services.weighing.recording import Outcome, Recorded
 from services.weighing.rows import day_text
 from services.weighing.store.queries import DayTotalRow, HeldEntry, WeighingFilter
 from services.weighing.verdict import Verdict
+from zhichao.common.v1 import refusal_pb2
+from zhichao.weighing.v1 import service_pb2 as pb
+from zhichao.weighing.v1 import weighing_pb2
 
 _RECEIPT = b"\x0a"
 _JUDGEMENT = b"\x12"
@@ -103,7 +103,9 @@ def _moment(field: str, value: Timestamp, violations: list[FieldViolation]) -> d
     try:
         return value.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
-        violations.append(FieldViolation(field, f"has {value.seconds} seconds, but must lie between the years 1 and 9999"))
+        violations.append(
+            FieldViolation(field, f"has {value.seconds} seconds, but must lie between the years 1 and 9999")
+        )
         return None
 
 

@@ -2,8 +2,6 @@
 
 from contextlib import ExitStack
 
-from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
-
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, upgrade
 from services.common.rpc_server import RpcServer
@@ -14,10 +12,11 @@ from services.weighing.config import WeighingConfig
 from services.weighing.directory import Directory
 from services.weighing.directory_follower import DirectoryFollower
 from services.weighing.handlers import WeighingHandlers
-from services.weighing.projection import WeighingProjection
 from services.weighing.preparing import PreparedRecord, RecordPreparer
+from services.weighing.projection import WeighingProjection
 from services.weighing.recording import Outcome, RecordCommitter, RecordPlan
 from services.weighing.servicer import WeighingServicer
+from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
 
 STREAM = "weighing"
 MIGRATIONS = "services.weighing.migrations"
@@ -51,9 +50,7 @@ class WeighingApp:
         self._committer: GroupCommit[PreparedRecord, RecordPlan, Outcome] = GroupCommit(
             STREAM, recorder.plan, recorder.commit
         )
-        self.handlers = WeighingHandlers(
-            self._engine, platform.platform, preparer, self._committer, self._journal.tail
-        )
+        self.handlers = WeighingHandlers(self._engine, platform.platform, preparer, self._committer, self._journal.tail)
         self.server = RpcServer(
             STREAM,
             settings.listen,
@@ -73,7 +70,8 @@ class WeighingApp:
     def start(self) -> None:
         """Bring the schema up to date or check it, begin the log, load the directory, then serve.
 
-        Raises SchemaError, LogIdentityError, ServiceError(DATABASE_UNAVAILABLE), ListenError; nothing is left running then.
+        Raises SchemaError, LogIdentityError, ServiceError(DATABASE_UNAVAILABLE), ListenError; nothing is left running
+        then.
         """
         with ExitStack() as starting:
             starting.callback(self._engine.dispose)
@@ -89,7 +87,9 @@ class WeighingApp:
             self._started = starting.pop_all()
 
     def stop(self, grace_seconds: float) -> None:
-        """Stop in reverse: let running calls finish, commit what waits, then the follower, the journal, the connections."""
+        """Stop in reverse: let running calls finish, commit what waits, then the follower, the journal, the
+        connections.
+        """
         with self._started:
             self.server.stop(grace_seconds)
 

@@ -1,12 +1,12 @@
-"""Weighing messages to and from what the rules work with. Pure. The hot path joins serialised parts instead of building messages."""
+"""Weighing messages to and from what the rules work with. Pure. The hot path joins serialised parts instead of
+building messages.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
-from zhichao.registry.v1 import resources_pb2 as registry_pb
-from zhichao.weighing.v1 import record_pb2, weighing_pb2
 
 from services.journal.entries import varint
 from services.journal.projection import Unprojectable
@@ -16,6 +16,8 @@ from services.weighing.directory import Certificate, DirectoryObject, Scale, Sit
 from services.weighing.limits import VehicleFacts
 from services.weighing.rows import Totals, WeighingRow, day_number, pack_row, pack_text, postgres_microseconds
 from services.weighing.verdict import Judgement
+from zhichao.registry.v1 import resources_pb2 as registry_pb
+from zhichao.weighing.v1 import record_pb2, weighing_pb2
 
 WEIGHING_KIND: Final = weighing_pb2.Weighing.DESCRIPTOR.full_name
 CONFLICT_KIND: Final = weighing_pb2.WeighingConflict.DESCRIPTOR.full_name

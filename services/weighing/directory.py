@@ -1,6 +1,8 @@
-"""What the weighing service knows of the registry: which scale stands where, what it is certified for, which rules judge it.
+"""What the weighing service knows of the registry: which scale stands where, what it is certified for, which rules
+judge it.
 
-Pure but for its memory. Objects go in as they are journalled by the registry; a site comes out, or the reason why there is none.
+Pure but for its memory. Objects go in as they are journalled by the registry; a site comes out, or the reason why
+there is none.
 """
 
 import threading
@@ -15,7 +17,8 @@ from services.weighing.rules import RuleSet
 from services.weighing.verdict import CompiledRules, Judgement
 
 SITES_CACHED_MAX: Final = 20_000
-"""Sites kept resolved, one per scale and day: a province's scales for some days; the cache is emptied when it is full."""
+"""Sites kept resolved, one per scale and day: a province's scales for some days; the cache is emptied when it is
+full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,8 @@ class Directory:
         if scale is None or scale.weighing_point_id != weighing_point_id:
             raise ServiceError(
                 Reason.UNKNOWN_SCALE,
-                f"weighing point {weighing_point_id!r} of {source_unit_id!r} has no scale {scale_id!r}: register it first",
+                f"weighing point {weighing_point_id!r} of {source_unit_id!r} has no scale {scale_id!r}: "
+                "register it first",
                 message_zh=f"称重点 {weighing_point_id!r} 没有衡器 {scale_id!r}，请先登记",
                 metadata={"scale_id": scale_id},
             )

@@ -1,4 +1,6 @@
-"""Follows the registry's own log and keeps the directory: in memory for judging, in tables for a start without the registry."""
+"""Follows the registry's own log and keeps the directory: in memory for judging, in tables for a start without the
+registry.
+"""
 
 import threading
 import time
@@ -7,7 +9,6 @@ from typing import Final
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
-from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
 from services.common.database import Engine, raw_connection, translate_errors
 from services.common.errors import ServiceError
@@ -16,6 +17,7 @@ from services.journal.entries import parse
 from services.weighing import convert
 from services.weighing.directory import Directory, DirectoryObject
 from services.weighing.store import directory as store
+from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
 RECONNECT_SECONDS_MAX: Final = 5.0
 """Longest pause between tries to reach the registry; changes there are rare, so nothing is lost by it."""
@@ -74,7 +76,9 @@ class DirectoryFollower:
             self._channel.close()
 
     def look_again(self) -> bool:
-        """Wait until what the registry holds now is known here. False when it is not reached in time or was asked too often."""
+        """Wait until what the registry holds now is known here. False when it is not reached in time or was asked too
+        often.
+        """
         with self._look_guard:
             now = time.monotonic()
             if self._channel is None or now - self._last_look < LOOK_AGAIN_INTERVAL_SECONDS:
@@ -106,11 +110,10 @@ class DirectoryFollower:
             self._stopping.wait(pause)
 
     def _follow(self) -> None:
-        assert self._channel is not None
+        if self._channel is None:
+            return
         stub = journal_pb2_grpc.JournalServiceStub(self._channel)
-        request = journal_pb2.ReadEntriesRequest(
-            origin=self._origin, first_sequence=self._position + 1, follow=True
-        )
+        request = journal_pb2.ReadEntriesRequest(origin=self._origin, first_sequence=self._position + 1, follow=True)
         call = stub.ReadEntries(request)
         self._call = call
         for response in call:

@@ -5,8 +5,6 @@ from concurrent.futures import Future
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from zhichao.weighing.v1 import record_pb2
-
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
@@ -19,6 +17,7 @@ from services.weighing.preparing import PreparedRecord, RecordPreparer
 from services.weighing.recording import Outcome, Recorded, RecordPlan
 from services.weighing.store import queries
 from services.weighing.store.queries import DayTotalRow, HeldEntry, WeighingFilter
+from zhichao.weighing.v1 import record_pb2
 
 BATCH_RECORDS_MAX: Final = 1_000
 """Records in one message: at some 300 bytes each far below the message limit, and committed in about 40 ms."""
@@ -71,7 +70,8 @@ class WeighingHandlers:
     def begin_recording(self, records: Sequence[record_pb2.WeighingRecord]) -> "Future[list[Outcome]]":
         """Check and judge a batch now and commit it soon; the future gives one outcome per record, in order.
 
-        Raises ServiceError BATCH_TOO_LARGE or INVALID_ARGUMENT for a batch of no records; waits when too much waits already.
+        Raises ServiceError BATCH_TOO_LARGE or INVALID_ARGUMENT for a batch of no records; waits when too much waits
+        already.
         """
         if len(records) > BATCH_RECORDS_MAX:
             raise ServiceError(
@@ -194,7 +194,9 @@ class WeighingHandlers:
     ) -> tuple[list[HeldEntry], str]:
         """Return one page of conflicting submissions and the next page's token."""
         if record_id and not source_unit_id:
-            raise invalid([FieldViolation("source_unit_id", "is empty, but record_id is only unique within a source unit")])
+            raise invalid(
+                [FieldViolation("source_unit_id", "is empty, but record_id is only unique within a source unit")]
+            )
         size = page_size(requested, TOTALS_PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         digest = filter_digest("ListWeighingConflicts", source_unit_id, record_id)
         key = decode_token(token, digest, (int, str, int))

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from zhichao.weighing.v1 import record_pb2
-
 from services.common.clock import Clock
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.journal.digests import Digester
@@ -19,6 +17,7 @@ from services.weighing.rows import Totals, WeighingRow, day_number, pack_row, po
 from services.weighing.store.weighings import RecordKey
 from services.weighing.validation import validate_record
 from services.weighing.verdict import Judgement, Verdict, judge
+from zhichao.weighing.v1 import record_pb2
 
 WEIGHING_SCHEMA: Final = 1
 """Version of what a `Weighing` entry means; raised when an older release would misread it."""

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from zhichao.weighing.v1 import weighing_pb2
 
 from services.common.database import RawConnection
 from services.journal.projection import Unprojectable
@@ -15,6 +14,7 @@ from services.weighing.preparing import WEIGHING_SCHEMA
 from services.weighing.recording import CONFLICT_SCHEMA
 from services.weighing.rows import WeighingRow
 from services.weighing.store import weighings as store
+from zhichao.weighing.v1 import weighing_pb2
 
 
 @dataclass(frozen=True, slots=True)

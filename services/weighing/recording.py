@@ -1,4 +1,6 @@
-"""Recording prepared records: decides what is new, held or conflicting, and commits in groups, one plan ahead of the database."""
+"""Recording prepared records: decides what is new, held or conflicting, and commits in groups, one plan ahead of the
+database.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -6,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import structlog
-from zhichao.weighing.v1 import weighing_pb2
 
 from services.common.database import Engine, RawConnection, raw_connection, translate_errors
 from services.common.errors import ServiceError
@@ -19,6 +20,7 @@ from services.weighing.preparing import PreparedRecord
 from services.weighing.rows import WeighingRow
 from services.weighing.store import weighings as store
 from services.weighing.store.weighings import RecordKey
+from zhichao.weighing.v1 import weighing_pb2
 
 CONFLICT_SCHEMA: Final = 1
 """Version of what a `WeighingConflict` entry means."""
@@ -30,7 +32,9 @@ _log = structlog.get_logger()
 
 
 class Recorded(NamedTuple):
-    """A record that is durable: its place, leaf digest and serialised judgement. A tuple, because it is made fastest."""
+    """A record that is durable: its place, leaf digest and serialised judgement. A tuple, because it is made
+    fastest.
+    """
 
     sequence: int
     leaf: bytes
@@ -57,8 +61,10 @@ class RecordPlan:
 class RecordCommitter:
     """Records in two steps for `GroupCommit`: `plan` beside the running transaction, `commit` in the next one.
 
-    A plan holds only after the head that it was made for. `commit` locks the head and compares: when another replica wrote
-    meanwhile, or the plan before failed, it decides anew under the lock. So nothing is recorded twice, whatever overtakes what.
+    A plan holds only after the head that it was made for. `commit` locks the head and compares: when another replica
+    wrote
+    meanwhile, or the plan before failed, it decides anew under the lock. So nothing is recorded twice, whatever
+    overtakes what.
     """
 
     def __init__(self, engine: Engine, writer: LogWriter, announce: Callable[[str], None]) -> None:
@@ -70,7 +76,9 @@ class RecordCommitter:
         self._last_head: LogHead | None = None
 
     def plan(self, items: Sequence[PreparedRecord]) -> RecordPlan:
-        """Decide about records against what is held and what is under way. Raises ServiceError when the database is away."""
+        """Decide about records against what is held and what is under way. Raises ServiceError when the database is
+        away.
+        """
         with self._planning, translate_errors(), self._engine.begin() as pooled:
             connection = raw_connection(pooled)
             # Taken before the first statement: a plan that is done by now is visible to it.
@@ -142,7 +150,7 @@ class RecordCommitter:
                 added.append(entry)
                 rows.append((sequence, item.row))
                 fresh[key] = (sequence, item)
-                outcomes.append(Recorded(sequence, entry.leaf, item.judgement, False))  # noqa: FBT003 - the hot path
+                outcomes.append(Recorded(sequence, entry.leaf, item.judgement, False))
                 continue
             if first is not None:
                 first_sequence, first_item = first
@@ -154,7 +162,9 @@ class RecordCommitter:
             if is_same:
                 outcomes.append(answer)
                 continue
-            known = self._known_conflicts(connection, key, [*(one for plan in pending for one in plan.conflicts), *conflicts])
+            known = self._known_conflicts(
+                connection, key, [*(one for plan in pending for one in plan.conflicts), *conflicts]
+            )
             outcome, conflict = self._judge_conflict(item, first_sequence, known)
             outcomes.append(outcome)
             if conflict is not None:
@@ -190,9 +200,7 @@ class RecordCommitter:
         conflict = weighing_pb2.WeighingConflict(
             record=item.record, first_sequence=first_sequence, receive_time=timestamp(item.receive_time)
         )
-        builder = EntryBuilder(
-            convert.CONFLICT_KIND, CONFLICT_SCHEMA, item.receive_time, item.actor, item.request_id
-        )
+        builder = EntryBuilder(convert.CONFLICT_KIND, CONFLICT_SCHEMA, item.receive_time, item.actor, item.request_id)
         entry = builder.build(conflict.SerializeToString(), self._writer.digester)
         return _conflict(item, self._writer.origin, first_sequence), entry
 
@@ -210,7 +218,8 @@ def _conflict(item: PreparedRecord, origin: str, first_sequence: int) -> Service
         Reason.RECORD_CONFLICT,
         f"record {record_id!r} is held with other content as entry {first_sequence} of {origin}; "
         "the first is kept, this one is kept as a conflicting submission",
-        message_zh=f"记录号 {record_id!r} 已存在且内容不同（{origin} 第 {first_sequence} 条），保留首次记录，本次作为冲突留存",
+        message_zh=f"记录号 {record_id!r} 已存在且内容不同（{origin} 第 {first_sequence} 条），"
+        "保留首次记录，本次作为冲突留存",
         metadata={"record_id": record_id, "origin": origin, "sequence": str(first_sequence)},
     )
 
@@ -223,4 +232,3 @@ def _too_many_conflicts(item: PreparedRecord) -> ServiceError:
         message_zh=f"记录号 {record_id!r} 的冲突提交已达 {CONFLICTS_PER_RECORD_MAX} 条，本次未留存",
         metadata={"record_id": record_id, "limit": str(CONFLICTS_PER_RECORD_MAX)},
     )
-

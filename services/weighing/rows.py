@@ -1,6 +1,7 @@
 """Rows of the table `weighings` in PostgreSQL's binary COPY form, and what one weighing adds to its day's totals. Pure.
 
-Rows are packed in the thread that judges, long before the transaction: only the sequence is missing, and it goes in front.
+Rows are packed in the thread that judges, long before the transaction: only the sequence is missing, and it goes in
+front.
 """
 
 import struct

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 
 import grpc
-from zhichao.weighing.v1 import service_pb2 as pb
-from zhichao.weighing.v1 import service_pb2_grpc
 
 from services.common.errors import FieldViolation, invalid
 from services.weighing import answers
 from services.weighing.handlers import WeighingHandlers
 from services.weighing.streaming import AnswerStream
+from zhichao.weighing.v1 import service_pb2 as pb
+from zhichao.weighing.v1 import service_pb2_grpc
 
 
 class WeighingServicer(service_pb2_grpc.WeighingServiceServicer):
@@ -19,7 +19,9 @@ class WeighingServicer(service_pb2_grpc.WeighingServiceServicer):
         self._handlers = handlers
         self._writer = answers.RecordedWriter(handlers.origin)
 
-    def RecordWeighing(self, request: pb.RecordWeighingRequest, context: grpc.ServicerContext) -> pb.RecordWeighingResponse:
+    def RecordWeighing(
+        self, request: pb.RecordWeighingRequest, context: grpc.ServicerContext
+    ) -> pb.RecordWeighingResponse:
         recorded = self._handlers.record(request.record)
         return pb.RecordWeighingResponse(recorded=self._writer.recorded(recorded))
 
@@ -54,7 +56,9 @@ class WeighingServicer(service_pb2_grpc.WeighingServiceServicer):
                 raise invalid([FieldViolation("name", "is not set; give a receipt or a record_name")])
         return pb.GetWeighingResponse(held_weighing=answers.held_weighing(held))
 
-    def ListWeighings(self, request: pb.ListWeighingsRequest, context: grpc.ServicerContext) -> pb.ListWeighingsResponse:
+    def ListWeighings(
+        self, request: pb.ListWeighingsRequest, context: grpc.ServicerContext
+    ) -> pb.ListWeighingsResponse:
         rows, token = self._handlers.list_weighings(
             answers.read_filter(request.filter), request.page_size, request.page_token
         )
@@ -73,7 +77,9 @@ class WeighingServicer(service_pb2_grpc.WeighingServiceServicer):
                 held_weighings=[answers.held_weighing(row) for row in rows], next_sequence=next_sequence
             )
 
-    def ListDayTotals(self, request: pb.ListDayTotalsRequest, context: grpc.ServicerContext) -> pb.ListDayTotalsResponse:
+    def ListDayTotals(
+        self, request: pb.ListDayTotalsRequest, context: grpc.ServicerContext
+    ) -> pb.ListDayTotalsResponse:
         first_day, last_day = answers.read_days(request)
         rows, token = self._handlers.list_day_totals(
             request.source_unit_id, request.origin, first_day, last_day, request.page_size, request.page_token

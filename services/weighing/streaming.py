@@ -1,4 +1,6 @@
-"""A stream of batches, answered in order: the next are checked and judged while the last ones commit, a few at a time."""
+"""A stream of batches, answered in order: the next are checked and judged while the last ones commit, a few at a
+time.
+"""
 
 import queue
 import threading
@@ -31,7 +33,8 @@ def _raise(error: BaseException) -> NoReturn:
 
 
 class AnswerStream(Generic[Request, Response]):
-    """Reads requests in a thread of its own and yields their answers in order. Bounded: a slow answer stops the reading.
+    """Reads requests in a thread of its own and yields their answers in order. Bounded: a slow answer stops the
+    reading.
 
     `begin(request)` starts the work and returns a function that waits for the answer.
     """

@@ -1,4 +1,6 @@
-"""The weighing service's copy of the registry's directory: objects as journalled there, and the position they are held at."""
+"""The weighing service's copy of the registry's directory: objects as journalled there, and the position they are
+held at.
+"""
 
 from collections.abc import Sequence
 
@@ -21,7 +23,9 @@ def read_position(connection: Connection, origin: str) -> int:
 def store_objects(
     connection: Connection, origin: str, sequence: int, objects: Sequence[tuple[str, str, bytes]]
 ) -> None:
-    """Store (kind, key, payload) of objects that changed up to a sequence. Does nothing when another replica was first."""
+    """Store (kind, key, payload) of objects that changed up to a sequence. Does nothing when another replica was
+    first.
+    """
     connection.execute(
         "INSERT INTO directory_positions (origin, sequence) VALUES (%s, 0) ON CONFLICT DO NOTHING", (origin,)
     )

@@ -55,7 +55,7 @@ def list_weighings(
     values: list[Any] = []
 
     def require(condition: str, *parameters: Any) -> None:
-        conditions.append(sql.SQL(condition))  # type: ignore[arg-type]
+        conditions.append(sql.SQL(condition))
         values.extend(parameters)
 
     if narrow.source_unit_id:
@@ -101,7 +101,9 @@ def get_weighing(connection: Connection, origin: str, sequence: int) -> HeldEntr
 
 
 def find_record(connection: Connection, own_origin: str, key: RecordKey) -> HeldEntry | None:
-    """Return one weighing by its terminal's key: of this platform, or else of the first other one that holds the key."""
+    """Return one weighing by its terminal's key: of this platform, or else of the first other one that holds the
+    key.
+    """
     with connection.cursor(binary=True) as cursor:
         row = cursor.execute(
             "SELECT e.origin, e.sequence, e.leaf, e.entry, w.weigh_time FROM journal_logs l"
@@ -132,7 +134,7 @@ def list_day_totals(
         ("day <= %s", last_day),
     ):
         if value:
-            conditions.append(sql.SQL(condition))  # type: ignore[arg-type]
+            conditions.append(sql.SQL(condition))
             values.append(value)
     if after is not None:
         # Days fall while the other parts rise, so the key cannot be compared as one row.

@@ -7,7 +7,6 @@ import psycopg
 
 from services.journal.store.copy_format import copy_content, send_copy
 from services.weighing.rows import COPY_COLUMNS, WeighingRow, day_date, placed_rows
-from services.weighing.verdict import Verdict
 
 Connection = psycopg.Connection[Any]
 RecordKey = tuple[str, str]
@@ -77,7 +76,7 @@ def pack_weighings(origin: str, places: Sequence[tuple[int, WeighingRow]]) -> Pa
         key = (number, unit)
         held = sums.get(key)
         if held is None:
-            # One place per verdict number, index 0 counts all; then those without a plate and the weights.
+            # One place per number of `Verdict`, index 0 counts all; then those without a plate and the weights.
             held = sums[key] = [0, 0, 0, 0, 0, 0, 0]
         held[0] += 1
         held[verdict] += 1
@@ -105,6 +104,3 @@ def insert_conflicts(connection: Connection, origin: str, conflicts: Sequence[tu
             " VALUES (%s, %s, %s, %s, %s)",
             [(origin, *conflict) for conflict in conflicts],
         )
-
-
-assert [verdict.value for verdict in Verdict] == [0, 1, 2, 3, 4], "pack_weighings counts verdicts by their number"
