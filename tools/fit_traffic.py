@@ -25,7 +25,8 @@ GROUP_SPACING_MAX_MM = 2_100
 TRUCKS_MIN = 12
 # Below this a layout is fitted with one component instead of an empty and a loaded one.
 MIXTURE_TRUCKS_MIN = 60
-# The likelihood of every layout changes by less than a billionth well before that.
+# Means that move less than this are the same in every digit that is written; the slowest layout takes most rounds.
+CONVERGED = 1e-6
 EM_ROUNDS = 300
 
 
@@ -79,7 +80,7 @@ def read(path: Path) -> Iterator[Truck]:
 
 
 def mixture(values: Sequence[float]) -> list[Component]:
-    """Fit an empty and a loaded component to logarithms of gross weights by expectation maximisation, lightest first."""
+    """Fit an empty and a loaded component to logarithms of gross weights (EM), lightest first."""
     ordered = sorted(values)
     if len(ordered) < MIXTURE_TRUCKS_MIN:
         return [Component(1.0, fmean(ordered), max(pstdev(ordered), 0.05))]
@@ -94,7 +95,11 @@ def mixture(values: Sequence[float]) -> list[Component]:
             densities = [part.share * NormalDist(part.log_mean, part.log_sd).pdf(value) for part in components]
             total = sum(densities) or math.ulp(0.0)
             shares.append([density / total for density in densities])
-        components = [weighted(ordered, [share[index] for share in shares]) for index in range(len(components))]
+        fitted = [weighted(ordered, [share[index] for share in shares]) for index in range(len(components))]
+        moved = max(abs(new.log_mean - old.log_mean) for new, old in zip(fitted, components, strict=True))
+        components = fitted
+        if moved < CONVERGED:
+            break
     return sorted(components, key=lambda part: part.log_mean)
 
 
@@ -110,9 +115,7 @@ def weighted(values: Sequence[float], shares: Sequence[float]) -> Component:
 def axle_shares(trucks: Sequence[Truck]) -> list[dict[str, float]]:
     """Return mean and deviation of each axle's share of the gross weight."""
     shares = [[weight / sum(truck.weights_kg) for weight in truck.weights_kg] for truck in trucks]
-    return [
-        {"mean": round(fmean(column), 4), "sd": round(pstdev(column), 4)} for column in zip(*shares, strict=True)
-    ]
+    return [{"mean": round(fmean(column), 4), "sd": round(pstdev(column), 4)} for column in zip(*shares, strict=True)]
 
 
 def fit_layout(layout: str, trucks: Sequence[Truck], total: int) -> dict[str, object]:

@@ -41,6 +41,7 @@ class JournalHandlers:
     def watch_positions(self) -> Iterator[list[pb.Position]]:
         """Yield all positions, then those that changed, until the caller leaves or the server stops."""
         request = request_context()
+        request.on_end(self._tail.wake)
         known: dict[str, pb.Position] = {}
         is_first = True
         while request.is_active():
@@ -51,11 +52,13 @@ class JournalHandlers:
                 yield changed
             is_first = False
             known = positions
-            self._tail.wait(None, seen)
+            self._tail.wait(None, seen, request.is_active)
 
     def read(self, origin: str, first_sequence: int, records_max: int, *, follow: bool) -> Iterator[Batch]:
         """Yield batches from a position to the log's end, or on and on. Raises ServiceError UNKNOWN_LOG or BEYOND_LOG."""
         request = request_context()
+        if follow:
+            request.on_end(self._tail.wake)
         bounded = min(records_max, BATCH_RECORDS_MAX) if records_max > 0 else BATCH_RECORDS_MAX
         next_sequence = first_sequence
         while request.is_active():
@@ -67,7 +70,7 @@ class JournalHandlers:
             elif not follow:
                 return
             else:
-                self._tail.wait(origin, seen)
+                self._tail.wait(origin, seen, request.is_active)
 
     def receive(self, batches: Iterable[IncomingBatch]) -> Iterator[Received]:
         """Append batches of one lower platform's log in order."""

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from services.common.clock import Clock, SystemClock
-from services.common.database import check, create_engine, upgrade
+from services.common.database import check, create_engine, translate_errors, upgrade
 from services.common.rpc_server import RpcServer
 from services.journal.group_commit import GroupCommit
 from services.journal.mounting import JournalParts
@@ -76,7 +76,8 @@ class WeighingApp:
         with ExitStack() as starting:
             starting.callback(self._engine.dispose)
             migrate = upgrade if self._config.platform.auto_migrate else check
-            migrate(self._config.service.database_url, MIGRATIONS)
+            with translate_errors():
+                migrate(self._config.service.database_url, MIGRATIONS)
             self._journal.start()
             starting.callback(self._journal.stop)
             self._follower.start()

@@ -24,6 +24,9 @@ CONFLICT_KIND: Final = weighing_pb2.WeighingConflict.DESCRIPTOR.full_name
 
 WeighingRecord = record_pb2.WeighingRecord
 
+RULES_NOT_IN_FORCE: Final = "rule-set-not-in-force"
+"""Reason added when the weigh time lies outside the validity of every version; the nearest version judged."""
+
 VEHICLES_CACHED_MAX: Final = 8_192
 """Vehicle messages kept parsed, by their bytes: sites send the same few hundred combinations of facts."""
 
@@ -116,10 +119,10 @@ def judgement_bytes(judgement: Judgement, site: Site) -> bytes:
         return held[1]
     message = weighing_pb2.Judgement(
         verdict=int(judgement.verdict),  # type: ignore[arg-type]
-        rule_set_id=site.rule_set_id,
-        rule_set_version=site.rules.rule_set.version if site.rules else 0,
+        rule_set_id=site.rules.rule_set.rule_set_id,
+        rule_set_version=site.rules.rule_set.version,
         severity=int(judgement.severity),  # type: ignore[arg-type]
-        reasons=judgement.reasons,
+        reasons=judgement.reasons if site.is_in_force else (*judgement.reasons, RULES_NOT_IN_FORCE),
         certificate_number=site.certificate_number,
         axle_excesses=[
             weighing_pb2.AxleExcess(
@@ -140,7 +143,9 @@ def judgement_bytes(judgement: Judgement, site: Site) -> bytes:
             setattr(message, name, value)
     content = message.SerializeToString()
     # Judgements with an excess are made for one truck and never come back.
-    if not judgement.excess_kg and not judgement.axle_excesses and len(site.judgements) < VEHICLES_CACHED_MAX:
+    if not judgement.excess_kg and not judgement.axle_excesses:
+        if len(site.judgements) >= VEHICLES_CACHED_MAX:
+            site.judgements.clear()
         site.judgements[id(judgement)] = (judgement, content)
     return content
 

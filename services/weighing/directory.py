@@ -71,9 +71,9 @@ class Site:
     scale_kind: int
     capacity_kg: int
     certificate_number: str
-    rules: CompiledRules | None
-    """None when no version of the rule set was in force on that day: the record is kept and not judged."""
-    rule_set_id: str
+    rules: CompiledRules
+    is_in_force: bool
+    """False when no version of the rule set was in force on that day and the nearest one judges instead."""
     packed: bytes
     judgements: dict[int, tuple[Judgement, bytes]] = field(default_factory=dict)
     """Serialised judgements by identity of the judgement, which is kept beside so that the identity stays its own."""
@@ -171,7 +171,19 @@ class Directory:
             capacity_kg=scale.capacity_kg,
             # Of several valid certificates the one that lasts longest was issued last.
             certificate_number=max(valid, key=lambda one: one.valid_until).certificate_number if valid else "",
-            rules=versions[max(in_force)] if in_force else None,
-            rule_set_id=rule_set_id,
+            rules=versions[max(in_force)] if in_force else _nearest(versions, day),
+            is_in_force=bool(in_force),
             packed=pack_text(source_unit_id) + pack_text(weighing_point_id) + pack_text(scale_id),
         )
+
+
+def _nearest(versions: Mapping[int, CompiledRules], day: str) -> CompiledRules:
+    """Return the version to judge with when none was in force: the first one later, or else the last one.
+
+    A terminal whose clock stands years back must not escape judgement; the judgement says that the rules were not in
+    force.
+    """
+    later = [rules for rules in versions.values() if rules.rule_set.effective_from > day]
+    if later:
+        return min(later, key=lambda rules: (rules.rule_set.effective_from, -rules.rule_set.version))
+    return max(versions.values(), key=lambda rules: (rules.rule_set.effective_from, rules.rule_set.version))

@@ -139,6 +139,7 @@ class WeighingHandlers:
     ) -> Iterator[tuple[list[HeldEntry], int]]:
         """Yield weighings in the order recorded with the sequence to go on from. Raises UNKNOWN_LOG."""
         request = request_context()
+        request.on_end(self._tail.wake)
         origin = origin or self._origin
         next_sequence = first_sequence
         while request.is_active():
@@ -161,7 +162,7 @@ class WeighingHandlers:
                     else None
                 )
             if rows is None:
-                self._tail.wait(origin, seen)
+                self._tail.wait(origin, seen, request.is_active)
                 continue
             next_sequence = last + 1
             yield rows, next_sequence

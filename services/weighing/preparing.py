@@ -16,14 +16,11 @@ from services.weighing.quality import find_quality_flags
 from services.weighing.rows import Totals, WeighingRow, day_number, pack_row, postgres_microseconds
 from services.weighing.store.weighings import RecordKey
 from services.weighing.validation import validate_record
-from services.weighing.verdict import Judgement, Verdict, judge
+from services.weighing.verdict import Judgement, judge
 from zhichao.weighing.v1 import record_pb2
 
 WEIGHING_SCHEMA: Final = 1
 """Version of what a `Weighing` entry means; raised when an older release would misread it."""
-
-NO_RULE_SET_IN_FORCE: Final = Judgement(Verdict.NOT_JUDGED, reasons=("no-rule-set-in-force",))
-"""Judgement of a weighing from before the rule set's first version: kept, because it is evidence all the same."""
 
 
 @dataclass(slots=True)
@@ -158,8 +155,6 @@ class RecordPreparer:
         gross: int,
         event: int,
     ) -> Judgement:
-        if site.rules is None:
-            return NO_RULE_SET_IN_FORCE
         permitted = record.transport_permit.permitted_mass_kg if record.HasField("transport_permit") else None
         return judge(
             site.rules,

@@ -2,6 +2,8 @@
 
 import threading
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import psycopg
@@ -37,6 +39,9 @@ class Tail:
         self._stopping.set()
         with self._grown:
             self._grown.notify_all()
+        # The listener sits in a wait of its own; a notification ends it at once, a lost database after its poll.
+        with suppress(psycopg.Error, sa.exc.SQLAlchemyError), self._engine.begin() as pooled:
+            pooled.exec_driver_sql(f"NOTIFY {CHANNEL}")
         self._thread.join(TAIL_POLL_SECONDS * 2)
 
     def announce(self, origin: str) -> None:
@@ -49,17 +54,27 @@ class Tail:
     def count(self, origin: str | None) -> int:
         """Return how often this log, or any log, has grown since the start."""
         with self._grown:
-            return self._total if origin is None else self._counts[origin]
+            return self._current(origin)
 
-    def wait(self, origin: str | None, seen: int) -> int:
-        """Return the count once it differs from `seen`, or after TAIL_POLL_SECONDS, or when stopping."""
+    def wait(self, origin: str | None, seen: int, is_wanted: Callable[[], bool]) -> int:
+        """Return the count once it differs from `seen`, or after TAIL_POLL_SECONDS, or when nobody wants it any more.
 
-        def current() -> int:
-            return self._total if origin is None else self._counts[origin]
-
+        Whoever makes `is_wanted()` false calls `wake`.
+        """
         with self._grown:
-            self._grown.wait_for(lambda: self._stopping.is_set() or current() != seen, TAIL_POLL_SECONDS)
-            return current()
+            self._grown.wait_for(
+                lambda: self._stopping.is_set() or not is_wanted() or self._current(origin) != seen, TAIL_POLL_SECONDS
+            )
+            return self._current(origin)
+
+    def wake(self) -> None:
+        """Let all who wait look whether they still want to."""
+        with self._grown:
+            self._grown.notify_all()
+
+    def _current(self, origin: str | None) -> int:
+        # Asking for a log that is not held must not make room for it.
+        return self._total if origin is None else self._counts.get(origin, 0)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

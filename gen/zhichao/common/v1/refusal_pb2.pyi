@@ -59,6 +59,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The caller's deadline passed before the answer was ready. The work may or may not have been done; ask again with the same
     id. Status DEADLINE_EXCEEDED.
     """
+    ERROR_REASON_REFERENCE_NOT_FOUND: _ErrorReason.ValueType  # 14
+    """The resource refers to another one that is not registered on this platform; create that first. Metadata:
+    `resource_type`, `resource_id`. Status FAILED_PRECONDITION.
+    """
     ERROR_REASON_UNKNOWN_SOURCE_UNIT: _ErrorReason.ValueType  # 20
     """The record's source unit is not registered here. Metadata: `source_unit_id`. Status FAILED_PRECONDITION."""
     ERROR_REASON_UNKNOWN_WEIGHING_POINT: _ErrorReason.ValueType  # 21
@@ -68,16 +72,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNKNOWN_SCALE: _ErrorReason.ValueType  # 22
     """The record's scale is not registered at its weighing point. Metadata: `scale_id`. Status FAILED_PRECONDITION."""
     ERROR_REASON_NO_RULE_SET: _ErrorReason.ValueType  # 23
-    """No rule set of this platform is in force at the weigh time. Metadata: `rule_set_id`. Status FAILED_PRECONDITION."""
+    """No version of the unit's rule set is held on this platform. Metadata: `rule_set_id`. Status FAILED_PRECONDITION."""
     ERROR_REASON_RECORD_CONFLICT: _ErrorReason.ValueType  # 24
     """A record with this id and other content is already held; the first is kept, this one is journalled as a conflicting
     submission. Metadata: `record_id`, `origin`, `sequence`. Status ALREADY_EXISTS.
     """
-    ERROR_REASON_UNKNOWN_PARENT_RECORD: _ErrorReason.ValueType  # 25
-    """The re-weigh names a first weighing that is not held for this source unit. Metadata: `parent_record_id`. Status
-    FAILED_PRECONDITION.
-    """
-    ERROR_REASON_TOO_MANY_CONFLICTS: _ErrorReason.ValueType  # 26
+    ERROR_REASON_TOO_MANY_CONFLICTS: _ErrorReason.ValueType  # 25
     """More conflicting submissions arrived under one record id than are kept; this one is refused and not kept. Metadata:
     `record_id`, `limit`. Status RESOURCE_EXHAUSTED.
     """
@@ -149,6 +149,10 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 13
 """The caller's deadline passed before the answer was ready. The work may or may not have been done; ask again with the same
 id. Status DEADLINE_EXCEEDED.
 """
+ERROR_REASON_REFERENCE_NOT_FOUND: ErrorReason.ValueType  # 14
+"""The resource refers to another one that is not registered on this platform; create that first. Metadata:
+`resource_type`, `resource_id`. Status FAILED_PRECONDITION.
+"""
 ERROR_REASON_UNKNOWN_SOURCE_UNIT: ErrorReason.ValueType  # 20
 """The record's source unit is not registered here. Metadata: `source_unit_id`. Status FAILED_PRECONDITION."""
 ERROR_REASON_UNKNOWN_WEIGHING_POINT: ErrorReason.ValueType  # 21
@@ -158,16 +162,12 @@ FAILED_PRECONDITION.
 ERROR_REASON_UNKNOWN_SCALE: ErrorReason.ValueType  # 22
 """The record's scale is not registered at its weighing point. Metadata: `scale_id`. Status FAILED_PRECONDITION."""
 ERROR_REASON_NO_RULE_SET: ErrorReason.ValueType  # 23
-"""No rule set of this platform is in force at the weigh time. Metadata: `rule_set_id`. Status FAILED_PRECONDITION."""
+"""No version of the unit's rule set is held on this platform. Metadata: `rule_set_id`. Status FAILED_PRECONDITION."""
 ERROR_REASON_RECORD_CONFLICT: ErrorReason.ValueType  # 24
 """A record with this id and other content is already held; the first is kept, this one is journalled as a conflicting
 submission. Metadata: `record_id`, `origin`, `sequence`. Status ALREADY_EXISTS.
 """
-ERROR_REASON_UNKNOWN_PARENT_RECORD: ErrorReason.ValueType  # 25
-"""The re-weigh names a first weighing that is not held for this source unit. Metadata: `parent_record_id`. Status
-FAILED_PRECONDITION.
-"""
-ERROR_REASON_TOO_MANY_CONFLICTS: ErrorReason.ValueType  # 26
+ERROR_REASON_TOO_MANY_CONFLICTS: ErrorReason.ValueType  # 25
 """More conflicting submissions arrived under one record id than are kept; this one is refused and not kept. Metadata:
 `record_id`, `limit`. Status RESOURCE_EXHAUSTED.
 """

@@ -32,7 +32,7 @@ class RegistryServiceStub:
     Create is idempotent by the resource's id: the same content again gets the stored resource, other content
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
-    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, NOT_FOUND of a resource that is referred to), UNAVAILABLE
+    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
     (DATABASE_UNAVAILABLE).
     """
 
@@ -186,7 +186,7 @@ class RegistryServiceServicer:
     Create is idempotent by the resource's id: the same content again gets the stored resource, other content
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
-    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, NOT_FOUND of a resource that is referred to), UNAVAILABLE
+    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
     (DATABASE_UNAVAILABLE).
     """
 
@@ -532,7 +532,7 @@ class RegistryService:
     Create is idempotent by the resource's id: the same content again gets the stored resource, other content
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
-    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, NOT_FOUND of a resource that is referred to), UNAVAILABLE
+    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
     (DATABASE_UNAVAILABLE).
     """
 

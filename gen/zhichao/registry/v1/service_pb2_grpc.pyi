@@ -33,7 +33,7 @@ class RegistryServiceStub:
     Create is idempotent by the resource's id: the same content again gets the stored resource, other content
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
-    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, NOT_FOUND of a resource that is referred to), UNAVAILABLE
+    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
     (DATABASE_UNAVAILABLE).
     """
 
@@ -104,7 +104,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     Create is idempotent by the resource's id: the same content again gets the stored resource, other content
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
-    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, NOT_FOUND of a resource that is referred to), UNAVAILABLE
+    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
     (DATABASE_UNAVAILABLE).
     """
 
@@ -171,7 +171,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     Create is idempotent by the resource's id: the same content again gets the stored resource, other content
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
-    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, NOT_FOUND of a resource that is referred to), UNAVAILABLE
+    (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
     (DATABASE_UNAVAILABLE).
     """
 

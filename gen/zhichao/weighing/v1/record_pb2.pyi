@@ -211,7 +211,9 @@ class WeighingRecord(_message.Message):
     net_weight_kg: _builtins.int
     """Net weight, kg; absent when not known."""
     parent_record_id: _builtins.str
-    """Record id of the weighing that this one repeats after unloading; empty unless `event` is WEIGHING_EVENT_REWEIGH."""
+    """Record id of the weighing that this one repeats after unloading; empty unless `event` is WEIGHING_EVENT_REWEIGH. That
+    weighing may arrive later than this one.
+    """
     visit_id: _builtins.str
     """Id that joins the events of one visit of a truck; empty when the site has none, at most 64 characters."""
     speed_kmh: _builtins.int

@@ -89,8 +89,8 @@ class WeighingServiceServicer:
         """Records one weighing and answers once it is durable.
 
         Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT,
-        UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET, UNKNOWN_PARENT_RECORD), ALREADY_EXISTS (RECORD_CONFLICT),
-        UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
+        UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT), RESOURCE_EXHAUSTED
+        (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

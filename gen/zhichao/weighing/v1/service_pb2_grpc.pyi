@@ -40,8 +40,8 @@ class WeighingServiceStub:
     """Records one weighing and answers once it is durable.
 
     Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT,
-    UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET, UNKNOWN_PARENT_RECORD), ALREADY_EXISTS (RECORD_CONFLICT),
-    UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
+    UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT), RESOURCE_EXHAUSTED
+    (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
     """
     RecordWeighings: _grpc.UnaryUnaryMultiCallable[_service_pb2.RecordWeighingsRequest, _service_pb2.RecordWeighingsResponse]
     """Records up to 1,000 weighings, with one result per record in the order sent. A refused record does not affect others.
@@ -80,8 +80,8 @@ class WeighingServiceAsyncStub(WeighingServiceStub):
     """Records one weighing and answers once it is durable.
 
     Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT,
-    UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET, UNKNOWN_PARENT_RECORD), ALREADY_EXISTS (RECORD_CONFLICT),
-    UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
+    UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT), RESOURCE_EXHAUSTED
+    (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
     """
     RecordWeighings: _aio.UnaryUnaryMultiCallable[_service_pb2.RecordWeighingsRequest, _service_pb2.RecordWeighingsResponse]  # type: ignore[assignment]
     """Records up to 1,000 weighings, with one result per record in the order sent. A refused record does not affect others.
@@ -123,8 +123,8 @@ class WeighingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records one weighing and answers once it is durable.
 
         Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT,
-        UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET, UNKNOWN_PARENT_RECORD), ALREADY_EXISTS (RECORD_CONFLICT),
-        UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
+        UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT), RESOURCE_EXHAUSTED
+        (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,134 @@
+"""Measurement 2: one relay hop and the three-level catch-up of waiting records, against PostgreSQL's logical replication of the
+same rows between clusters of the same kind.
+"""
+
+import time
+from pathlib import Path
+
+import psycopg
+
+from bench import harness
+from bench.harness import CITY, COUNTY, PROVINCE, Result
+from bench.stream_ingest import BATCH_RECORDS, ENTRY_COLUMNS
+from cli.platform_process import PlatformProcess
+from cli.postgres import EmbeddedPostgres
+from services.common.database import upgrade
+from services.weighing.app import MIGRATIONS
+from services.weighing.rows import COPY_COLUMNS
+
+COPY_BATCH_RECORDS = 4_096
+
+
+def run(records: int = 200_000) -> Result:
+    """Fill a county that has no upstream; then let one level, and two levels, catch up."""
+    result = Result("catch_up", "records/s at least 1.0 of logical replication, for one hop and for three levels")
+    with harness.scratch() as directory:
+        rows = _fill(directory / "county", records, directory)
+        result.figures["hop_records_per_second"] = records / _relay(directory, [COUNTY, CITY])
+        result.figures["three_levels_records_per_second"] = records / _relay(directory, [COUNTY, CITY, PROVINCE])
+        result.figures["replication_hop_records_per_second"] = records / _replicate(directory, rows, records, 2)
+        result.figures["replication_three_records_per_second"] = records / _replicate(directory, rows, records, 3)
+    figures = result.figures
+    figures["hop_ratio"] = figures["hop_records_per_second"] / figures["replication_hop_records_per_second"]
+    figures["three_levels_ratio"] = (
+        figures["three_levels_records_per_second"] / figures["replication_three_records_per_second"]
+    )
+    result.is_reached = min(figures["hop_ratio"], figures["three_levels_ratio"]) >= 1
+    return result
+
+
+def _fill(directory: Path, records: int, scratch: Path) -> list[tuple[bytes, bytes]]:
+    """Fill a county with weighings and return its rows in binary COPY form."""
+    contents = []
+    with PlatformProcess(COUNTY, directory) as county:
+        harness.register(county)
+        harness.stream(county.address("weighing"), harness.make_requests(records, BATCH_RECORDS), scratch)
+        last = harness.log_size(county.address("weighing"), COUNTY)
+        with psycopg.connect(county.database_url("weighing")) as connection:
+            for first in range(1, last + 1, COPY_BATCH_RECORDS):
+                where = f"WHERE sequence BETWEEN {first} AND {first + COPY_BATCH_RECORDS - 1} ORDER BY sequence"
+                contents.append(
+                    (
+                        harness.copy_out(connection, f"SELECT {ENTRY_COLUMNS} FROM journal_entries {where}"),  # noqa: S608
+                        harness.copy_out(connection, f"SELECT {COPY_COLUMNS} FROM weighings {where}"),  # noqa: S608
+                    )
+                )
+    return contents
+
+
+def _relay(directory: Path, levels: list[str]) -> float:
+    """Return the seconds from the county's start until the top holds everything. Upper levels are new and run already."""
+    platforms: list[PlatformProcess] = []
+    try:
+        upstream = ""
+        for code in reversed(levels[1:]):
+            platform = PlatformProcess(code, directory / f"{code}-of-{len(levels)}", upstream=upstream).start()
+            platforms.append(platform)
+            upstream = platform.address("relay")
+        top = platforms[0].address("weighing")
+        county = PlatformProcess(COUNTY, directory / "county", upstream=upstream)
+        county.launch()
+        platforms.append(county)
+        harness.wait_until(lambda: harness.log_size(top, COUNTY) > 0, "the first batch")
+        started_size = harness.log_size(top, COUNTY)
+        started = time.perf_counter()
+        county.wait_until_serving()
+        wanted = harness.log_size(county.address("weighing"), COUNTY)
+        harness.wait_until(lambda: harness.log_size(top, COUNTY) >= wanted, "catching up")
+        seconds = time.perf_counter() - started
+        # What had arrived when the clock started is not counted twice.
+        return seconds * wanted / (wanted - started_size)
+    finally:
+        for platform in reversed(platforms):
+            platform.stop()
+
+
+def _replicate(directory: Path, rows: list[tuple[bytes, bytes]], records: int, levels: int) -> float:
+    """Return the seconds that subscriptions need for the same rows, which wait in the publisher's log when they begin."""
+    servers = [
+        EmbeddedPostgres(directory / f"replication-{levels}-{number}", databases=["weighing"])
+        for number in range(levels)
+    ]
+    try:
+        for server in servers:
+            server.start()
+            server.query("ALTER SYSTEM SET wal_level = logical")
+            server.stop()
+            server.start()
+            upgrade(server.url("weighing"), MIGRATIONS)
+            server.query("CREATE PUBLICATION records FOR TABLE journal_entries, weighings", database="weighing")
+        for number in range(1, levels):
+            source = psycopg.conninfo.make_conninfo(servers[number - 1].url("weighing"))
+            # The slot is created first, so that the rows written below wait in the log for the subscriber.
+            with psycopg.connect(servers[number - 1].url("weighing"), autocommit=True) as connection:
+                connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (f"hop_{number}",))
+            with psycopg.connect(servers[number].url("weighing"), autocommit=True) as connection:
+                connection.execute(
+                    f"CREATE SUBSCRIPTION hop_{number} CONNECTION '{source}' PUBLICATION records"
+                    f" WITH (enabled = false, create_slot = false, slot_name = 'hop_{number}', copy_data = false)".encode()
+                )
+        with psycopg.connect(servers[0].url("weighing")) as connection:
+            for entries, weighings in rows:
+                harness.copy_in(connection, f"journal_entries ({ENTRY_COLUMNS})", entries)
+                harness.copy_in(connection, f"weighings ({COPY_COLUMNS})", weighings)
+                connection.commit()
+        with psycopg.connect(servers[-1].url("weighing"), autocommit=True) as top:
+            started = time.perf_counter()
+            for number in range(1, levels):
+                with psycopg.connect(servers[number].url("weighing"), autocommit=True) as connection:
+                    connection.execute(f"ALTER SUBSCRIPTION hop_{number} ENABLE".encode())
+
+            def has_all() -> bool:
+                row = top.execute("SELECT max(sequence) FROM weighings").fetchone()
+                return row is not None and (row[0] or 0) > records * 0.999 and _count(top) >= records * 0.99
+
+            harness.wait_until(has_all, "replication", 0.05)
+            return time.perf_counter() - started
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def _count(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT count(*) FROM weighings").fetchone()
+    return row[0] if row else 0

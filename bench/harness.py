@@ -1,0 +1,162 @@
+"""What the measurements share: a county with registered source units, ready-made requests, clocks and tables of results."""
+
+import json
+import pickle
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
+from zhichao.weighing.v1 import service_pb2
+
+from cli.platform_process import PlatformProcess
+from cli.simulate.registration import register_site
+from cli.simulate.site import Site, make_site
+from cli.simulate.traffic import Traffic
+from services.common.rpc_client import connect
+
+COUNTY, CITY, PROVINCE = "141025", "141000", "140000"
+SEED = 20260101
+SOURCE_UNITS = 40
+RECORDS_PER_SECOND = 200.0
+"""Pace of the made-up trucks' weigh times; it has nothing to do with how fast they are sent."""
+
+STREAM_METHOD = "/zhichao.weighing.v1.WeighingService/StreamWeighings"
+WAIT_SECONDS_MAX = 900.0
+
+
+@dataclass
+class Result:
+    """One measurement: named figures, and whether the goal was reached."""
+
+    name: str
+    goal: str
+    figures: dict[str, float] = field(default_factory=dict)
+    is_reached: bool | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        return {
+            "name": self.name,
+            "goal": self.goal,
+            "reached": self.is_reached,
+            "figures": {name: round(value, 4) for name, value in self.figures.items()},
+            "remarks": self.remarks,
+        }
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a directory for the data of one measurement."""
+    with tempfile.TemporaryDirectory(prefix="zhichao-bench-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+def site() -> Site:
+    """Return the source units that all measurements use."""
+    return make_site(seed=SEED, units=SOURCE_UNITS)
+
+
+def register(platform: PlatformProcess) -> None:
+    """Register the source units with a platform and wait until its weighing service knows them."""
+    with connect(platform.address("registry")) as channel:
+        register_site(registry_grpc.RegistryServiceStub(channel), site(), today=datetime.now(UTC).date())
+
+
+def make_requests(records: int, batch_records: int, *, seed: int = SEED) -> list[bytes]:
+    """Return serialised stream messages of made-up trucks, weighed up to now."""
+    start = datetime.now(UTC) - timedelta(seconds=records / RECORDS_PER_SECOND + 1)
+    traffic = Traffic(site(), seed=seed, start_time=start, records_per_second=RECORDS_PER_SECOND)
+    emissions = traffic.emissions()
+    requests = []
+    for first in range(0, records, batch_records):
+        count = min(batch_records, records - first)
+        batch = [next(emissions).record for _ in range(count)]
+        requests.append(service_pb2.StreamWeighingsRequest(records=batch).SerializeToString())
+    return requests
+
+
+_CLIENT = """
+import grpc, pickle, sys, time
+requests = pickle.load(open(sys.argv[2], "rb"))
+with grpc.insecure_channel(sys.argv[1], options=[("grpc.max_receive_message_length", 1 << 26)]) as channel:
+    grpc.channel_ready_future(channel).result(30)
+    call = channel.stream_stream(sys.argv[3], request_serializer=bytes, response_deserializer=bytes)
+    started = time.perf_counter()
+    answers = sum(1 for _ in call(iter(requests)))
+    seconds = time.perf_counter() - started
+assert answers == len(requests), (answers, len(requests))
+print(seconds)
+"""
+
+
+def stream(address: str, requests: Sequence[bytes], directory: Path) -> float:
+    """Send requests from a process of its own and return the seconds until the last was answered."""
+    path = directory / "requests.pickle"
+    path.write_bytes(pickle.dumps(list(requests)))
+    output = subprocess.run(  # noqa: S603 - our own interpreter and text
+        [sys.executable, "-c", _CLIENT, address, str(path), STREAM_METHOD], check=True, capture_output=True, text=True
+    )
+    path.unlink()
+    return float(output.stdout)
+
+
+def log_size(address: str, origin: str) -> int:
+    """Return the size of one log of a service; 0 when it is not held."""
+    with connect(address) as channel:
+        stub = journal_pb2_grpc.JournalServiceStub(channel)
+        answer = stub.ListPositions(journal_pb2.ListPositionsRequest(origin=origin), timeout=10)
+    return max((position.size for position in answer.positions), default=0)
+
+
+def wait_until(condition: Callable[[], bool], what: str, interval_seconds: float = 0.02) -> float:
+    """Return the seconds until a condition holds. Raises TimeoutError."""
+    started = time.perf_counter()
+    while not condition():
+        if time.perf_counter() - started > WAIT_SECONDS_MAX:
+            raise TimeoutError(f"{what} did not happen within {WAIT_SECONDS_MAX:.0f} s")
+        time.sleep(interval_seconds)
+    return time.perf_counter() - started
+
+
+def copy_out(connection: psycopg.Connection[Any], query: str) -> bytes:
+    """Return the rows of a query in binary COPY form."""
+    with connection.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)".encode()) as copy:
+        return b"".join(bytes(part) for part in copy)
+
+
+def copy_in(connection: psycopg.Connection[Any], table: str, content: bytes) -> None:
+    """Write rows in binary COPY form."""
+    with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN (FORMAT BINARY)".encode()) as copy:
+        copy.write(content)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return a percentile of measured values."""
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def resident_bytes(pid: int) -> tuple[int, int]:
+    """Return the resident memory of a process now and at its highest, in bytes (Linux /proc)."""
+    values = {}
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        name, _, rest = line.partition(":")
+        if name in {"VmRSS", "VmHWM"}:
+            values[name] = int(rest.split()[0]) * 1024
+    return values["VmRSS"], values["VmHWM"]
+
+
+def dump(results: Sequence[Result]) -> str:
+    """Return results as JSON."""
+    return json.dumps([result.to_json() for result in results], indent=2, ensure_ascii=False)

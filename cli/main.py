@@ -1,0 +1,76 @@
+"""The `zhichao` command: names its subcommands and imports each only when it is called.
+
+A command is one line in COMMANDS. One whose module is not there is neither listed nor an obstacle to the others.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import click
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a command is defined, and the line shown for it in the list without importing it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the module is there."""
+        try:
+            return importlib.util.find_spec(self.module) is not None
+        except ModuleNotFoundError:
+            # The package around it is missing.
+            return False
+
+
+COMMANDS: Mapping[str, LazyCommand] = {
+    "run": LazyCommand("cli.run", "run", "Start a platform with simulated trucks. 启动演示平台"),
+    "up": LazyCommand("cli.up", "up", "Start a platform. 启动平台"),
+    "status": LazyCommand("cli.status", "status", "Show what a platform does. 查看平台状态"),
+    "verify": LazyCommand("cli.verify", "verify", "Check journals and their proofs. 核验日志与证明"),
+    "simulate": LazyCommand("cli.simulate_command", "command", "Send simulated weighings. 模拟称重数据"),
+    "import": LazyCommand("cli.import_command", "command", "Import weighings from files. 导入称重记录"),
+    "relay": LazyCommand("cli.relay", "relay", "Look after the connection to the upper level. 上下级转发"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is called, not when the group is."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the commands that are installed, in the order of COMMANDS."""
+        return [name for name, command in COMMANDS.items() if command.is_installed]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; None when it is unknown or not installed."""
+        lazy = COMMANDS.get(cmd_name)
+        if lazy is None or not lazy.is_installed:
+            return None
+        command = getattr(importlib.import_module(lazy.module), lazy.attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{lazy.module}.{lazy.attribute} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="zhichao", prog_name="zhichao")
+def main() -> None:
+    """Zhichao: overload control from the source unit to the province.
+
+    治超:货运源头单位称重监管平台(县、市、省)。
+    """
+
+
+if __name__ == "__main__":
+    main()

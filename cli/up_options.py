@@ -1,0 +1,189 @@
+"""What `zhichao up` was asked for, checked before anything starts, and the ways in which it may end."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Literal
+
+from cli.platform_layout import SERVICES, join
+
+PLATFORM_CODE = re.compile(r"[0-9]{6}")
+
+# Variables of the services that `up` reads itself.
+SIGNING_KEY_VARIABLE = "ZHICHAO_SIGNING_KEY_FILE"
+SECRETS_DIRECTORY_VARIABLE = "ZHICHAO_SECRETS_DIR"
+PLAINTEXT_VARIABLE = "ZHICHAO_ALLOW_PLAINTEXT_NETWORK"
+GRACE_VARIABLE = "ZHICHAO_STOP_GRACE_SECONDS"
+
+# What services take for running calls unless told (services.common.settings), and beyond it: they allow themselves
+# 5 seconds to close (services.common.lifecycle), and a busy machine takes a little longer.
+GRACE_SECONDS_DEFAULT = 20.0
+GRACE_MARGIN_SECONDS = 10.0
+
+TRUE_TEXTS = ("1", "true", "yes", "on", "t", "y")
+
+
+class ExitCode(IntEnum):
+    """How `zhichao up` ended; part of its interface, so numbers keep their meaning."""
+
+    STOPPED = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    DATA_DIRECTORY = 3
+    PORT_TAKEN = 4
+    DATABASE = 5
+    SERVICE = 6
+    DRAIN_OVERRUN = 7
+
+
+class UpError(Exception):
+    """A start that cannot succeed, with what to do about it and the exit code that tells a script."""
+
+    def __init__(self, exit_code: ExitCode, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """The options of one `zhichao up`, after the checks of `check`."""
+
+    platform: str
+    data_directory: Path
+    services: tuple[str, ...]
+    upstream: str
+    listen: str
+    base_port: int
+    is_split: bool
+    log_format: Literal["console", "json"]
+    ready_file: Path | None
+    postgres_binaries: Path | None
+    postgres_account: str | None
+    watches_input: bool
+    environment: Mapping[str, str]
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long services may take to stop before they are killed: longer than they allow themselves."""
+        return _drain_seconds(self.given(GRACE_VARIABLE))
+
+    def given(self, variable: str) -> str | None:
+        """Return a setting of the services that was given as a variable or in the secrets directory."""
+        if value := self.environment.get(variable):
+            return value
+        directory = self.environment.get(SECRETS_DIRECTORY_VARIABLE)
+        if directory and (secret := Path(directory) / variable.lower()).is_file():
+            return secret.read_text("utf-8").strip()
+        return None
+
+
+def _drain_seconds(grace: str | None) -> float:
+    try:
+        return float(grace or GRACE_SECONDS_DEFAULT) + GRACE_MARGIN_SECONDS
+    except ValueError:
+        # The services refuse it with a better message.
+        return GRACE_SECONDS_DEFAULT + GRACE_MARGIN_SECONDS
+
+
+def database_variable(service: str) -> str:
+    """Return the variable with the database URL of a service."""
+    return f"ZHICHAO_{service.upper()}_DATABASE_URL"
+
+
+def address_variable(caller: str, called: str) -> str:
+    """Return the variable that tells one service where another one is."""
+    return f"ZHICHAO_{caller.upper()}_{called.upper()}_ADDRESS"
+
+
+def parse_services(text: str) -> tuple[str, ...]:
+    """Read a list of services separated by commas; ValueError names the one that is unknown."""
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [name for name in names if name not in SERVICES]
+    if unknown or not names:
+        raise ValueError(f"{', '.join(unknown) or 'nothing'}: choose from {', '.join(SERVICES)}")
+    # Called services first: a start in this order needs no waiting.
+    return tuple(name for name in SERVICES if name in names)
+
+
+def check(options: UpOptions) -> None:
+    """Raise UpError for options that are understood but cannot work together."""
+    if PLATFORM_CODE.fullmatch(options.platform) is None:
+        raise UpError(ExitCode.USAGE, f"--platform {options.platform}: give the six-digit division code, like 141025")
+    _check_listen(options)
+    for caller in options.services:
+        for needed in SERVICES[caller].needs:
+            variable = address_variable(caller, needed)
+            if needed not in options.services and not options.given(variable):
+                raise UpError(
+                    ExitCode.USAGE,
+                    f"{caller} needs {needed}: add it to --services, or say in {variable} where it is",
+                )
+    if options.upstream:
+        if "relay" not in options.services:
+            raise UpError(ExitCode.USAGE, "--upstream needs the service relay: add it to --services")
+        host, _, port = options.upstream.rpartition(":")
+        if not host or not port.isdecimal():
+            raise UpError(ExitCode.USAGE, f"--upstream {options.upstream}: give host:port, like 127.0.0.1:7806")
+
+
+def _check_listen(options: UpOptions) -> None:
+    host = options.listen
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise UpError(ExitCode.USAGE, f"--listen {host}: give an IP address of this machine") from None
+    allowed = (options.given(PLAINTEXT_VARIABLE) or "").lower() in TRUE_TEXTS
+    if not is_loopback and not allowed:
+        raise UpError(
+            ExitCode.USAGE,
+            f"--listen {host} would let other machines in without encryption: "
+            f"set {PLAINTEXT_VARIABLE}=true where the network between them is trusted",
+        )
+
+
+def service_environment(
+    options: UpOptions,
+    *,
+    listens: Mapping[str, tuple[str, str]],
+    locals_: Mapping[str, str],
+    database_urls: Mapping[str, str],
+    signing_key_file: Path,
+) -> dict[str, str]:
+    """Make the environment of the service processes: what was given to us, and the platform's own settings over it.
+
+    `listens` has the gRPC and the health address of each service, `locals_` where its neighbours reach it.
+    """
+    result = dict(options.environment)
+    result.update(
+        ZHICHAO_PLATFORM=options.platform,
+        ZHICHAO_SIGNING_KEY_FILE=str(signing_key_file),
+        ZHICHAO_LOG_FORMAT=options.log_format,
+        PYTHONPATH=os.pathsep.join(_import_path(options.environment)),
+    )
+    for name, (listen, health) in listens.items():
+        result[f"ZHICHAO_{name.upper()}_LISTEN"] = listen
+        result[f"ZHICHAO_{name.upper()}_HEALTH_LISTEN"] = health
+        for called in SERVICES[name].calls:
+            if called in locals_:
+                result[address_variable(name, called)] = locals_[called]
+    for name, url in database_urls.items():
+        result[database_variable(name)] = url
+    result["ZHICHAO_RELAY_UPSTREAM"] = options.upstream
+    return result
+
+
+def _import_path(environment: Mapping[str, str]) -> Sequence[str]:
+    # Services run with `python -P`, so that a directory called `services` where somebody works is not taken for ours;
+    # a checkout that was not installed is found by this.
+    root = Path(__file__).resolve().parent.parent
+    given = environment.get("PYTHONPATH", "")
+    return [str(root), str(root / "gen"), *(part for part in given.split(os.pathsep) if part)]
+
+
+def describe_address(host: str, port: int, service: str, flag: str) -> str:
+    """Say which port is meant, for whom, and where it comes from."""
+    return f"{join(host, port)} ({service}, from {flag})"

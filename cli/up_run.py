@@ -1,0 +1,283 @@
+"""One run of a platform, from the lock on its data directory to the last process it stops."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import structlog
+
+from cli import platform_state, up_signing_key
+from cli.platform_layout import (
+    LOOPBACK,
+    RESERVATION_OFFSET,
+    SERVICES,
+    PlatformFiles,
+    ServiceAddresses,
+    addresses,
+    is_free,
+    reserve,
+    reserve_any,
+)
+from cli.platform_state import DataLock, DirectoryHeldError, PlatformState, StateFile
+from cli.postgres import EmbeddedPostgres, PostgresError
+from cli.up_children import Child, Children, ServiceEndedError, end_left_over
+from cli.up_health import HealthChecks
+from cli.up_options import (
+    SIGNING_KEY_VARIABLE,
+    ExitCode,
+    UpError,
+    UpOptions,
+    check,
+    database_variable,
+    describe_address,
+    service_environment,
+)
+from cli.up_signals import StopRequestedError, StopSignals
+
+log = structlog.get_logger()
+
+# `-P`: a directory called `services` where somebody happens to work is not taken for ours.
+SERVICES_COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "services")
+
+# Services start in seconds; a machine that is busy, or a journal that is checked at start, takes longer.
+SERVING_SECONDS_MAX = 120.0
+# How often services that are still starting are asked: short against a start.
+HEALTH_POLL_SECONDS = 0.05
+# A database server that was given by URL may be starting at the same time, as after a power cut.
+REACHABLE_SECONDS_MAX = 30.0
+# How often the state file is brought up to date with the database server, which restarts without telling.
+STATE_POLL_SECONDS = 1.0
+
+
+class PlatformRun:
+    """Runs a platform until a signal; `on_serving` is called once, when every service says it serves."""
+
+    def __init__(self, options: UpOptions, on_serving: Callable[[PlatformState], None]) -> None:
+        self._options = options
+        self._on_serving = on_serving
+        self._files = PlatformFiles(options.data_directory.absolute())
+        self._postgres: EmbeddedPostgres | None = None
+        self._is_drained = True
+
+    def run(self) -> ExitCode:
+        """Start, supervise, stop. Raises UpError when the start is refused or fails; nothing keeps running then."""
+        check(self._options)
+        with StopSignals(watches_input=self._options.watches_input) as signals, ExitStack() as stack:
+            try:
+                self._start_and_supervise(signals, stack)
+            except StopRequestedError:
+                log.info("start_interrupted", reason=signals.reason)
+            except ServiceEndedError as error:
+                raise UpError(ExitCode.SERVICE, str(error)) from error
+            except PostgresError as error:
+                raise UpError(ExitCode.DATABASE, str(error)) from error
+        return ExitCode.STOPPED if self._is_drained else ExitCode.DRAIN_OVERRUN
+
+    def _start_and_supervise(self, signals: StopSignals, stack: ExitStack) -> None:
+        state_file = self._hold_directory(stack)
+        found = self._reserve_ports(stack)
+        key_file = self._signing_key()
+        state_file.update(
+            listen=self._options.listen,
+            base_port=self._base_port,
+            addresses={name: place.local for name, place in found.items()},
+            health_addresses={name: place.health for name, place in found.items()},
+            signing_key_file=str(key_file),
+        )
+        with signals.interrupting():
+            database_urls = self._start_databases(stack, state_file)
+            self._upgrade(database_urls)
+        children = self._make_children(found, database_urls, key_file, state_file)
+        stack.callback(self._stop_children, children, signals, state_file)
+        children.start()
+        if self._wait_until_serving(children, signals, state_file):
+            self._announce(state_file, stack)
+        while not signals.is_requested:
+            due_seconds = children.tend()
+            self._note_postgres(state_file)
+            signals.wait(STATE_POLL_SECONDS if due_seconds is None else min(due_seconds, STATE_POLL_SECONDS))
+        log.info("stop_requested", reason=signals.reason)
+
+    # Stages of the start, each undone by the stack
+
+    def _hold_directory(self, stack: ExitStack) -> StateFile:
+        directory = self._files.directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = DataLock(self._files)
+            lock.acquire()
+        except DirectoryHeldError as error:
+            raise UpError(ExitCode.DATA_DIRECTORY, str(error)) from error
+        except OSError as error:
+            raise UpError(ExitCode.DATA_DIRECTORY, f"{directory} cannot be used: {error.strerror}") from error
+        stack.callback(lock.release)
+        try:
+            before = platform_state.read(directory)
+        except (ValueError, OSError) as error:
+            raise UpError(ExitCode.DATA_DIRECTORY, f"{self._files.state} cannot be read: {error}") from error
+        if before is not None and before.platform != self._options.platform:
+            raise UpError(
+                ExitCode.DATA_DIRECTORY,
+                f"{directory} holds platform {before.platform}, not {self._options.platform}: "
+                "name another directory with --data",
+            )
+        if before is not None:
+            end_left_over(before.processes)
+        if self._options.ready_file is not None:
+            self._options.ready_file.unlink(missing_ok=True)
+        state = PlatformState(
+            platform=self._options.platform,
+            phase="starting",
+            pid=os.getpid(),
+            data_directory=str(directory),
+            upstream=self._options.upstream,
+        )
+        try:
+            state_file = StateFile(self._files.state, state)
+        except OSError as error:
+            raise UpError(ExitCode.DATA_DIRECTORY, f"{directory} cannot be written: {error.strerror}") from error
+        stack.callback(state_file.update, phase="stopped", processes={}, postgres_pid=None)
+        return state_file
+
+    def _reserve_ports(self, stack: ExitStack) -> dict[str, ServiceAddresses]:
+        host = self._options.listen
+        try:
+            if self._options.base_port == 0:
+                self._base_port, reservation = reserve_any(host)
+            else:
+                self._base_port = self._options.base_port
+                reservation = reserve(self._base_port)
+        except OSError as error:
+            if self._options.base_port == 0:
+                raise UpError(ExitCode.PORT_TAKEN, f"--port 0 on {host}: {error}") from None
+            port = self._options.base_port + RESERVATION_OFFSET
+            place = describe_address(LOOPBACK, port, "reserved for the platform", "--port")
+            raise UpError(
+                ExitCode.PORT_TAKEN, f"{place} is taken, probably by another platform: choose another --port"
+            ) from None
+        stack.callback(reservation.close)
+        found = addresses(self._options.services, host, self._base_port)
+        taken = [
+            describe_address(where, port, name, f"--port {self._base_port}")
+            for name, place in found.items()
+            for where, port, name in ((host, place.port, name), (LOOPBACK, place.health_port, f"{name} health"))
+            if not is_free(where, port)
+        ]
+        if taken:
+            raise UpError(
+                ExitCode.PORT_TAKEN,
+                f"taken by another program, or not an address of this machine: {'; '.join(taken)}. "
+                "Choose another --port, or stop what listens there",
+            )
+        return found
+
+    def _signing_key(self) -> Path:
+        given = self._options.given(SIGNING_KEY_VARIABLE)
+        path = Path(given).absolute() if given else self._files.signing_key
+        if given and not path.exists():
+            # Somebody keeps their keys elsewhere and that place is not there now: a new key would be a wrong one.
+            raise UpError(ExitCode.USAGE, f"{SIGNING_KEY_VARIABLE}: there is no file {path}")
+        try:
+            up_signing_key.ensure(path)
+        except up_signing_key.SigningKeyError as error:
+            raise UpError(ExitCode.DATA_DIRECTORY, str(error)) from error
+        return path
+
+    def _start_databases(self, stack: ExitStack, state_file: StateFile) -> dict[str, str]:
+        with_database = [name for name in self._options.services if SERVICES[name].has_database]
+        urls = {name: url for name in with_database if (url := self._options.given(database_variable(name)))}
+        embedded = [name for name in with_database if name not in urls]
+        if embedded:
+            self._postgres = postgres = EmbeddedPostgres(
+                self._files.postgres,
+                databases=embedded,
+                binaries=self._options.postgres_binaries,
+                account=self._options.postgres_account,
+            )
+            # Before the start: a start that is interrupted leaves something to stop.
+            stack.callback(postgres.stop)
+            postgres.start()
+            own_urls = {name: postgres.url(name) for name in embedded}
+            state_file.update(database_urls=own_urls, postgres_pid=postgres.pid)
+            urls |= own_urls
+        return urls
+
+    def _upgrade(self, database_urls: Mapping[str, str]) -> None:
+        # Here, because a command that only shows its help should not wait for SQLAlchemy.
+        from services.common import database
+        from services.common.errors import ServiceError
+
+        for name, url in database_urls.items():
+            began = time.monotonic()
+            log.info("database_awaited", service=name, seconds_max=REACHABLE_SECONDS_MAX)
+            try:
+                if not database.wait_until_reachable(url, timeout_seconds=REACHABLE_SECONDS_MAX):
+                    raise UpError(ExitCode.DATABASE, f"the database of {name} cannot be reached")
+                with database.translate_errors():
+                    database.upgrade(url, SERVICES[name].migrations_package)
+            except (ServiceError, database.SchemaError, ValueError) as error:
+                raise UpError(
+                    ExitCode.DATABASE, f"the database of {name} cannot be brought up to date: {error}"
+                ) from error
+            log.info("database_upgraded", service=name, seconds=round(time.monotonic() - began, 3))
+
+    def _make_children(
+        self,
+        found: Mapping[str, ServiceAddresses],
+        database_urls: Mapping[str, str],
+        key_file: Path,
+        state_file: StateFile,
+    ) -> Children:
+        environment = service_environment(
+            self._options,
+            listens={name: (place.listen, place.health) for name, place in found.items()},
+            locals_={name: place.local for name, place in found.items()},
+            database_urls=database_urls,
+            signing_key_file=key_file,
+        )
+        services = self._options.services
+        groups = [(name,) for name in services] if self._options.is_split else [services]
+        return Children(
+            [Child(group, [*SERVICES_COMMAND, *group], environment) for group in groups],
+            lambda processes: state_file.update(processes=processes),
+        )
+
+    def _wait_until_serving(self, children: Children, signals: StopSignals, state_file: StateFile) -> bool:
+        """Wait for the health checks; False when a stop was asked for meanwhile."""
+        deadline = time.monotonic() + SERVING_SECONDS_MAX
+        with HealthChecks(state_file.state.health_addresses) as checks:
+            while missing := checks.not_serving():
+                children.check_started()
+                if time.monotonic() > deadline:
+                    raise UpError(
+                        ExitCode.SERVICE, f"{', '.join(missing)} did not serve within {SERVING_SECONDS_MAX:.0f} s"
+                    )
+                signals.wait(HEALTH_POLL_SECONDS)
+                if signals.is_requested:
+                    return False
+        return True
+
+    def _announce(self, state_file: StateFile, stack: ExitStack) -> None:
+        self._note_postgres(state_file)
+        state_file.update(phase="serving")
+        ready_file = self._options.ready_file
+        if ready_file is not None:
+            try:
+                platform_state.write(ready_file, state_file.state)
+            except OSError as error:
+                raise UpError(ExitCode.USAGE, f"--ready-file {ready_file}: {error.strerror}") from error
+            stack.callback(ready_file.unlink, missing_ok=True)
+        self._on_serving(state_file.state)
+
+    # Running and stopping
+
+    def _note_postgres(self, state_file: StateFile) -> None:
+        if self._postgres is not None:
+            state_file.update(postgres_pid=self._postgres.pid)
+
+    def _stop_children(self, children: Children, signals: StopSignals, state_file: StateFile) -> None:
+        state_file.update(phase="stopping")
+        self._is_drained = children.stop(signals, drain_seconds=self._options.drain_seconds)

@@ -1,0 +1,131 @@
+"""Reads a journal through JournalService, and fetches inclusion proofs to check."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+
+from cli.verifier.source import CHUNK_RECORDS, BrokenLogError, CannotLookError, Chunk, Head, StoredNote
+
+CALL_SECONDS_MAX: Final = 30.0
+"""Positions, checkpoints and proofs take milliseconds."""
+
+_BROKEN: Final = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DATA_LOSS,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.NOT_FOUND,
+)
+"""Statuses that say something about the log; the others say that we cannot look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """An inclusion proof as it was answered."""
+
+    size: int
+    root: bytes
+    leaf: bytes
+    path: tuple[bytes, ...]
+    entry: bytes
+
+
+class RpcSource:
+    """The journal behind one service's address. The caller opens and closes the channel."""
+
+    def __init__(self, channel: grpc.Channel, label: str) -> None:
+        self._stub = journal_pb2_grpc.JournalServiceStub(channel)
+        self._label = label
+
+    @property
+    def label(self) -> str:
+        """The address."""
+        return self._label
+
+    def heads(self) -> list[Head]:
+        """Return the positions that the service names, each with entry 1."""
+        with _failures():
+            answer = self._stub.ListPositions(journal_pb2.ListPositionsRequest(), timeout=CALL_SECONDS_MAX)
+        return [
+            Head(one.stream, one.origin, one.size, one.root, one.is_own, first_entry=self._first_entry(one.origin))
+            for one in answer.positions
+        ]
+
+    def chunks(self, head: Head) -> Iterator[Chunk]:
+        """Read batches until the head's size is reached; each ends at a checkpoint that its origin signed."""
+        newest = self._checkpoint(head)
+        request = journal_pb2.ReadEntriesRequest(
+            origin=head.origin, first_sequence=1, batch_records_max=CHUNK_RECORDS, include_leaf_digests=True
+        )
+        position = 0
+        with _failures():
+            call = self._stub.ReadEntries(request)
+            try:
+                for answer in call:
+                    batch = answer.batch
+                    first, count = batch.first_sequence, len(batch.entries)
+                    last = first + count - 1
+                    size = _claimed_size(batch.checkpoint, last)
+                    notes = [StoredNote(size, batch.checkpoint)]
+                    if newest is not None and position < newest.size <= last:
+                        notes = sorted([newest, *notes], key=lambda note: note.size)
+                    yield Chunk(range(first, first + count), batch.entries, answer.leaf_digests, notes)
+                    position = last
+                    if not count or last >= head.size:
+                        # A server that cannot find an entry sends empty batches for ever.
+                        return
+            finally:
+                call.cancel()
+
+    def close(self) -> None:
+        """Do nothing: the channel is the caller's."""
+
+    def prove(self, origin: str, sequence: int, size: int) -> Proof:
+        """Fetch the proof that an entry is in the log of a size. Raises CannotLookError, BrokenLogError."""
+        request = journal_pb2.GetInclusionProofRequest(origin=origin, sequence=sequence, size=size)
+        with _failures():
+            answer = self._stub.GetInclusionProof(request, timeout=CALL_SECONDS_MAX)
+        return Proof(answer.size, answer.root, answer.leaf_digest, tuple(answer.path), answer.entry)
+
+    def _first_entry(self, origin: str) -> bytes:
+        request = journal_pb2.ReadEntriesRequest(origin=origin, first_sequence=1, batch_records_max=1)
+        try:
+            with _failures():
+                call = self._stub.ReadEntries(request, timeout=CALL_SECONDS_MAX)
+                answer = next(iter(call), None)
+                call.cancel()
+        except BrokenLogError:
+            return b""
+        return answer.batch.entries[0] if answer is not None and answer.batch.entries else b""
+
+    def _checkpoint(self, head: Head) -> StoredNote | None:
+        """Return the checkpoint of the head, with all cosignatures; of a copy the newest one kept."""
+        request = journal_pb2.GetCheckpointRequest(origin=head.origin, size=head.size if head.is_own else 0)
+        try:
+            with _failures():
+                note = self._stub.GetCheckpoint(request, timeout=CALL_SECONDS_MAX).checkpoint
+        except BrokenLogError:
+            return None
+        return StoredNote(_claimed_size(note, head.size), note)
+
+
+def _claimed_size(note: str, otherwise: int) -> int:
+    lines = note.split("\n", 2)
+    return int(lines[1]) if len(lines) > 1 and lines[1].isascii() and lines[1].isdecimal() else otherwise
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        # Every error of a call is a grpc.Call, which has code and details; the base class does not say so.
+        code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
+        text = f"{code.name}: {error.details()}"  # type: ignore[attr-defined]
+        if code in _BROKEN:
+            raise BrokenLogError(text) from error
+        raise CannotLookError(text) from error

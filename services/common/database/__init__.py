@@ -1,0 +1,21 @@
+"""PostgreSQL for one service: the engine and its pool, database failures as refusals, and the schema's migrations."""
+
+from services.common.database.engine import create_engine, reading, wait_until_reachable
+from services.common.database.failures import translate_errors
+from services.common.database.raw import Connection, Engine, RawConnection, raw_connection
+from services.common.database.schema import SchemaError, check, differences, upgrade
+
+__all__ = [
+    "Connection",
+    "Engine",
+    "RawConnection",
+    "SchemaError",
+    "check",
+    "create_engine",
+    "differences",
+    "raw_connection",
+    "reading",
+    "translate_errors",
+    "upgrade",
+    "wait_until_reachable",
+]

@@ -1,0 +1,121 @@
+"""The catalogue of reasons for which a call or an item of a batch is refused: the proto enum
+`zhichao.common.v1.ErrorReason` with its gRPC status and a title in English and Chinese. `docs/errors.md` shows
+it to people.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Reason(StrEnum):
+    """One reason of the catalogue; the value is the name in the proto without the prefix `ERROR_REASON_`."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    INVALID_PAGE_TOKEN = "INVALID_PAGE_TOKEN"  # noqa: S105 - a reason, not a credential
+    BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
+    NOT_FOUND = "NOT_FOUND"
+    RESOURCE_EXISTS = "RESOURCE_EXISTS"
+    ETAG_MISMATCH = "ETAG_MISMATCH"
+    NOT_OWNED = "NOT_OWNED"
+    DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
+    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
+    INTERNAL = "INTERNAL"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    REFERENCE_NOT_FOUND = "REFERENCE_NOT_FOUND"
+
+    UNKNOWN_SOURCE_UNIT = "UNKNOWN_SOURCE_UNIT"
+    UNKNOWN_WEIGHING_POINT = "UNKNOWN_WEIGHING_POINT"
+    UNKNOWN_SCALE = "UNKNOWN_SCALE"
+    NO_RULE_SET = "NO_RULE_SET"
+    RECORD_CONFLICT = "RECORD_CONFLICT"
+    TOO_MANY_CONFLICTS = "TOO_MANY_CONFLICTS"
+
+    SEQUENCE_GAP = "SEQUENCE_GAP"
+    HISTORY_MISMATCH = "HISTORY_MISMATCH"
+    INVALID_CHECKPOINT = "INVALID_CHECKPOINT"
+    UNKNOWN_SIGNER = "UNKNOWN_SIGNER"
+    UNKNOWN_LOG = "UNKNOWN_LOG"
+    BEYOND_LOG = "BEYOND_LOG"
+    INCOMPATIBLE_VERSION = "INCOMPATIBLE_VERSION"
+    ORIGIN_NOT_ALLOWED = "ORIGIN_NOT_ALLOWED"
+    ENTRY_TOO_LARGE = "ENTRY_TOO_LARGE"
+    NOT_CONFIGURED = "NOT_CONFIGURED"
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonSpec:
+    """What is fixed about a reason: its gRPC status, its titles, and whether the same call may succeed later."""
+
+    status: str
+    title_en: str
+    title_zh: str
+    is_retryable: bool = False
+
+
+SPECS: Mapping[Reason, ReasonSpec] = MappingProxyType(
+    {
+        # Any service
+        Reason.INVALID_ARGUMENT: ReasonSpec("INVALID_ARGUMENT", "A field is not valid", "字段不符合要求"),
+        Reason.INVALID_PAGE_TOKEN: ReasonSpec("INVALID_ARGUMENT", "The page token is not valid", "分页令牌无效"),
+        Reason.BATCH_TOO_LARGE: ReasonSpec("INVALID_ARGUMENT", "The batch has too many items", "批次条数超出上限"),
+        Reason.NOT_FOUND: ReasonSpec("NOT_FOUND", "The resource does not exist", "资源不存在"),
+        Reason.RESOURCE_EXISTS: ReasonSpec(
+            "ALREADY_EXISTS", "The id is taken by other content", "编号已存在且内容不同"
+        ),
+        Reason.ETAG_MISMATCH: ReasonSpec("ABORTED", "The resource has changed since it was read", "资源已被他人修改"),
+        Reason.NOT_OWNED: ReasonSpec(
+            "FAILED_PRECONDITION", "The resource belongs to another platform", "资源归属其他平台"
+        ),
+        Reason.DATABASE_UNAVAILABLE: ReasonSpec("UNAVAILABLE", "The database is not available", "数据库暂不可用", True),
+        Reason.SERVICE_UNAVAILABLE: ReasonSpec(
+            "UNAVAILABLE", "A service that is needed is not available", "所依赖的服务暂不可用", True
+        ),
+        Reason.SHUTTING_DOWN: ReasonSpec("UNAVAILABLE", "The server is stopping", "服务正在停止", True),
+        Reason.TOO_MANY_REQUESTS: ReasonSpec("RESOURCE_EXHAUSTED", "Too many calls at once", "并发请求超出上限", True),
+        Reason.INTERNAL: ReasonSpec("INTERNAL", "The server has a fault", "服务内部错误"),
+        Reason.DEADLINE_EXCEEDED: ReasonSpec("DEADLINE_EXCEEDED", "The deadline has passed", "请求超时", True),
+        Reason.REFERENCE_NOT_FOUND: ReasonSpec(
+            "FAILED_PRECONDITION", "A resource that is referred to does not exist", "所引用的资源不存在"
+        ),
+        # Weighing
+        Reason.UNKNOWN_SOURCE_UNIT: ReasonSpec(
+            "FAILED_PRECONDITION", "The source unit is not registered", "源头单位未登记"
+        ),
+        Reason.UNKNOWN_WEIGHING_POINT: ReasonSpec(
+            "FAILED_PRECONDITION", "The weighing point is not registered", "称重点未登记"
+        ),
+        Reason.UNKNOWN_SCALE: ReasonSpec("FAILED_PRECONDITION", "The scale is not registered", "衡器未登记"),
+        Reason.NO_RULE_SET: ReasonSpec(
+            "FAILED_PRECONDITION", "The unit's rule set is not held here", "本平台没有该单位的判定规则"
+        ),
+        Reason.RECORD_CONFLICT: ReasonSpec(
+            "ALREADY_EXISTS", "The record id is held with other content", "记录编号已存在且内容不同"
+        ),
+        Reason.TOO_MANY_CONFLICTS: ReasonSpec(
+            "RESOURCE_EXHAUSTED", "Too many conflicting records under one id", "同一编号的冲突记录过多"
+        ),
+        # Journal and relay
+        Reason.SEQUENCE_GAP: ReasonSpec("OUT_OF_RANGE", "Entries before the first one are missing", "条目序号不连续"),
+        Reason.HISTORY_MISMATCH: ReasonSpec("DATA_LOSS", "Two different histories exist", "历史记录不一致"),
+        Reason.INVALID_CHECKPOINT: ReasonSpec("INVALID_ARGUMENT", "The checkpoint proves nothing here", "检查点无效"),
+        Reason.UNKNOWN_SIGNER: ReasonSpec("PERMISSION_DENIED", "The log began with another key", "签名密钥与日志不符"),
+        Reason.UNKNOWN_LOG: ReasonSpec("NOT_FOUND", "The log is not held here", "本平台没有该日志"),
+        Reason.BEYOND_LOG: ReasonSpec("OUT_OF_RANGE", "The position lies beyond the log", "位置超出日志范围"),
+        Reason.INCOMPATIBLE_VERSION: ReasonSpec(
+            "FAILED_PRECONDITION", "The two sides share no protocol version", "双方没有共同的协议版本"
+        ),
+        Reason.ORIGIN_NOT_ALLOWED: ReasonSpec(
+            "PERMISSION_DENIED", "The peer may not push this origin", "对端无权上报该来源的数据"
+        ),
+        Reason.ENTRY_TOO_LARGE: ReasonSpec(
+            "INVALID_ARGUMENT", "An entry or a batch is too large", "条目或批次字节数超出上限"
+        ),
+        Reason.NOT_CONFIGURED: ReasonSpec(
+            "FAILED_PRECONDITION", "The platform is not configured for this call", "平台未配置该项功能"
+        ),
+    }
+)

@@ -1,0 +1,84 @@
+"""The context of the call that is being served: who asked, under which id, until when, and whether anybody still waits.
+
+It knows no gRPC, so that logs, handlers and stores may read it.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+# As long as a trace id's half; 64 random bits do not collide within the life of a log.
+REQUEST_ID_BYTES = 8
+# Who calls until callers have credentials: whoever reaches the loopback address.
+PRINCIPAL_LOCAL = "local"
+
+
+class RequestContext:
+    """One call. Outside of a call `request_context()` returns one with an empty request id that never ends."""
+
+    __slots__ = ("deadline", "principal", "request_id", "stopping")
+
+    def __init__(
+        self,
+        request_id: str = "",
+        principal: str = PRINCIPAL_LOCAL,
+        *,
+        deadline: float | None = None,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self.request_id = request_id
+        self.principal = principal
+        # On the scale of time.monotonic(); None when the caller set none.
+        self.deadline = deadline
+        # Set when the server begins to stop: long streams end themselves then.
+        self.stopping = stopping if stopping is not None else threading.Event()
+
+    def seconds_remaining(self) -> float | None:
+        """Return the seconds until the caller's deadline, never below 0; None when the caller set none."""
+        if self.deadline is None:
+            return None
+        return max(self.deadline - time.monotonic(), 0.0)
+
+    def is_active(self) -> bool:
+        """Tell whether it makes sense to go on: the caller still waits and the server is not stopping."""
+        return not self.stopping.is_set()
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call back once `is_active()` turns false or the call ends, from any thread; at once if that is already so.
+
+        For handlers that wait on a condition of their own and must be woken. The callback returns at once and may be
+        called twice.
+        """
+        del callback  # Nothing ends outside of a call.
+
+
+_OUTSIDE = RequestContext()
+_current: ContextVar[RequestContext] = ContextVar("zhichao_request", default=_OUTSIDE)
+
+
+def request_context() -> RequestContext:
+    """Return the context of the call that this thread serves."""
+    return _current.get()
+
+
+def enter_request(context: RequestContext) -> None:
+    """Make this the context for the rest of the current `contextvars` context (gRPC gives each call one of its own)."""
+    _current.set(context)
+
+
+@contextmanager
+def use_request_context(context: RequestContext) -> Iterator[RequestContext]:
+    """Make this the context within a block, for a thread that works on behalf of a call."""
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)
+
+
+def new_request_id() -> str:
+    """Make a request id: 16 hexadecimal digits."""
+    return secrets.token_hex(REQUEST_ID_BYTES)

@@ -1,0 +1,235 @@
+"""One call under way: the context that its handler sees, how it ends, and the line that is logged of it."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
+from services.common.request import PRINCIPAL_LOCAL, RequestContext, new_request_id
+from services.common.rpc_limits import REQUEST_ID_CHARACTERS_MAX, REQUEST_ID_METADATA, RETRY_AFTER_STOPPING_SECONDS
+from services.common.rpc_status import to_grpc_status
+
+log = structlog.get_logger()
+
+# A stranger's request id goes into our logs: no spaces, no control characters, no end of line.
+_REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{REQUEST_ID_CHARACTERS_MAX}}}")
+
+# gRPC reports "no deadline" as a time some centuries away.
+_NO_DEADLINE_SECONDS = 10.0 * 365 * 24 * 3600
+
+# Statuses that mean our own side is in trouble; the others are the callers' business.
+_LOG_ERROR = frozenset({"INTERNAL", "DATA_LOSS", "UNKNOWN"})
+_LOG_WARNING = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
+
+
+class Call(RequestContext):
+    """One call under way. It is the RequestContext that handlers see, and counts for the log line."""
+
+    __slots__ = (
+        "_callbacks",
+        "_guard",
+        "grpc_context",
+        "has_ended",
+        "is_reading",
+        "messages_in",
+        "messages_out",
+        "method",
+        "send",
+        "started",
+        "thread",
+    )
+
+    def __init__(self, method: str, context: Any, stopping: threading.Event) -> None:
+        started = time.monotonic()
+        remaining = context.time_remaining()
+        super().__init__(
+            _request_id(context.invocation_metadata()),
+            PRINCIPAL_LOCAL,
+            deadline=started + remaining if remaining is not None and remaining < _NO_DEADLINE_SECONDS else None,
+            stopping=stopping,
+        )
+        self.grpc_context = context
+        self.method = method
+        self.started = started
+        self.messages_in = 0
+        self.messages_out = 0
+
+    def begin_stream(self, send: Callable[[Any], None] | None) -> None:
+        """Add what only streams need: unary calls are many and short."""
+        self.send = send
+        self.thread = threading.get_ident()
+        self.is_reading = False
+        self.has_ended = False
+        self._guard = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def is_active(self) -> bool:
+        """Tell whether the caller still waits and the server is not stopping."""
+        return not self.stopping.is_set() and bool(self.grpc_context.is_active())
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call back when the call ends or the server begins to stop; at once if that is already so."""
+        callbacks = getattr(self, "_callbacks", None)
+        if callbacks is not None:
+            callbacks.append(callback)
+        # Stopping is looked at after the callback is known: one of both sides sees the other.
+        if not self.grpc_context.add_callback(callback) or self.stopping.is_set():
+            callback()
+
+    def claim_end(self) -> bool:
+        """Take the right to send the status; only one thread gets it, gRPC would send two."""
+        with self._guard:
+            if self.has_ended:
+                return False
+            self.has_ended = True
+            return True
+
+    def begin_stop(self) -> None:
+        """Tell a stream that the server stops, and end it if nothing but its caller's next message could wake it."""
+        for callback in tuple(self._callbacks):
+            try:
+                callback()
+            except Exception:
+                # The other streams must be told all the same.
+                log.exception("stream_callback_failed", method=self.method)
+        if not self.is_reading:
+            return
+        if self.send is None:
+            # Client streams have no way to send a status from here; the caller sees CANCELLED and comes again.
+            self.grpc_context.cancel()
+        elif self.claim_end():
+            status = to_grpc_status(stopping_error(), self.request_id)
+            self.grpc_context.set_code(status.code)
+            self.grpc_context.set_details(status.details)
+            self.grpc_context.set_trailing_metadata(status.trailing_metadata)
+            self.send(None)
+
+
+class Requests:
+    """The messages of a request stream, counted; once the server stops there are no more."""
+
+    __slots__ = ("_call", "_requests")
+
+    def __init__(self, requests: Iterator[Any], call: Call) -> None:
+        self._requests = requests
+        self._call = call
+
+    def __iter__(self) -> "Requests":
+        return self
+
+    def __next__(self) -> Any:
+        call = self._call
+        # A handler that reads in a thread of its own may have answers under way: it is told by on_end instead.
+        call.is_reading = threading.get_ident() == call.thread
+        if call.stopping.is_set():
+            call.is_reading = False
+            raise stopping_error()
+        try:
+            request = next(self._requests)
+        finally:
+            call.is_reading = False
+        call.messages_in += 1
+        return request
+
+
+# The end of a call
+
+
+def finish(call: Call, error: ServiceError | None = None) -> None:
+    """Write the line of a call that ended as it should, was ended by its caller, or ended at our stop."""
+    if error is not None:
+        _write(call, error.status, reason=error.reason.value)
+    elif not call.grpc_context.is_active():
+        _write(call, _ended_by_caller(call))
+    else:
+        code = call.grpc_context.code()
+        _write(call, code.name if code is not None else "OK")
+
+
+def fail(call: Call, error: Exception) -> NoReturn:
+    """End the call with the status of the error and write its line. An unknown error is logged here and told nobody."""
+    context = call.grpc_context
+    if not context.is_active():
+        status = _ended_by_caller(call)
+        _write(call, status, cause=type(error).__name__)
+        # Nobody listens; gRPC only has to be left the way it wants to be left.
+        context.abort(grpc.StatusCode[status], "")
+    if isinstance(error, ServiceError):
+        # Messages to callers may name a plate or a person, which a log does not keep; those about ourselves do not.
+        is_ours = error.status in _LOG_ERROR or error.status in _LOG_WARNING
+        detail = error.message if is_ours else ""
+        _write(call, error.status, reason=error.reason.value, detail=detail, cause=_cause(error))
+        context.abort_with_status(to_grpc_status(error, call.request_id))
+    if (code := context.code()) is not None and code is not grpc.StatusCode.OK:
+        # A handler that is not ours, like reflection, has set the status itself.
+        _write(call, code.name)
+        raise error
+    _write(call, "INTERNAL", reason=Reason.INTERNAL.value, exc_info=error)
+    internal = ServiceError(
+        Reason.INTERNAL,
+        f"the server has a fault; its log has the details under request id {call.request_id}",
+        message_zh=f"服务内部错误，请凭请求编号 {call.request_id} 查询服务日志",
+        metadata={"request_id": call.request_id},
+    )
+    context.abort_with_status(to_grpc_status(internal, call.request_id))
+    raise AssertionError("abort_with_status always raises")
+
+
+def stopping_error() -> ServiceError:
+    """Make the refusal of a server that stops."""
+    return ServiceError(
+        Reason.SHUTTING_DOWN,
+        "the server is stopping: connect again",
+        message_zh="服务正在停止，请稍后重新连接",
+        retry_after_seconds=RETRY_AFTER_STOPPING_SECONDS,
+    )
+
+
+def refuse_if_late(call: Call) -> None:
+    """Refuse work that waited for a thread until its caller had given up (DEADLINE_EXCEEDED)."""
+    if call.deadline is not None and call.deadline <= call.started:
+        raise ServiceError(Reason.DEADLINE_EXCEEDED, "the deadline passed before the call was begun: ask again")
+
+
+def _ended_by_caller(call: Call) -> str:
+    late = call.deadline is not None and call.deadline <= time.monotonic()
+    return "DEADLINE_EXCEEDED" if late else "CANCELLED"
+
+
+def _write(call: Call, status: str, **more: Any) -> None:
+    write = log.error if status in _LOG_ERROR else log.warning if status in _LOG_WARNING else log.info
+    write(
+        "request_finished",
+        method=call.method,
+        status=status,
+        duration_ms=round((time.monotonic() - call.started) * 1000, 3),
+        request_id=call.request_id,
+        principal=call.principal,
+        peer=_peer_kind(call.grpc_context.peer()),
+        messages_in=call.messages_in,
+        messages_out=call.messages_out,
+        **{key: value for key, value in more.items() if value},
+    )
+
+
+def _cause(error: ServiceError) -> str:
+    return type(error.__cause__).__name__ if error.__cause__ is not None else ""
+
+
+def _peer_kind(peer: str) -> str:
+    if peer.startswith("unix"):
+        return "unix"
+    return "loopback" if peer.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D")) else "network"
+
+
+def _request_id(metadata: Iterable[Any]) -> str:
+    for key, value in metadata:
+        if key == REQUEST_ID_METADATA and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return new_request_id()

@@ -1,0 +1,264 @@
+"""What happens around every call of a server: limits, the mapping of refusals to gRPC statuses, one log line per call.
+Handlers know nothing of it.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import structlog
+
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
+from services.common.request import enter_request
+from services.common.rpc_call import Call, Requests, fail, finish, refuse_if_late, stopping_error
+from services.common.rpc_limits import RETRY_AFTER_BUSY_SECONDS
+
+log = structlog.get_logger()
+
+HEALTH_METHODS = "/grpc.health.v1.Health/"
+
+_Behaviour = Callable[..., Any]
+
+
+class CallExecutor(ThreadPoolExecutor):
+    """Threads that count what they were given and have not finished, waiting calls included."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        super().__init__(max_workers=threads, thread_name_prefix=name)
+        self._changed = threading.Condition()
+        self.call_count = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Take one call; counted until it has finished."""
+        with self._changed:
+            self.call_count += 1
+        try:
+            future = super().submit(fn, *args, **kwargs)
+        except BaseException:
+            self._finished(None)
+            raise
+        future.add_done_callback(self._finished)
+        return future
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Wait until no call is left; False when the time is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.call_count == 0, seconds)
+
+    def _finished(self, _future: Future[Any] | None) -> None:
+        with self._changed:
+            self.call_count -= 1
+            if self.call_count == 0:
+                self._changed.notify_all()
+
+
+class RequestInterceptor(grpc.ServerInterceptor):
+    """Covers all four kinds of calls. Health checks pass untouched: they come every few seconds and say nothing new."""
+
+    def __init__(
+        self, unary: CallExecutor, streams: CallExecutor, refusals: CallExecutor, unary_max: int, streams_max: int
+    ):
+        self.stopping = threading.Event()
+        self._unary = unary
+        self._streams = streams
+        self._unary_max = unary_max
+        self._streams_max = streams_max
+        self._wrapped: dict[str, tuple[Any, Any, bool]] = {}
+        self._open_streams: set[Call] = set()
+        self._open_streams_guard = threading.Lock()
+        self._refusal_executor = refusals
+
+    def begin_stop(self) -> None:
+        """Refuse new calls from now on, and tell the open streams."""
+        self.stopping.set()
+        with self._open_streams_guard:
+            streams = tuple(self._open_streams)
+        for call in streams:
+            call.begin_stop()
+
+    def intercept_service(
+        self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
+    ) -> Any:
+        """Return the handler of the method inside ours, or one that refuses the call."""
+        # This runs on gRPC's one serving thread: it decides, it never waits.
+        method = handler_call_details.method
+        handler = continuation(handler_call_details)
+        if handler is None:
+            log.info("request_finished", method=method[:200].lstrip("/"), status="UNIMPLEMENTED", duration_ms=0.0)
+            return None
+        if method.startswith(HEALTH_METHODS):
+            return handler
+        known = self._wrapped.get(method)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method] = (handler, *self._wrap(method.lstrip("/"), handler))
+        _, wrapped, is_stream = known
+        if self.stopping.is_set():
+            return self._refuse(method, stopping_error())
+        if is_stream:
+            if self._streams.call_count >= self._streams_max:
+                return self._refuse(method, _busy_error("streams", self._streams_max))
+        elif self._unary.call_count >= self._unary_max:
+            return self._refuse(method, _busy_error("calls", self._unary_max))
+        return wrapped
+
+    # The four kinds
+
+    def _wrap(self, method: str, handler: Any) -> tuple[Any, bool]:
+        codecs = (handler.request_deserializer, handler.response_serializer)
+        if handler.response_streaming:
+            inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            behaviour = _StreamBehaviour(self, method, inner, handler.request_streaming, self._streams)
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(behaviour, *codecs), True
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                _on_executor(self._stream_unary(method, handler.stream_unary), self._streams), *codecs
+            ), True
+        return grpc.unary_unary_rpc_method_handler(self._unary_unary(method, handler.unary_unary), *codecs), False
+
+    def _unary_unary(self, method: str, inner: _Behaviour) -> _Behaviour:
+        stopping = self.stopping
+
+        def behaviour(request: Any, context: Any) -> Any:
+            call = Call(method, context, stopping)
+            call.messages_in = 1
+            enter_request(call)
+            try:
+                refuse_if_late(call)
+                response = inner(request, context)
+            except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
+                fail(call, error)
+            call.messages_out = 1
+            finish(call)
+            return response
+
+        return behaviour
+
+    def _stream_unary(self, method: str, inner: _Behaviour) -> _Behaviour:
+        def behaviour(requests: Iterator[Any], context: Any) -> Any:
+            call = self.open_stream(method, context, None)
+            try:
+                refuse_if_late(call)
+                response = inner(Requests(requests, call), context)
+            except Exception as error:  # noqa: BLE001 - as above
+                fail(call, error)
+            else:
+                call.messages_out = 1
+                finish(call)
+            finally:
+                self.close_stream(call)
+            return response
+
+        return behaviour
+
+    def open_stream(self, method: str, context: Any, send: Callable[[Any], None] | None) -> Call:
+        """Begin a stream: from now on it is told when the server stops."""
+        call = Call(method, context, self.stopping)
+        call.begin_stream(send)
+        enter_request(call)
+        with self._open_streams_guard:
+            self._open_streams.add(call)
+        return call
+
+    def close_stream(self, call: Call) -> None:
+        """Forget a stream that has ended."""
+        with self._open_streams_guard:
+            self._open_streams.discard(call)
+
+    def _refuse(self, method: str, error: ServiceError) -> Any:
+        def behaviour(_requests: Any, context: Any) -> Any:
+            fail(Call(method.lstrip("/"), context, self.stopping), error)
+
+        # As a stream on both sides it fits a call of any kind: the status goes out before a request is read.
+        return grpc.stream_stream_rpc_method_handler(_on_executor(behaviour, self._refusal_executor))
+
+
+class _StreamBehaviour:
+    """Sends the answers of a handler itself, so that another thread can end the call while the handler waits.
+
+    The two attributes are how gRPC's own health service asks for that (gRPC then passes `send`) and for threads of its
+    own.
+    """
+
+    experimental_non_blocking = True
+
+    def __init__(
+        self,
+        interceptor: RequestInterceptor,
+        method: str,
+        inner: _Behaviour,
+        reads_stream: bool,
+        executor: CallExecutor,
+    ) -> None:
+        self.experimental_thread_pool = executor
+        self._interceptor = interceptor
+        self._method = method
+        self._inner = inner
+        self._reads_stream = reads_stream
+
+    def __call__(self, argument: Any, context: Any, send: Callable[[Any], None]) -> None:
+        call = self._interceptor.open_stream(self._method, context, send)
+        try:
+            self._run(call, argument, context, send)
+        finally:
+            self._interceptor.close_stream(call)
+
+    def _run(self, call: Call, argument: Any, context: Any, send: Callable[[Any], None]) -> None:
+        responses: Iterable[Any] = ()
+        try:
+            try:
+                refuse_if_late(call)
+                if self._reads_stream:
+                    argument = Requests(argument, call)
+                else:
+                    call.messages_in = 1
+                responses = self._inner(argument, context)
+                for response in responses:
+                    if response is None:
+                        raise TypeError("a handler yielded None instead of a message")
+                    send(response)
+                    call.messages_out += 1
+                    if call.has_ended or not context.is_active():
+                        break
+                else:
+                    if call.stopping.is_set():
+                        # The handler may have left early because of it; OK would tell the caller that this was all.
+                        raise stopping_error()
+            finally:
+                # Now and not when it is collected: its own clean-up belongs to this call.
+                close = getattr(responses, "close", None)
+                if close is not None:
+                    close()
+        except Exception as error:  # noqa: BLE001 - as in the other kinds
+            if call.claim_end():
+                fail(call, error)
+            finish(call, stopping_error())
+            return
+        if call.claim_end():
+            finish(call)
+            if context.is_active():
+                send(None)
+        else:
+            finish(call, stopping_error())
+
+
+def _on_executor(behaviour: _Behaviour, executor: CallExecutor) -> _Behaviour:
+    behaviour.experimental_thread_pool = executor  # type: ignore[attr-defined]  # read by gRPC
+    return behaviour
+
+
+def _busy_error(what: str, limit: int) -> ServiceError:
+    return ServiceError(
+        Reason.TOO_MANY_REQUESTS,
+        f"{limit} {what} are open on this server, which is its limit: try again shortly",
+        message_zh=f"并发数已达上限 {limit}，请稍后重试",
+        metadata={"limit": str(limit)},
+        retry_after_seconds=RETRY_AFTER_BUSY_SECONDS,
+    )

@@ -1,0 +1,205 @@
+"""One gRPC server of one service, with health checks, reflection, limits and a stop that lets running calls finish."""
+
+import errno
+import ipaddress
+import socket
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common.request import RequestContext, request_context
+from services.common.rpc_interceptor import CallExecutor, RequestInterceptor
+from services.common.rpc_limits import MESSAGE_BYTES_MAX, REFUSALS_MAX, SERVER_OPTIONS, UNARY_CALLS_MAX
+
+__all__ = ["MESSAGE_BYTES_MAX", "AddressInUse", "ListenError", "RequestContext", "RpcServer", "request_context"]
+
+log = structlog.get_logger()
+
+# Refusals are built in microseconds; two threads keep a slow peer from holding up the others.
+REFUSAL_THREADS = 2
+# Kubernetes and a person look at health, never more than a few at once.
+HEALTH_THREADS = 2
+# After the last call has been answered its bytes may still be on their way out; health watchers are cut off after it.
+FLUSH_SECONDS = 0.5
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class ListenError(Exception):
+    """The server cannot listen where it was told to; the text names the address and the setting to change."""
+
+
+class AddressInUse(ListenError):  # noqa: N818 - reads as the fact it is
+    """Another process listens there already."""
+
+
+class RpcServer:
+    """A gRPC server: `add` services, `start`, `stop`. One server of one service; it is not started twice.
+
+    `listen` is `host:port` (port 0 takes any free one) or `unix:/path`. An address that other machines reach is refused
+    unless `allow_plaintext_network`. `health_listen` is one more plain-text port that serves health only. `threads`
+    bounds the unary calls worked on at once, `streams_max` the open streams; streams have threads of their own, so a
+    unary call never waits for a stream to end. `setting` is the prefix of the settings that errors name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        listen: str,
+        *,
+        health_listen: str | None = None,
+        threads: int = 16,
+        streams_max: int = 512,
+        unary_calls_max: int = UNARY_CALLS_MAX,
+        allow_plaintext_network: bool = False,
+        setting: str = "",
+    ) -> None:
+        self.name = name
+        self._setting = setting or f"ZHICHAO_{name.upper()}_"
+        self._listen = listen
+        self._health_listen = health_listen
+        if not allow_plaintext_network and not _is_local(listen):
+            raise ListenError(
+                f"{self._setting}LISTEN is {listen}: other machines reach it and there is no TLS yet; listen on "
+                "127.0.0.1 or a unix socket, or set ZHICHAO_ALLOW_PLAINTEXT_NETWORK=true in a protected network"
+            )
+        self._unary = CallExecutor(threads, f"{name}-call")
+        self._streams = CallExecutor(streams_max, f"{name}-stream")
+        self._refusals = CallExecutor(REFUSAL_THREADS, f"{name}-refusal")
+        self._interceptor = RequestInterceptor(
+            self._unary, self._streams, self._refusals, unary_max=unary_calls_max, streams_max=streams_max
+        )
+        self._server = grpc.server(
+            self._unary,
+            interceptors=[self._interceptor],
+            options=list(SERVER_OPTIONS.items()),
+            maximum_concurrent_rpcs=unary_calls_max + streams_max + REFUSALS_MAX,
+        )
+        self._health = health.HealthServicer()
+        self._health.set("", _NOT_SERVING)
+        self._health_server: grpc.Server | None = None
+        self._services: list[str] = []
+        self.address = listen
+        self.health_address = health_listen
+
+    def add(self, register: Callable[[grpc.Server], None], service_full_name: str) -> None:
+        """Add a service before the start: `register` gets the server, the name is for health and reflection."""
+        register(self._server)
+        self._services.append(service_full_name)
+        self._health.set(service_full_name, _NOT_SERVING)
+
+    def start(self) -> None:
+        """Listen and serve. Raises AddressInUse, or ListenError if the address cannot be listened on at all."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+        self.address = _bind(self._server, self._listen, f"{self._setting}LISTEN")
+        if self._health_listen is not None:
+            self._health_server = grpc.server(
+                CallExecutor(HEALTH_THREADS, f"{self.name}-health"), options=list(SERVER_OPTIONS.items())
+            )
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+            self.health_address = _bind(self._health_server, self._health_listen, f"{self._setting}HEALTH_LISTEN")
+            self._health_server.start()
+        self._server.start()
+        for service in ("", *self._services):
+            self._health.set(service, _SERVING)
+        log.info("server_started", server=self.name, address=self.address, health_address=self.health_address)
+
+    def set_serving(self, service_full_name: str, is_serving: bool) -> None:
+        """Report one service (`""`: the whole server) as able or unable to work; without effect while stopping."""
+        self._health.set(service_full_name, _SERVING if is_serving else _NOT_SERVING)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Report NOT_SERVING, refuse new calls (SHUTTING_DOWN), let running ones finish for the grace, then cut them.
+
+        Returns when all is over; open streams are told at once and need not wait for the grace.
+        """
+        ends_at = time.monotonic() + grace_seconds
+        self._health.enter_graceful_shutdown()
+        self._interceptor.begin_stop()
+        is_drained = True
+        for executor in (self._unary, self._streams, self._refusals):
+            is_drained &= executor.wait_until_idle(max(ends_at - time.monotonic(), 0.0))
+        calls_cut = self._unary.call_count + self._streams.call_count
+        self._server.stop(FLUSH_SECONDS if is_drained else None).wait()
+        if self._health_server is not None:
+            self._health_server.stop(None).wait()
+        for executor in (self._unary, self._streams, self._refusals):
+            # Not waited for: a handler that does not notice the end of its call must not hold up the process.
+            executor.shutdown(wait=False, cancel_futures=True)
+        if self._listen.startswith("unix:"):
+            _unix_path(self._listen).unlink(missing_ok=True)
+        log.info("server_stopped", server=self.name, calls_cut=calls_cut)
+
+
+def _bind(server: grpc.Server, listen: str, setting: str) -> str:
+    """Listen, and return the address with the real port."""
+    if listen.startswith("unix:"):
+        # gRPC removes the socket file of a server that still runs, and takes its place.
+        if _is_answered(_unix_path(listen)):
+            raise AddressInUse(f"{listen} is in use by another process: stop it or change {setting}")
+        address = listen
+    else:
+        host, port = _host_and_port(listen)
+        # gRPC would be content with one of the two addresses of this name and leave the other to somebody else.
+        address = f"127.0.0.1:{port}" if host == "localhost" else listen
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise _listen_error(listen, setting) from error
+    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{bound}"
+
+
+def _listen_error(listen: str, setting: str) -> ListenError:
+    """Find out why gRPC, which does not say, could not listen: try it with a plain socket."""
+    why = "cannot be listened on"
+    if not listen.startswith("unix:"):
+        host, port = _host_and_port(listen)
+        try:
+            family, kind, _, _, target = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+            with closing(socket.socket(family, kind)) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(target)
+                probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return AddressInUse(f"{listen} is in use by another process: stop it or change {setting}")
+            why += f" ({error.strerror or error})"
+    return ListenError(f"{listen} {why}: change {setting}")
+
+
+def _is_answered(path: Path) -> bool:
+    with closing(socket.socket(socket.AF_UNIX)) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _is_local(listen: str) -> bool:
+    if listen.startswith("unix:"):
+        return True
+    host = _host_and_port(listen)[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_and_port(listen: str) -> tuple[str, str]:
+    host, _, port = listen.rpartition(":")
+    return host, port
+
+
+def _unix_path(listen: str) -> Path:
+    return Path("/" + listen.removeprefix("unix:").lstrip("/")) if listen.startswith("unix:/") else Path(listen[5:])

@@ -1,0 +1,213 @@
+"""Settings from environment variables, or from one file per variable (`ZHICHAO_SECRETS_DIR`), read once at start-up and
+frozen. Nothing else reads the environment.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "ZHICHAO_"
+# One file per variable, named like it in lower case, as Kubernetes mounts a Secret.
+SECRETS_DIR_VARIABLE = "ZHICHAO_SECRETS_DIR"
+
+MASK = "***"
+_DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
+
+
+class SettingsError(Exception):
+    """A setting is missing or not usable; the text names the variable and what it accepts, never a secret value."""
+
+
+def _database_url(value: str) -> str:
+    scheme, separator, _ = value.partition("://")
+    if not separator or scheme not in _DATABASE_SCHEMES:
+        raise ValueError("must be a PostgreSQL URL like postgresql://user@localhost:5432/database")
+    return value
+
+
+def _address(value: str) -> str:
+    if value.startswith("unix:"):
+        if value.removeprefix("unix:").lstrip("/"):
+            return value
+    elif (port := value.rpartition(":")[2]).isdecimal() and value.rpartition(":")[0] and int(port) <= 65535:
+        return value
+    raise ValueError("must be host:port like 127.0.0.1:7702, or unix:/path/to/socket")
+
+
+# URL of a service's own database; it may hold a password and is masked when settings are printed.
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+# Where a gRPC server listens or is reached.
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class Settings(BaseSettings):
+    """Base of every group of settings: frozen, one prefix, read with `load()`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what `load()` read: no .env file, and nothing from the process environment behind a test's back."""
+        return (init_settings,)
+
+
+class PlatformSettings(Settings):
+    """What all services of a platform share."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    platform: Annotated[str, Field(pattern=r"^[0-9]{6}$", description="the six-digit division code of this platform")]
+    signing_key_file: Annotated[
+        Path | None, Field(description="file with the Ed25519 private key (PEM) that signs this platform's journals")
+    ] = None
+    journal_digest: Annotated[
+        Literal["sha256", "sm3"],
+        Field(description="digest of journals that begin now; a log keeps the one it began with"),
+    ] = "sha256"
+    log_format: Annotated[Literal["json", "console"], Field(description="how log lines look")] = "json"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="the least level that is logged")
+    ] = "info"
+    allow_plaintext_network: Annotated[
+        bool, Field(description="whether gRPC may listen without TLS on an address that other machines reach")
+    ] = False
+    auto_migrate: Annotated[
+        bool, Field(description="whether a service brings its schema up to date when it starts, or only checks it")
+    ] = True
+    # Kubernetes kills 30 seconds after SIGTERM; this leaves room to close the database.
+    stop_grace_seconds: Annotated[
+        float, Field(gt=0, le=3600, description="how long running calls may take to finish at a stop")
+    ] = 20.0
+
+
+class ServiceSettings(Settings):
+    """What each service has for itself. A service derives its own class with `env_prefix="ZHICHAO_<SERVICE>_"`."""
+
+    database_url: Annotated[
+        DatabaseUrl, Field(repr=False, description="a PostgreSQL URL of this service's own database")
+    ]
+    listen: Annotated[Address, Field(description="host:port or unix:/path where gRPC listens")]
+    health_listen: Annotated[
+        Address | None, Field(description="host:port of a plain-text port that answers health checks only")
+    ] = None
+    # Two cores serve unary calls of half a millisecond; threads above that wait for the database.
+    threads: Annotated[int, Field(ge=2, le=512, description="unary calls that are worked on at once")] = 16
+    # A county has some hundreds of sites, each with one open stream; a thread that waits costs some 100 kB.
+    streams_max: Annotated[int, Field(ge=1, le=10_000, description="streams that may be open at once")] = 512
+    database_pool_size: Annotated[int, Field(ge=2, le=200, description="database connections that are kept open")] = 10
+
+
+AnySettings = TypeVar("AnySettings", bound=BaseSettings)
+
+
+def load(cls: type[AnySettings], environment: Mapping[str, str] | None = None) -> AnySettings:
+    """Read one group of settings from the environment and the secrets directory.
+
+    A variable beats a file. Raises SettingsError with one line per bad setting. `environment` may be given in tests.
+    """
+    variables = os.environ if environment is None else environment
+    values, problems = _values(cls, variables)
+    try:
+        # Through `Any`: to the type checker the fields could be options of pydantic-settings.
+        result = cls(**cast("dict[str, Any]", values))
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            name = str(detail["loc"][0]) if detail["loc"] else ""
+            problems.append(_problem(cls, name, detail["type"], detail["msg"]))
+        result = None
+    if problems or result is None:
+        raise SettingsError("\n".join(problems))
+    return result
+
+
+def variable_name(cls: type[BaseSettings], field: str) -> str:
+    """Return the name of the environment variable of a setting."""
+    return (cls.model_config.get("env_prefix", "") + field).upper()
+
+
+def effective(settings: Sequence[BaseSettings]) -> list[tuple[str, str]]:
+    """List every setting with the value in force, by variable name; passwords are masked."""
+    rows = []
+    for group in settings:
+        for field in type(group).model_fields:
+            name = variable_name(type(group), field)
+            rows.append((name, masked(name, getattr(group, field))))
+    return rows
+
+
+def check_config(
+    classes: Sequence[type[BaseSettings]], environment: Mapping[str, str] | None = None
+) -> tuple[bool, str]:
+    """Read the groups of settings and describe them, for `--check-config`: whether all is well, and the text to print.
+
+    Variables with our prefix that no group reads are listed with the name that was probably meant.
+    """
+    variables = os.environ if environment is None else environment
+    groups, problems = [], []
+    for cls in classes:
+        try:
+            groups.append(load(cls, variables))
+        except SettingsError as error:
+            problems.append(str(error))
+    if problems:
+        return False, "\n".join(problems)
+    lines = [f"{name}={value}" for name, value in effective(groups)]
+    known = [variable_name(cls, field) for cls in classes for field in cls.model_fields]
+    for name in sorted(variables):
+        if name.startswith(PREFIX) and name not in known and name != SECRETS_DIR_VARIABLE:
+            meant = get_close_matches(name, known, n=1)
+            lines.append(f"# {name} is not used here" + (f"; did you mean {meant[0]}?" if meant else ""))
+    return True, "\n".join(lines)
+
+
+def masked(name: str, value: Any) -> str:
+    """Show a value without what is secret in it: the password of a URL, and all of a value named like a secret."""
+    text = "" if value is None else str(value)
+    lower = name.lower()
+    if lower.endswith("_url"):
+        text = re.sub(r"(//[^/@:]*):[^@/]*@", rf"\1:{MASK}@", text)
+        return re.sub(r"(?i)([?&](?:password|sslpassword)=)[^&]*", rf"\1{MASK}", text)
+    if text and any(part in lower for part in ("password", "secret", "token")):
+        return MASK
+    return text.lower() if isinstance(value, bool) else text
+
+
+def _values(cls: type[BaseSettings], variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    directory = variables.get(SECRETS_DIR_VARIABLE)
+    if directory and not Path(directory).is_dir():
+        return {}, [f"{SECRETS_DIR_VARIABLE}: {directory} is not a directory; name one with a file for each secret"]
+    values: dict[str, str] = {}
+    problems: list[str] = []
+    for field in cls.model_fields:
+        name = variable_name(cls, field)
+        if variables.get(name):
+            values[field] = variables[name]
+        elif directory and (file := Path(directory) / name.lower()).is_file():
+            try:
+                values[field] = file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(f"{name}: {file} cannot be read: {type(error).__name__}")
+    return values, problems
+
+
+def _problem(cls: type[BaseSettings], field: str, kind: str, message: str) -> str:
+    info: FieldInfo | None = cls.model_fields.get(field)
+    accepted = f"; it is {info.description}" if info is not None and info.description else ""
+    name = variable_name(cls, field)
+    if kind == "missing":
+        return f"{name} is not set{accepted}"
+    return f"{name}: {message.removeprefix('Value error, ')}{accepted}"

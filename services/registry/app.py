@@ -1,0 +1,106 @@
+"""Puts the registry together: the only place where its parts meet."""
+
+from contextlib import ExitStack
+
+import structlog
+
+from services.common.clock import Clock, SystemClock
+from services.common.database import check, create_engine, translate_errors, upgrade
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
+from services.common.request import RequestContext, use_request_context
+from services.common.rpc_server import RpcServer
+from services.journal.mounting import JournalParts
+from services.journal.signing import load_signer
+from services.registry import kinds, shipped
+from services.registry.config import RegistryConfig
+from services.registry.handlers import RegistryHandlers
+from services.registry.projection import RegistryProjection
+from services.registry.servicer import RegistryServicer
+from zhichao.registry.v1 import service_pb2, service_pb2_grpc
+
+STREAM = "registry"
+MIGRATIONS = "services.registry.migrations"
+
+_log = structlog.get_logger()
+
+
+class RegistryApp:
+    """One registry, not started yet. `server.address` tells where it listens once it is."""
+
+    name = STREAM
+
+    def __init__(self, config: RegistryConfig, clock: Clock) -> None:
+        platform, settings = config.platform, config.service
+        self._config = config
+        self._engine = create_engine(
+            settings.database_url, pool_size=settings.database_pool_size, application_name=f"zhichao-{STREAM}"
+        )
+        self._journal = JournalParts.build(
+            self._engine,
+            platform.platform,
+            STREAM,
+            load_signer(platform),
+            platform.journal_digest,
+            RegistryProjection(),
+            clock,
+        )
+        self.handlers = RegistryHandlers(self._engine, self._journal.writer, clock, self._journal.tail.announce)
+        self.server = RpcServer(
+            STREAM,
+            settings.listen,
+            health_listen=settings.health_listen,
+            threads=settings.threads,
+            streams_max=settings.streams_max,
+            allow_plaintext_network=platform.allow_plaintext_network,
+        )
+        servicer = RegistryServicer(self.handlers)
+        self.server.add(
+            lambda server: service_pb2_grpc.add_RegistryServiceServicer_to_server(servicer, server),
+            service_pb2.DESCRIPTOR.services_by_name["RegistryService"].full_name,
+        )
+        self._journal.register(self.server)
+        self._started = ExitStack()
+
+    def start(self) -> None:
+        """Bring the schema up to date or check it, begin the log, publish the shipped rule sets, then serve.
+
+        Raises SchemaError, LogIdentityError, ServiceError(DATABASE_UNAVAILABLE), ListenError; nothing runs then.
+        """
+        with ExitStack() as starting:
+            starting.callback(self._engine.dispose)
+            migrate = upgrade if self._config.platform.auto_migrate else check
+            with translate_errors():
+                migrate(self._config.service.database_url, MIGRATIONS)
+            self._journal.start()
+            starting.callback(self._journal.stop)
+            self._publish_shipped()
+            self.server.start()
+            self._started = starting.pop_all()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Stop in reverse: let running calls finish, then the journal, then the connections."""
+        with self._started:
+            # Readers that follow the log wait on the tail; the server ends their calls and wakes them.
+            self.server.stop(grace_seconds)
+
+    def _publish_shipped(self) -> None:
+        """Publish the rule sets of this release that are not published yet; what is published never changes."""
+        # The platform itself asks: no person, no request.
+        with use_request_context(RequestContext("", "")):
+            for rule_set in shipped.rule_sets():
+                try:
+                    self.handlers.create(kinds.RULE_SET, rule_set)
+                except ServiceError as error:
+                    if error.reason is not Reason.RESOURCE_EXISTS:
+                        raise
+                    # Somebody published other content under this name first; theirs has judged weighings.
+                    _log.warning("shipped_rule_set_differs", rule_set_id=rule_set.rule_set_id, version=rule_set.version)
+
+
+def build(config: RegistryConfig, clock: Clock | None = None) -> RegistryApp:
+    """Build a registry from its settings; nothing is started and the database is not touched.
+
+    Raises SettingsError for settings that cannot work, such as a key file that is none.
+    """
+    return RegistryApp(config, clock or SystemClock())

@@ -1,0 +1,34 @@
+"""Who this platform is towards its neighbours."""
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Self
+
+from services.journal.notes import Signer
+
+PLATFORM_METADATA: Final = "x-zhichao-platform"
+"""Metadata of a push: the platform that pushes, for the status of the receiver. It grants nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a platform says of itself in a handshake."""
+
+    platform: str
+    # For people.
+    software_version: str
+    # In the signed-note form.
+    verifier_key: str
+
+    @classmethod
+    def of(cls, platform: str, signer: Signer) -> Self:
+        """Take the public part of the platform's key, and the release of this software."""
+        return cls(platform, _software_version(), signer.verifier_key.format())
+
+
+def _software_version() -> str:
+    try:
+        return version("zhichao")
+    except PackageNotFoundError:
+        # Runs from a copy that was not installed.
+        return ""

@@ -1,0 +1,59 @@
+"""The named limits and times of the relay. Each says where its number comes from."""
+
+from dataclasses import dataclass
+from typing import Final
+
+PROTOCOL_VERSIONS: Final = (1,)
+"""Versions of the push protocol spoken here; one minor release of skew means at most two."""
+
+SENDER_THREADS: Final = 4
+"""Logs pushed at once: twice the two cores that a small platform has, since a push mostly waits for the other side."""
+
+WINDOW_BATCHES_MAX: Final = 4
+"""Pushes of one log under way at once: one each being read, sent, checked and committed."""
+
+WAITING_BATCHES_MAX: Final = 2
+"""Batches read ahead of the window: one being filled with what comes in, one ready to go."""
+
+LOCAL_CALL_SECONDS_MAX: Final = 5.0
+"""Longest answer to a short call to a service of this platform: a thousand times what it takes."""
+
+COSIGNATURE_INTERVAL_SECONDS: Final = 1.0
+"""Pause between two hand-overs of cosignatures: each is a commit, and only the newest of a log says anything new."""
+
+COSIGNATURE_LOGS_MAX: Final = 10_000
+"""Logs whose cosignature may wait: as many as a journal holds (services.journal.limits.LOGS_MAX)."""
+
+DOWNSTREAM_LINKS_MAX: Final = 1_000
+"""Lower platforms remembered for the status: a province has some 130 divisions below it."""
+
+BACKOFF_SECONDS_MIN: Final = 0.2
+"""Bound of the first pause after a failure: a restart of a service on the same machine takes about a second."""
+
+BACKOFF_SECONDS_MAX: Final = 15.0
+"""Bound of all later pauses: an upstream that comes back is found within a quarter of a minute."""
+
+ERROR_CHARACTERS_MAX: Final = 500
+"""Characters kept of an error for people: a sentence, not a dump."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTimes:
+    """The times that a link keeps, in seconds. Tests set shorter ones."""
+
+    # How long a push stays open with nothing left to push: a record that follows soon saves the opening of two calls.
+    linger_seconds: float = 2.0
+    # How long one log may hold a sender while others wait: some 30 full batches.
+    turn_seconds: float = 1.0
+    # Pause before a refused log or link is tried again: a person has to act first.
+    refused_seconds: float = 30.0
+    # Without any acknowledgement for this long, while entries wait, a person should know.
+    stalled_seconds: float = 60.0
+    # Pause between two handshakes on a link that works: finds an upstream that hangs or was set back.
+    renewal_seconds: float = 15.0
+    # Longest answer to a handshake: the upstream asks each of its services, for 5 s at most.
+    handshake_seconds: float = 10.0
+    # A link that has held this long begins again with the shortest pause.
+    settled_seconds: float = 15.0
+    backoff_seconds_min: float = BACKOFF_SECONDS_MIN
+    backoff_seconds_max: float = BACKOFF_SECONDS_MAX

@@ -1,0 +1,262 @@
+"""The link upwards: connects, keeps the connection, follows the own services, and says what state it all is in.
+
+What the link, its senders and the watches over the own services know in common is the `ProgressTable`, under one lock.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from services.common.clock import Clock
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
+from services.relay import positions
+from services.relay.identity import Identity
+from services.relay.limits import ERROR_CHARACTERS_MAX, LinkTimes
+from services.relay.local_services import LocalServices, PositionWatch
+from services.relay.progress import LinkState, LogProgress, ProgressTable
+from services.relay.senders import THREAD_JOIN_SECONDS, Senders
+from services.relay.standing import Reaction, backoff_seconds, is_link_failure, react
+from services.relay.upstream import Upstream, Welcome
+from zhichao.journal.v1 import journal_pb2
+
+TICK_SECONDS: Final = 1.0
+"""How often the state of the link is looked at when nothing happens; a stall is told in minutes."""
+
+_QUIET_STATES: Final = frozenset({LinkState.CURRENT, LinkState.CATCHING_UP})
+"""States between which a healthy link changes all the time."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """What people see of the link upwards."""
+
+    upstream_address: str
+    upstream_platform: str
+    state: LinkState
+    state_time: datetime
+    last_error: str
+    progress: list[LogProgress]
+    clock_skew_milliseconds: int | None
+
+
+class Link:
+    """The link to the upstream at `address`; without one it only follows what this platform holds."""
+
+    def __init__(
+        self,
+        address: str | None,
+        identity: Identity,
+        services: LocalServices,
+        clock: Clock,
+        times: LinkTimes | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._address = address
+        self._identity = identity
+        self._clock = clock
+        self._times = times or LinkTimes()
+        self._jitter = jitter
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._stopping = threading.Event()
+        self._table = ProgressTable(services.streams, self._times, clock.monotonic(), has_upstream=address is not None)
+        # CURRENT stands for connected: which state that is follows from the table.
+        self._phase = LinkState.CONNECTING if address else LinkState.NO_UPSTREAM
+        self._state = self._phase
+        self._state_time = clock.now()
+        self._last_error = ""
+        self._service_errors: dict[str, str] = {}
+        self._upstream: Upstream | None = None
+        self._upstream_platform = ""
+        self._clock_skew_milliseconds: int | None = None
+        self._loss: ServiceError | None = None
+        self._senders = Senders(self._table, self._lock, services, self, clock, self._times, jitter)
+        self._watches = [PositionWatch(service, self._told, self._unwatched, jitter) for service in services]
+        self._supervisor = threading.Thread(target=self._supervise, name="relay-link", daemon=True)
+
+    def start(self) -> None:
+        """Start following, and connecting if there is an upstream. Never fails: whatever is away is waited for."""
+        for watch in self._watches:
+            watch.start()
+        if self._address is not None:
+            self._senders.start()
+            self._supervisor.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Send nothing more, take the answers to what is in flight within the grace, then end."""
+        if self._address is not None:
+            self._senders.stop(grace_seconds)
+            with self._lock:
+                self._stopping.set()
+                self._changed.notify_all()
+                if self._upstream is not None:
+                    # Also ends a handshake that is under way.
+                    self._upstream.close()
+            self._supervisor.join(THREAD_JOIN_SECONDS)
+        for watch in self._watches:
+            watch.stop()
+
+    def status(self) -> LinkStatus:
+        """Return what people see."""
+        with self._lock:
+            self._senders.note_ages()
+            self._look()
+            return LinkStatus(
+                upstream_address=self._address or "",
+                upstream_platform=self._upstream_platform,
+                state=self._state,
+                state_time=self._state_time,
+                last_error=self._last_error or next(iter(self._service_errors.values()), ""),
+                progress=self._table.progress(self._clock.now()),
+                clock_skew_milliseconds=self._clock_skew_milliseconds,
+            )
+
+    # What the senders tell (LinkEvents)
+
+    def upstream_failed(self, upstream: Upstream, error: ServiceError, *, is_lost: bool) -> None:
+        """Note the failure; connect again if the upstream itself is gone."""
+        if self._upstream is not upstream:
+            return
+        self._last_error = error.message[:ERROR_CHARACTERS_MAX]
+        if is_lost:
+            self._loss = error
+            self._table.disconnect()
+            self._changed.notify_all()
+
+    def service_failed(self, stream: str, error: ServiceError | None) -> None:
+        """Note that a service of this platform failed, or works."""
+        if error is None:
+            self._service_errors.pop(stream, None)
+        else:
+            self._service_errors[stream] = error.message[:ERROR_CHARACTERS_MAX]
+
+    # What the watches tell
+
+    def _told(self, stream: str, told: Sequence[journal_pb2.Position], is_complete: bool) -> None:
+        with self._lock:
+            self.service_failed(stream, None)
+            self._table.set_local(stream, positions.by_origin(told), self._clock.monotonic(), is_complete=is_complete)
+            self._senders.hand_out()
+
+    def _unwatched(self, stream: str, error: ServiceError) -> None:
+        with self._lock:
+            self.service_failed(stream, error)
+
+    # The supervisor
+
+    def _supervise(self) -> None:
+        failure_count = 0
+        while not self._stopping.is_set():
+            began_at = self._clock.monotonic()
+            error = self._hold()
+            if error is None:
+                return
+            if self._clock.monotonic() - began_at >= self._times.settled_seconds:
+                failure_count = 0
+            failure_count += 1
+            self._stopping.wait(self._pause_after(error, failure_count))
+
+    def _hold(self) -> ServiceError | None:
+        """Connect and keep the connection; return why it was given up, or None when the relay stops."""
+        assert self._address is not None, "without an upstream nothing is supervised"  # noqa: S101 - narrows the type
+        upstream = Upstream(self._address, self._identity, self._clock)
+        with self._lock:
+            self._upstream = upstream
+            self._loss = None
+        try:
+            # Looked at after `stop` could have closed the connection: one of both sees the other.
+            if self._stopping.is_set():
+                return None
+            self._welcome(upstream, upstream.shake_hands(self._times.handshake_seconds))
+            _log.info("link_connected", upstream=self._address, platform=self._upstream_platform)
+            while (error := self._wait_for_loss()) is None:
+                if self._stopping.is_set():
+                    return None
+                self._renew(upstream)
+        except ServiceError as failure:
+            error = failure
+        finally:
+            with self._lock:
+                self._table.disconnect()
+                self._senders.use(None)
+                self._upstream = None
+            upstream.close()
+        if self._stopping.is_set():
+            return None
+        self._note_loss(error)
+        return error
+
+    def _welcome(self, upstream: Upstream, welcome: Welcome) -> None:
+        with self._lock:
+            if self._phase is not LinkState.CURRENT:
+                self._phase = LinkState.CURRENT
+                self._last_error = ""
+            self._upstream_platform = welcome.platform
+            self._clock_skew_milliseconds = welcome.clock_skew_milliseconds
+            self._table.connect(welcome.standings, welcome.streams, self._clock.monotonic())
+            self._senders.use(upstream)
+            self._senders.hand_out()
+            self._look()
+
+    def _wait_for_loss(self) -> ServiceError | None:
+        """Wait for a loss, the relay's stop or the next renewal, whichever comes first; return the loss."""
+        renewal_at = self._clock.monotonic() + self._times.renewal_seconds
+        with self._lock:
+            while self._loss is None and not self._stopping.is_set():
+                now = self._clock.monotonic()
+                if now >= renewal_at:
+                    break
+                self._changed.wait(min(TICK_SECONDS, renewal_at - now))
+                # What was put off may be due while all senders are at work.
+                self._senders.hand_out()
+                self._look()
+            return self._loss
+
+    def _renew(self, upstream: Upstream) -> None:
+        """Shake hands again. Raises ServiceError when the link is lost by it."""
+        try:
+            self._welcome(upstream, upstream.shake_hands(self._times.handshake_seconds))
+        except ServiceError as error:
+            if is_link_failure(error) or react(error) is Reaction.REFUSE:
+                raise
+            # The relay above is there, one of its services is not: the logs of the others go on.
+            with self._lock:
+                self._last_error = error.message[:ERROR_CHARACTERS_MAX]
+
+    def _note_loss(self, error: ServiceError) -> None:
+        if error.reason is Reason.INCOMPATIBLE_VERSION:
+            phase = LinkState.INCOMPATIBLE
+        elif react(error) is Reaction.REFUSE:
+            phase = LinkState.REFUSED
+        else:
+            phase = LinkState.CONNECTING
+        with self._lock:
+            self._phase = phase
+            self._last_error = error.message[:ERROR_CHARACTERS_MAX]
+            self._look()
+        _log.warning("link_lost", upstream=self._address, reason=error.reason.value, detail=error.message)
+
+    def _pause_after(self, error: ServiceError, failure_count: int) -> float:
+        if react(error) is Reaction.REFUSE:
+            return self._times.refused_seconds
+        minimum, maximum = self._times.backoff_seconds_min, self._times.backoff_seconds_max
+        return backoff_seconds(failure_count, self._jitter(), minimum, maximum)
+
+    def _look(self) -> None:
+        """Work out the state of the link and note when it changed. Under the lock."""
+        is_connected = self._phase is LinkState.CURRENT
+        state = self._table.state(self._clock.monotonic()) if is_connected else self._phase
+        if state is self._state:
+            return
+        write = _log.debug if {state, self._state} <= _QUIET_STATES else _log.info
+        write("link_state_changed", state=state.value, before=self._state.value, detail=self._last_error)
+        self._state = state
+        self._state_time = self._clock.now()

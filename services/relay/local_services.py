@@ -1,0 +1,154 @@
+"""The services of this platform as the relay sees them: a channel, a JournalService and positions each."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+import grpc
+import structlog
+
+from services.common.errors import ServiceError
+from services.common.rpc_client import connect, service_error
+from services.relay.limits import BACKOFF_SECONDS_MIN, LOCAL_CALL_SECONDS_MAX
+from services.relay.standing import backoff_seconds, is_link_failure
+from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+
+_log = structlog.get_logger()
+
+WATCH_BACKOFF_SECONDS_MAX: Final = 2.0
+"""Longest pause before a service of this platform is asked again: it is on the same site and back within seconds."""
+
+_CHANNEL_OPTIONS: Final = (
+    # gRPC's own pause between two tries, which must not be longer than ours.
+    ("grpc.initial_reconnect_backoff_ms", int(BACKOFF_SECONDS_MIN * 1000)),
+    ("grpc.min_reconnect_backoff_ms", int(BACKOFF_SECONDS_MIN * 1000)),
+    ("grpc.max_reconnect_backoff_ms", int(WATCH_BACKOFF_SECONDS_MAX * 1000)),
+)
+
+Told = Callable[[str, Sequence[journal_pb2.Position], bool], None]
+"""Called with the stream, positions, and whether these are all logs of the stream."""
+
+Lost = Callable[[str, ServiceError], None]
+"""Called with the stream when its service cannot be watched."""
+
+
+class LocalService:
+    """One service of this platform."""
+
+    def __init__(self, stream: str, address: str) -> None:
+        self.stream = stream
+        self.address = address
+        self._channel = connect(address, options=_CHANNEL_OPTIONS)
+        self.journal = journal_pb2_grpc.JournalServiceStub(self._channel)
+
+    def positions(self, origin: str = "") -> list[journal_pb2.Position]:
+        """Ask where its logs stand, all or one. Raises ServiceError; one that cannot be reached is named."""
+        try:
+            request = journal_pb2.ListPositionsRequest(origin=origin)
+            return list(self.journal.ListPositions(request, timeout=LOCAL_CALL_SECONDS_MAX).positions)
+        except grpc.RpcError as error:
+            raise self.failure(error) from error
+
+    def failure(self, error: grpc.RpcError) -> ServiceError:
+        """Read what a call to it ended with. Its own refusals stay as they are; a silent failure names the service."""
+        refusal = service_error(error)
+        if not is_link_failure(refusal):
+            return refusal
+        return ServiceError(
+            refusal.reason,
+            f"the {self.stream} service of this platform does not answer: {refusal.message}",
+            metadata={**refusal.metadata, "stream": self.stream},
+            retry_after_seconds=refusal.retry_after_seconds or WATCH_BACKOFF_SECONDS_MAX,
+        )
+
+    def close(self) -> None:
+        """Close the channel; running calls end."""
+        self._channel.close()
+
+
+class PositionWatch:
+    """Follows the positions of one service for as long as the relay runs, whenever that service is there."""
+
+    def __init__(self, service: LocalService, told: Told, lost: Lost, jitter: Callable[[], float]) -> None:
+        self._service = service
+        self._told = told
+        self._lost = lost
+        self._jitter = jitter
+        self._stopping = threading.Event()
+        self._guard = threading.Lock()
+        self._call: grpc.Call | None = None
+        self._thread = threading.Thread(target=self._run, name=f"relay-watch-{service.stream}", daemon=True)
+
+    def start(self) -> None:
+        """Start following."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        with self._guard:
+            self._stopping.set()
+            if self._call is not None:
+                self._call.cancel()
+        self._thread.join(LOCAL_CALL_SECONDS_MAX)
+
+    def _run(self) -> None:
+        failure_count = 0
+        while not self._stopping.is_set():
+            try:
+                if self._follow():
+                    failure_count = 0
+            except ServiceError as error:
+                if self._stopping.is_set():
+                    return
+                if failure_count == 0:
+                    _log.warning("local_service_lost", stream=self._service.stream, reason=error.reason.value)
+                self._lost(self._service.stream, error)
+            failure_count += 1
+            pause = backoff_seconds(failure_count, self._jitter(), BACKOFF_SECONDS_MIN, WATCH_BACKOFF_SECONDS_MAX)
+            self._stopping.wait(pause)
+
+    def _follow(self) -> bool:
+        """Follow until the service ends it; return whether it told anything."""
+        has_told = False
+        with self._guard:
+            if self._stopping.is_set():
+                return False
+            call = self._service.journal.WatchPositions(journal_pb2.WatchPositionsRequest())
+            self._call = call
+        try:
+            for response in call:
+                if not has_told:
+                    _log.info("local_service_followed", stream=self._service.stream, logs=len(response.positions))
+                self._told(self._service.stream, response.positions, not has_told)
+                has_told = True
+        except grpc.RpcError as error:
+            if not has_told:
+                raise self._service.failure(error) from error
+            # It was there a moment ago and may be back at once: a restart is no failure yet.
+        finally:
+            call.cancel()
+        return has_told
+
+
+class LocalServices:
+    """All services of this platform whose journals are relayed, by stream."""
+
+    def __init__(self, addresses: Mapping[str, str]) -> None:
+        self._services = {stream: LocalService(stream, address) for stream, address in sorted(addresses.items())}
+
+    @property
+    def streams(self) -> list[str]:
+        """The streams in order."""
+        return list(self._services)
+
+    def __iter__(self) -> Iterator[LocalService]:
+        return iter(self._services.values())
+
+    def find(self, stream: str) -> LocalService | None:
+        """Return the service of a stream, or None when that stream is not relayed here."""
+        return self._services.get(stream)
+
+    def close(self) -> None:
+        """Close all channels."""
+        for service in self._services.values():
+            service.close()

@@ -1,0 +1,42 @@
+"""Positions as journals tell them, as standings. Pure."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.relay.standing import LogKey, Standing
+from zhichao.journal.v1 import journal_pb2
+
+NOTHING: Final = Standing()
+"""Where a side stands that does not hold the log."""
+
+
+def standing(position: journal_pb2.Position) -> Standing:
+    """Return where one side stands in one log."""
+    return Standing(
+        size=position.size,
+        root=position.root,
+        total_bytes=position.total_bytes,
+        last_write_time=_moment(position.last_write_time) if position.HasField("last_write_time") else None,
+        is_own=position.is_own,
+    )
+
+
+def by_origin(positions: Iterable[journal_pb2.Position]) -> dict[str, Standing]:
+    """Return the standings of one stream."""
+    return {position.origin: standing(position) for position in positions}
+
+
+def by_log(positions: Iterable[journal_pb2.Position]) -> dict[LogKey, Standing]:
+    """Return the standings of many streams."""
+    return {LogKey(position.stream, position.origin): standing(position) for position in positions}
+
+
+def _moment(time: Timestamp) -> datetime | None:
+    try:
+        return time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        # Out of the calendar's range; only the lag in time is lost.
+        return None

@@ -1,0 +1,125 @@
+"""The relay of the platform above, over one connection: the handshake and the pushes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Protocol
+
+import grpc
+
+from services.common.clock import Clock
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
+from services.common.rpc_client import connect, service_error
+from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
+from services.relay import positions
+from services.relay.identity import PLATFORM_METADATA, Identity
+from services.relay.limits import PROTOCOL_VERSIONS, WINDOW_BATCHES_MAX
+from services.relay.standing import LogKey, Standing
+from services.relay.window import Limits
+from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
+
+
+class PushCall(Protocol):
+    """A push under way, as gRPC makes it."""
+
+    def __iter__(self) -> Iterator[relay_pb2.PushEntriesResponse]:
+        """Take the answers; grpc.RpcError when the call fails."""
+        ...
+
+    def cancel(self) -> bool:
+        """End it; False when that has been."""
+        ...
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Be told of its end; False when that has been."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What the upstream answered to a handshake."""
+
+    platform: str
+    software_version: str
+    standings: dict[LogKey, Standing]
+    streams: frozenset[str]
+    clock_skew_milliseconds: int
+
+
+class Upstream:
+    """One connection to the upstream. After a failure a new one is made: it connects at once, and old calls end."""
+
+    def __init__(self, address: str, identity: Identity, clock: Clock) -> None:
+        self.address = address
+        self._identity = identity
+        self._clock = clock
+        self._channel = connect(address)
+        self._stub = relay_pb2_grpc.RelayServiceStub(self._channel)
+        self.limits = Limits(BATCH_RECORDS_MAX, BATCH_BYTES_MAX, WINDOW_BATCHES_MAX)
+
+    def shake_hands(self, timeout_seconds: float) -> Welcome:
+        """Agree with the upstream on version and limits, and learn where it stands. May be called again.
+
+        Raises ServiceError; INCOMPATIBLE_VERSION also when the answer names a version that was not offered, and
+        ORIGIN_NOT_ALLOWED when this platform itself answers.
+        """
+        request = relay_pb2.HandshakeRequest(
+            platform=self._identity.platform,
+            protocol_versions=PROTOCOL_VERSIONS,
+            software_version=self._identity.software_version,
+            verifier_key=self._identity.verifier_key,
+        )
+        asked = self._clock.now()
+        try:
+            response = self._stub.Handshake(request, timeout=timeout_seconds)
+        except grpc.RpcError as error:
+            raise service_error(error) from error
+        except ValueError as error:
+            raise _closed() from error
+        answered = self._clock.now()
+        if response.protocol_version not in PROTOCOL_VERSIONS:
+            raise ServiceError(
+                Reason.INCOMPATIBLE_VERSION,
+                f"the upstream {self.address} chose protocol version {response.protocol_version}, unknown here",
+            )
+        if response.platform == self._identity.platform:
+            raise ServiceError(
+                Reason.ORIGIN_NOT_ALLOWED,
+                f"the upstream {self.address} is platform {response.platform}, this one itself",
+            )
+        self.limits = Limits(
+            _agreed(BATCH_RECORDS_MAX, response.batch_records_max),
+            _agreed(BATCH_BYTES_MAX, response.batch_bytes_max),
+            _agreed(WINDOW_BATCHES_MAX, response.window_batches_max),
+        )
+        # The upstream read its clock about half-way between our two readings.
+        skew = response.server_time.ToDatetime(tzinfo=UTC) - (asked + (answered - asked) / 2)
+        return Welcome(
+            platform=response.platform,
+            software_version=response.software_version,
+            standings=positions.by_log(response.positions),
+            streams=frozenset(response.streams),
+            clock_skew_milliseconds=round(skew.total_seconds() * 1000),
+        )
+
+    def push_entries(self, requests: Iterator[relay_pb2.PushEntriesRequest]) -> PushCall:
+        """Open a push of one log. Raises ServiceError when the connection was given up meanwhile."""
+        try:
+            return self._stub.PushEntries(requests, metadata=((PLATFORM_METADATA, self._identity.platform),))
+        except ValueError as error:
+            raise _closed() from error
+
+    def close(self) -> None:
+        """Close the connection; calls under way end."""
+        self._channel.close()
+
+
+def _closed() -> ServiceError:
+    # gRPC says it with a ValueError.
+    return ServiceError(Reason.SERVICE_UNAVAILABLE, "this connection to the upstream was given up")
+
+
+def _agreed(ours: int, theirs: int) -> int:
+    """Return the smaller limit; a peer that names none or nonsense gets the smallest that works."""
+    return max(min(ours, theirs), 1)

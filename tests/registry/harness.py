@@ -1,0 +1,178 @@
+"""A registry as it runs in production, on a socket of its own, with a clock that tests set."""
+
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import psycopg
+from google.protobuf.message import Message
+
+from services.common.database import create_engine, raw_connection, upgrade
+from services.common.errors import ServiceError
+from services.common.rpc_client import connect, service_error
+from services.common.settings import PlatformSettings, load
+from services.journal.entries import EntryBuilder
+from services.journal.log_writer import LogWriter
+from services.journal.notes import new_private_key_pem
+from services.journal.signing import load_signer
+from services.registry.app import MIGRATIONS, STREAM, build
+from services.registry.config import RegistryConfig
+from services.registry.kinds import KINDS
+from tests.conftest import Databases
+from zhichao.journal.v1 import journal_pb2 as journal
+from zhichao.journal.v1.journal_pb2_grpc import JournalServiceStub
+from zhichao.registry.v1.service_pb2_grpc import RegistryServiceStub
+
+TIMEOUT_SECONDS = 20.0
+"""Deadline of calls in tests; a call takes milliseconds."""
+
+START = datetime(2025, 3, 1, 4, 0, tzinfo=UTC)
+"""Where the clocks of tests begin: noon in China on 2025-03-01."""
+
+
+SCHEMA = "registry"
+"""Name under which databases with the registry's schema are borrowed."""
+
+
+def migrate(database_url: str) -> None:
+    """Make the registry's schema in an empty database."""
+    upgrade(database_url, MIGRATIONS)
+
+
+class ManualClock:
+    """A clock that goes on by a second whenever it is read, so that no two changes have the same time."""
+
+    def __init__(self) -> None:
+        self.moment = START
+
+    def now(self) -> datetime:
+        self.moment += timedelta(seconds=1)
+        return self.moment
+
+    def monotonic(self) -> float:
+        return self.moment.timestamp()
+
+
+class RunningRegistry:
+    """One registry with its database, key and stubs; `close` stops it."""
+
+    def __init__(self, databases: Databases, directory: Path, platform: str) -> None:
+        self.platform = platform
+        self.clock = ManualClock()
+        self._databases = databases
+        self.database_url = databases.borrow(SCHEMA, migrate)
+        key_file = directory / f"{platform}.pem"
+        key_file.write_bytes(new_private_key_pem())
+        self.environment = {
+            "ZHICHAO_PLATFORM": platform,
+            "ZHICHAO_SIGNING_KEY_FILE": str(key_file),
+            "ZHICHAO_REGISTRY_DATABASE_URL": self.database_url,
+            "ZHICHAO_REGISTRY_LISTEN": f"unix:{directory}/{platform}.sock",
+        }
+        self._running = ExitStack()
+        self.start()
+
+    def start(self) -> None:
+        """Start it on its database."""
+        with ExitStack() as starting:
+            app = build(RegistryConfig.load(self.environment), self.clock)
+            app.start()
+            starting.callback(app.stop, 1.0)
+            channel = starting.enter_context(connect(app.server.address))
+            self.stub = RegistryServiceStub(channel)
+            self.journal = JournalServiceStub(channel)
+            self._running = starting.pop_all()
+
+    def stop(self) -> None:
+        """Stop it; the database stays."""
+        self._running.close()
+
+    def close(self) -> None:
+        """Stop it and give its database back."""
+        self.stop()
+        self._databases.give_back(SCHEMA, self.database_url)
+
+    # Calls
+
+    def call(self, method: str, request: Message, **metadata: str) -> Any:
+        """Call a method; a refusal is raised as ServiceError."""
+        headers = [(key.replace("_", "-"), value) for key, value in metadata.items()]
+        try:
+            return getattr(self.stub, method)(request, timeout=TIMEOUT_SECONDS, metadata=headers)
+        except grpc.RpcError as error:
+            raise service_error(error) from None
+
+    def refusal(self, method: str, request: Message) -> "Refused":
+        """Call a method that must refuse and return the refusal."""
+        try:
+            answer = getattr(self.stub, method)(request, timeout=TIMEOUT_SECONDS)
+        except grpc.RpcError as error:
+            return Refused(cast("Any", error).code().name, service_error(error))
+        raise AssertionError(f"{method} was not refused: {answer}")
+
+    # The journal
+
+    def size(self) -> int:
+        """Return the size of the own log."""
+        answer = self.journal.ListPositions(journal.ListPositionsRequest(origin=self.platform), timeout=TIMEOUT_SECONDS)
+        (position,) = answer.positions
+        return int(position.size)
+
+    def batches(self, first_sequence: int = 1, records_max: int = 0) -> list[journal.EntryBatch]:
+        """Read the own log."""
+        request = journal.ReadEntriesRequest(
+            origin=self.platform, first_sequence=first_sequence, batch_records_max=records_max
+        )
+        return [answer.batch for answer in self.journal.ReadEntries(request, timeout=TIMEOUT_SECONDS)]
+
+    def entries(self, first_sequence: int = 1) -> list[bytes]:
+        """Read the entries of the own log."""
+        return [entry for batch in self.batches(first_sequence) for entry in batch.entries]
+
+    def receive(self, batches: list[journal.EntryBatch]) -> list[journal.AppendEntriesResponse]:
+        """Push batches of another platform's log into this registry, as the relay does."""
+        requests = [journal.AppendEntriesRequest(batch=batch) for batch in batches]
+        return list(self.journal.AppendEntries(iter(requests), timeout=TIMEOUT_SECONDS))
+
+    def append_raw(self, kind: str, payload: bytes, schema: int = 1) -> None:
+        """Write any entry into the own log and not into the tables, as a faulty or a newer release would."""
+        settings = load(PlatformSettings, self.environment)
+        writer = LogWriter(self.platform, STREAM, load_signer(settings), settings.journal_digest)
+        engine = create_engine(self.database_url, pool_size=2, application_name="test")
+        try:
+            with engine.begin() as pooled:
+                connection = raw_connection(pooled)
+                now = self.clock.now()
+                entry = EntryBuilder(kind, schema, now).build(payload, writer.digester)
+                writer.append(connection, writer.lock(connection), [entry], now)
+        finally:
+            engine.dispose()
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return every row of every table of resources, ordered."""
+        return table_rows(self.database_url)
+
+
+class Refused:
+    """What a refused call ended with: the gRPC status as sent, and the refusal."""
+
+    def __init__(self, status: str, error: ServiceError) -> None:
+        self.status = status
+        self.reason = error.reason
+        self.message = error.message
+        self.metadata = dict(error.metadata)
+        self.fields = [violation.field for violation in error.field_violations]
+        self.descriptions = {violation.field: violation.description for violation in error.field_violations}
+
+
+def table_rows(database_url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table of resources in a database, ordered."""
+    with psycopg.connect(database_url) as connection:
+        return {
+            kind.table: connection.execute(
+                f"SELECT * FROM {kind.table} ORDER BY origin, {', '.join(kind.key)}".encode()  # noqa: S608 - our own names
+            ).fetchall()
+            for kind in KINDS
+        }

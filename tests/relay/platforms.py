@@ -1,0 +1,312 @@
+"""Whole platforms in one process: services that are nothing but a journal on PostgreSQL, and the real relay."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import psycopg
+import sqlalchemy as sa
+
+from services.common.clock import SystemClock
+from services.common.database import RawConnection, create_engine, raw_connection
+from services.common.rpc_client import connect
+from services.common.rpc_server import RpcServer
+from services.common.settings import PlatformSettings, load
+from services.journal import tables
+from services.journal.entries import EntryBuilder
+from services.journal.mounting import JournalParts
+from services.journal.notes import new_private_key_pem
+from services.journal.signing import load_signer
+from services.relay.app import RelayApp
+from services.relay.config import RelayConfig
+from services.relay.limits import LinkTimes
+from tests.conftest import Databases
+from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
+
+WAIT_SECONDS = 30.0
+"""Deadline of every wait; what is waited for takes milliseconds to a second."""
+
+POLL_SECONDS = 0.005
+"""How often a condition is looked at."""
+
+KIND = "zhichao.test.v1.Note"
+"""The one kind of entry that these services know."""
+
+TABLES = "relay-notes"
+"""Name of the schema of these services among the test databases."""
+
+FAST = LinkTimes(
+    linger_seconds=0.3,
+    turn_seconds=0.2,
+    refused_seconds=0.3,
+    stalled_seconds=0.4,
+    renewal_seconds=0.4,
+    handshake_seconds=1.0,
+    settled_seconds=0.5,
+    backoff_seconds_min=0.02,
+    backoff_seconds_max=0.2,
+)
+"""The times of a link, some fifty times shorter than real ones."""
+
+
+def eventually(condition: Callable[[], Any], what: str) -> Any:
+    """Wait until the condition is true and return what it returned; fail with `what` after the deadline."""
+    ends_at = time.monotonic() + WAIT_SECONDS
+    pause = threading.Event()
+    while not (value := condition()):
+        assert time.monotonic() < ends_at, f"{what} did not happen within {WAIT_SECONDS} s"
+        pause.wait(POLL_SECONDS)
+    return value
+
+
+class NoteProjection:
+    """Keeps every payload under its place: a second projection of the same entry would be a unique violation."""
+
+    kinds: Mapping[str, int] = MappingProxyType({KIND: 1})
+
+    def prepare(self, origin: str, kind: str, payload: bytes, leaf: bytes) -> Any:
+        return payload
+
+    def project(self, connection: RawConnection, origin: str, prepared: Sequence[tuple[int, Any]]) -> None:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO notes (origin, sequence, payload) VALUES (%s, %s, %s)",
+                [(origin, sequence, payload) for sequence, payload in prepared],
+            )
+
+
+def make_tables(url: str) -> None:
+    """Make what a service's migrations would make."""
+    metadata = sa.MetaData()
+    tables.define(metadata)
+    sa.Table(
+        "notes",
+        metadata,
+        sa.Column("origin", sa.Text, primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True),
+        sa.Column("payload", sa.LargeBinary, nullable=False),
+    )
+    engine = create_engine(url, pool_size=2, application_name="test")
+    metadata.create_all(engine)
+    engine.dispose()
+
+
+class JournalHost:
+    """One service of a platform as far as the relay knows it."""
+
+    def __init__(self, databases: Databases, directory: Path, settings: PlatformSettings, stream: str) -> None:
+        self.stream = stream
+        self.platform = settings.platform
+        self._databases = databases
+        self._signer = load_signer(settings)
+        self.address = f"unix:{directory}/{settings.platform}-{stream}.sock"
+        self._borrowed: list[str] = []
+        self.database_url = self.make_new()
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        """Start it on its database."""
+        with ExitStack() as starting:
+            self.engine = create_engine(self.database_url, pool_size=10, application_name=f"test-{self.stream}")
+            starting.callback(self.engine.dispose)
+            self._journal = JournalParts.build(
+                self.engine, self.platform, self.stream, self._signer, "sha256", NoteProjection(), SystemClock()
+            )
+            self._journal.start()
+            starting.callback(self._journal.stop)
+            self.server = RpcServer(self.stream, self.address)
+            self._journal.register(self.server)
+            self.server.start()
+            starting.callback(self.server.stop, 1.0)
+            channel = starting.enter_context(connect(self.address))
+            self.stub = journal_pb2_grpc.JournalServiceStub(channel)
+            self._running = starting.pop_all()
+
+    def stop(self) -> None:
+        """Stop it; the database stays. May be called again."""
+        self._running.close()
+
+    def close(self) -> None:
+        """Stop it and give its databases back."""
+        self.stop()
+        for url in self._borrowed:
+            self._databases.give_back(TABLES, url)
+
+    def back_up(self) -> str:
+        """Copy the database of the stopped service; return the copy's URL."""
+        name = psycopg.conninfo.conninfo_to_dict(self.database_url)["dbname"]
+        self._borrowed.append(self._databases.create(str(name)))
+        return self._borrowed[-1]
+
+    def make_new(self) -> str:
+        """Make an empty database, as after the loss of a disk."""
+        self._borrowed.append(self._databases.borrow(TABLES, make_tables))
+        return self._borrowed[-1]
+
+    def move_to(self, database_url: str) -> str:
+        """Go on with another database while the service is stopped; return the URL of the one before."""
+        before, self.database_url = self.database_url, database_url
+        return before
+
+    def write(self, *payloads: bytes) -> int:
+        """Write entries of its own in one transaction; return the new size."""
+        writer = self._journal.writer
+        now = datetime.now(UTC)
+        with self.engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            head = writer.lock(connection)
+            entries = EntryBuilder(KIND, 1, now).build_all(list(payloads), writer.digester)
+            writer.append(connection, head, entries, now)
+        self._journal.tail.announce(self.platform)
+        return head.size + len(payloads)
+
+    def write_many(self, count: int, *, per_batch: int = 1_000, size: int = 100) -> int:
+        """Write numbered entries; return the new size."""
+        written = 0
+        for first in range(0, count, per_batch):
+            numbers = range(first, min(first + per_batch, count))
+            written = self.write(*[f"{self.platform}/{number}/".encode().ljust(size, b".") for number in numbers])
+        return written
+
+    def position(self, origin: str) -> journal_pb2.Position | None:
+        """Return where a log stands here, or None."""
+        answer = self.stub.ListPositions(journal_pb2.ListPositionsRequest(origin=origin), timeout=WAIT_SECONDS)
+        return answer.positions[0] if answer.positions else None
+
+    def size(self, origin: str) -> int:
+        """Return how many entries of a log are held here."""
+        held = self.position(origin)
+        return held.size if held else 0
+
+    def entries(self, origin: str) -> list[bytes]:
+        """Return all entries of a log as they are held here."""
+        request = journal_pb2.ReadEntriesRequest(origin=origin, first_sequence=1)
+        answers = self.stub.ReadEntries(request, timeout=WAIT_SECONDS)
+        return [entry for answer in answers for entry in answer.batch.entries]
+
+    def notes(self, origin: str) -> list[tuple[int, bytes]]:
+        """Return what was projected of a log, ordered."""
+        with psycopg.connect(self.database_url) as connection:
+            rows = connection.execute(
+                "SELECT sequence, payload FROM notes WHERE origin = %s ORDER BY sequence", (origin,)
+            ).fetchall()
+        return [(sequence, bytes(payload)) for sequence, payload in rows]
+
+    def checkpoint(self, origin: str) -> str:
+        """Return the newest checkpoint of a log with all signatures known here."""
+        request = journal_pb2.GetCheckpointRequest(origin=origin)
+        return self.stub.GetCheckpoint(request, timeout=WAIT_SECONDS).checkpoint
+
+
+class Host(Protocol):
+    """What a platform needs of a service, real or not."""
+
+    stream: str
+    address: str
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Platform:
+    """A platform: its services and its relay. Nothing runs before `start`."""
+
+    def __init__(
+        self,
+        databases: Databases,
+        directory: Path,
+        code: str,
+        *,
+        upstream: str | None = None,
+        streams: Sequence[str] = ("registry", "weighing"),
+        fakes: Sequence[Host] = (),
+        times: LinkTimes = FAST,
+    ) -> None:
+        self.code = code
+        self.upstream = upstream
+        self._times = times
+        key_file = directory / f"{code}.pem"
+        if not key_file.exists():
+            key_file.write_bytes(new_private_key_pem())
+        self._environment = {"ZHICHAO_PLATFORM": code, "ZHICHAO_SIGNING_KEY_FILE": str(key_file)}
+        settings = load(PlatformSettings, self._environment)
+        self.services = {stream: JournalHost(databases, directory, settings, stream) for stream in streams}
+        self._hosts: dict[str, Host] = {**self.services, **{fake.stream: fake for fake in fakes}}
+        # A fixed port, so that a relay that restarts is found again.
+        self.address = "127.0.0.1:0"
+        self._relay: ExitStack | None = None
+
+    def __getitem__(self, stream: str) -> JournalHost:
+        return self.services[stream]
+
+    def start(self) -> None:
+        """Start services and relay."""
+        self.start_services()
+        self.start_relay()
+
+    def start_services(self) -> None:
+        """Start the services."""
+        for host in self._hosts.values():
+            host.start()
+
+    def start_relay(self) -> None:
+        """Start the relay, on the port that it had before."""
+        addresses = {f"ZHICHAO_RELAY_{stream.upper()}_ADDRESS": host.address for stream, host in self._hosts.items()}
+        upstream = {"ZHICHAO_RELAY_UPSTREAM": self.upstream} if self.upstream else {}
+        environment = self._environment | addresses | upstream | {"ZHICHAO_RELAY_LISTEN": self.address}
+        with ExitStack() as starting:
+            self.app = RelayApp(RelayConfig.load(environment), SystemClock(), self._times)
+            self.app.start()
+            starting.callback(self.app.stop, 1.0)
+            self.address = self.app.server.address
+            channel = starting.enter_context(connect(self.address))
+            self.stub = relay_pb2_grpc.RelayServiceStub(channel)
+            self._relay = starting.pop_all()
+
+    def stop_relay(self) -> None:
+        """Stop the relay."""
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
+
+    def close(self) -> None:
+        """Stop everything and remove the databases."""
+        self.stop_relay()
+        for host in self._hosts.values():
+            host.close()
+
+    def status(self) -> relay_pb2.GetRelayStatusResponse:
+        """Return the status of its relay."""
+        return self.stub.GetRelayStatus(relay_pb2.GetRelayStatusRequest(), timeout=WAIT_SECONDS)
+
+    def state(self) -> str:
+        """Return the state of its link upwards."""
+        return relay_pb2.LinkState.Name(self.status().state).removeprefix("LINK_STATE_")
+
+    def progress(self, stream: str, origin: str) -> relay_pb2.LogProgress | None:
+        """Return how far one log has come."""
+        found = [one for one in self.status().progress if (one.stream, one.origin) == (stream, origin)]
+        return found[0] if found else None
+
+    def wait_for_state(self, state: str) -> None:
+        """Wait until the link upwards is in a state."""
+        eventually(lambda: self.state() == state, f"state {state} of {self.code}")
+
+
+def assert_same_log(upper: JournalHost, lower: JournalHost, origin: str) -> None:
+    """Wait until the upper service holds what the lower one does, and check that it is the same, each entry once."""
+    wanted = lower.position(origin)
+    assert wanted is not None
+    eventually(lambda: upper.size(origin) >= wanted.size, f"{wanted.size} entries of {origin} at {upper.platform}")
+    held = upper.position(origin)
+    assert held is not None
+    assert (held.size, held.root, held.total_bytes) == (wanted.size, wanted.root, wanted.total_bytes)
+    assert upper.entries(origin) == lower.entries(origin)
+    assert [sequence for sequence, _ in upper.notes(origin)] == list(range(2, wanted.size + 1))
