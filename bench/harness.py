@@ -60,7 +60,10 @@ class Result:
 def scratch() -> Iterator[Path]:
     """Give a directory for the data of one measurement."""
     with tempfile.TemporaryDirectory(prefix="zhichao-bench-", ignore_cleanup_errors=True) as directory:
-        yield Path(directory)
+        path = Path(directory)
+        # Started by root, the database servers run under an account of their own and must reach each other's sockets.
+        path.chmod(0o755)
+        yield path
 
 
 def site() -> Site:

@@ -21,7 +21,7 @@ CALLS = 200
 def run(few: int = 10_000, many: int = 5_000_000) -> Result:
     """Measure with few rows, multiply them in the tables by SQL (a year of them), and measure again."""
     result = Result("list_scale", "each list with many rows at most 1.5 times the same list with few")
-    with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county") as county:
+    with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county", log_format="json") as county:
         harness.register(county)
         harness.stream(county.address("weighing"), harness.make_requests(few, BATCH_RECORDS), directory)
         with (

@@ -20,7 +20,7 @@ def run(seconds: float = 20.0) -> Result:
     result = Result("single_latency", "p50 at most 2 times an empty RPC plus one bare commit")
     count = int(seconds * PER_SECOND)
     messages = [service_pb2.StreamWeighingsRequest.FromString(one) for one in harness.make_requests(count + 100, 1)]
-    with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county") as county:
+    with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county", log_format="json") as county:
         harness.register(county)
         with (
             connect(county.address("weighing")) as channel,

@@ -23,7 +23,7 @@ def run(records: int = 300_000, rounds: int = 5) -> Result:
     result = Result("stream_ingest", "records/s at least 0.6 of binary COPY")
     per_round = records // rounds
     requests = harness.make_requests(records, BATCH_RECORDS)
-    with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county") as county:
+    with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county", log_format="json") as county:
         harness.register(county)
         harness.stream(county.address("weighing"), requests[:5], directory)
         requests = requests[5:]
@@ -74,7 +74,7 @@ def memory(records: int = 500_000) -> Result:
     """Measurement 5: memory of the county's process while records stream in."""
     result = Result("memory", "flat, and at most 300 MB at its highest")
     step = records // 5
-    with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county") as county:
+    with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county", log_format="json") as county:
         harness.register(county)
         pid = county.service_pid("weighing")
         megabytes = [harness.resident_bytes(pid)[0] / 1e6]

@@ -139,6 +139,10 @@ class EmbeddedPostgres:
         if self._thread is not None:
             raise RuntimeError("the server was started already")
         self._directory.acquire()
+        # A server that was stopped may be started again, for instance to take up changed settings.
+        for event in (self._stopping, self._settled, self._ready):
+            event.clear()
+        self._first_failure = None
         try:
             self._prepare()
             self._thread = threading.Thread(target=self._supervise, name="postgres", daemon=True)

@@ -1,15 +1,16 @@
-"""Reads a journal straight from the tables of its database, in one read-only snapshot; sees what no service would show."""
+"""Reads a journal straight from the tables of its database, in one read-only snapshot."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import psycopg
 from psycopg import conninfo
-from zhichao.journal.v1 import entry_pb2
 
 from cli.verifier.source import CHUNK_RECORDS, CannotLookError, Chunk, Head, StoredNote
 from cli.verifier.tree import NODE_LEVEL_STEP
+from zhichao.journal.v1 import entry_pb2
 
 CONNECT_SECONDS_MAX: Final = 10
 """A database that is there answers within milliseconds."""
@@ -25,7 +26,9 @@ _NOTES: Final = (
     "SELECT size, note FROM journal_checkpoints WHERE origin = %s AND size > %s AND (%s::bigint IS NULL OR size <= %s)"
     " ORDER BY size"
 )
-_NODES: Final = 'SELECT "index", digest FROM journal_nodes WHERE origin = %s AND level = %s AND "index" BETWEEN %s AND %s'
+_NODES: Final = (
+    'SELECT "index", digest FROM journal_nodes WHERE origin = %s AND level = %s AND "index" BETWEEN %s AND %s'
+)
 
 
 class DatabaseSource:
@@ -135,6 +138,4 @@ def _stream(first_entry: bytes) -> str:
 
 
 def _with_stream(head: Head, stream: str) -> Head:
-    from dataclasses import replace
-
     return head if head.stream == stream else replace(head, stream=stream)

@@ -75,8 +75,9 @@ class LogResult:
     checked: int = 0
     """Entries whose bytes were hashed."""
     root: bytes = b""
-    """Root re-derived from the bytes of `checked` entries."""
+    """Root re-derived from the bytes of `size` entries, or of those that could be checked."""
     is_own: bool = False
+    digest_algorithm: str = "sha256"
     verifier_key: str = ""
     checkpoint_count: int = 0
     """Checkpoints whose root and signatures were checked."""

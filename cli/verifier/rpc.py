@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import grpc
-from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
 from cli.verifier.source import CHUNK_RECORDS, BrokenLogError, CannotLookError, Chunk, Head, StoredNote
+from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
 CALL_SECONDS_MAX: Final = 30.0
 """Positions, checkpoints and proofs take milliseconds."""
@@ -123,9 +123,8 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        # Every error of a call is a grpc.Call, which has code and details; the base class does not say so.
-        code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
-        text = f"{code.name}: {error.details()}"  # type: ignore[attr-defined]
+        code = error.code()
+        text = f"{code.name}: {error.details()}"
         if code in _BROKEN:
             raise BrokenLogError(text) from error
         raise CannotLookError(text) from error

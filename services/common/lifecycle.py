@@ -79,12 +79,14 @@ def run_until_signal(
     that takes longer than `grace_seconds` and a margin, ends the process at once. Only for the main thread.
     """
     request = stop_request if stop_request is not None else StopRequest()
+    threads_before = set(threading.enumerate())
     with ExitStack() as stack:
         if stop_request is None:
             stack.callback(request.close)
         stack.enter_context(_Signals(request))
         deadline = _StopDeadline(grace_seconds)
         stack.callback(deadline.cancel)
+        stack.callback(_join_threads_since, threads_before)
         for number, stage in enumerate(stages, start=1):
             stage.start()
             stack.callback(_stop, stage, number, deadline)
@@ -109,6 +111,15 @@ def _stop(stage: Service, number: int, deadline: "_StopDeadline") -> None:
         log.exception("stage_stop_failed", stage=stage.name, number=number)
         return
     log.info("stage_stopped", stage=stage.name, number=number, seconds=round(time.monotonic() - started, 3))
+
+
+def _join_threads_since(before: set[threading.Thread]) -> None:
+    """Wait for threads that would keep the process from ending, such as a handler that does not notice the end of its
+    call, while the deadline of the stop still watches.
+    """
+    for thread in threading.enumerate():
+        if not thread.daemon and thread not in before:
+            thread.join()
 
 
 class _StopDeadline:

@@ -47,10 +47,10 @@ class RequestContext:
         return not self.stopping.is_set()
 
     def on_end(self, callback: Callable[[], None]) -> None:
-        """Call back once `is_active()` turns false or the call ends, from any thread; at once if that is already so.
+        """Call back when the call ends, or for a stream when the server begins to stop; at once if that is already so.
 
-        For handlers that wait on a condition of their own and must be woken. The callback returns at once and may be
-        called twice.
+        For handlers that wait on a condition of their own and must be woken. The callback comes from any thread,
+        returns at once and may be called twice. A unary call is left to finish: a stop does not call back.
         """
         del callback  # Nothing ends outside of a call.
 

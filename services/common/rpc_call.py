@@ -191,12 +191,6 @@ def stopping_error() -> ServiceError:
     )
 
 
-def refuse_if_late(call: Call) -> None:
-    """Refuse work that waited for a thread until its caller had given up (DEADLINE_EXCEEDED)."""
-    if call.deadline is not None and call.deadline <= call.started:
-        raise ServiceError(Reason.DEADLINE_EXCEEDED, "the deadline passed before the call was begun: ask again")
-
-
 def _ended_by_caller(call: Call) -> str:
     late = call.deadline is not None and call.deadline <= time.monotonic()
     return "DEADLINE_EXCEEDED" if late else "CANCELLED"

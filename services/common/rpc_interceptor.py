@@ -13,7 +13,7 @@ import structlog
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.request import enter_request
-from services.common.rpc_call import Call, Requests, fail, finish, refuse_if_late, stopping_error
+from services.common.rpc_call import Call, Requests, fail, finish, stopping_error
 from services.common.rpc_limits import RETRY_AFTER_BUSY_SECONDS
 
 log = structlog.get_logger()
@@ -131,7 +131,6 @@ class RequestInterceptor(grpc.ServerInterceptor):
             call.messages_in = 1
             enter_request(call)
             try:
-                refuse_if_late(call)
                 response = inner(request, context)
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
                 fail(call, error)
@@ -145,7 +144,6 @@ class RequestInterceptor(grpc.ServerInterceptor):
         def behaviour(requests: Iterator[Any], context: Any) -> Any:
             call = self.open_stream(method, context, None)
             try:
-                refuse_if_late(call)
                 response = inner(Requests(requests, call), context)
             except Exception as error:  # noqa: BLE001 - as above
                 fail(call, error)
@@ -214,7 +212,6 @@ class _StreamBehaviour:
         responses: Iterable[Any] = ()
         try:
             try:
-                refuse_if_late(call)
                 if self._reads_stream:
                     argument = Requests(argument, call)
                 else:

@@ -53,6 +53,8 @@ CLIENT_OPTIONS = _COMMON | {
     # Despite its name the least time that one attempt to connect is given.
     "grpc.min_reconnect_backoff_ms": RECONNECT_SECONDS_MAX * 1000,
     "grpc.max_reconnect_backoff_ms": RECONNECT_SECONDS_MAX * 1000,
+    # Off: a proxy for the web, set for the whole machine, cannot reach the services of this platform.
+    "grpc.enable_http_proxy": 0,
     # Connections are not shared between channels: closing one never hurts another, and tests stay apart.
     "grpc.use_local_subchannel_pool": 1,
 }

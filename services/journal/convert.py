@@ -1,11 +1,10 @@
 """Journal messages to and from what the journal works with. Pure."""
 
-from zhichao.journal.v1 import journal_pb2 as pb
-
 from services.journal import store
 from services.journal.entries import timestamp
 from services.journal.reader import Batch, ConsistencyProof, InclusionProof
 from services.journal.receiver import IncomingBatch, Received
+from zhichao.journal.v1 import journal_pb2 as pb
 
 
 def position(head: store.LogHead, stream: str, parked_count: int) -> pb.Position:

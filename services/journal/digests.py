@@ -13,20 +13,20 @@ LEAF_PREFIX: Final = b"\x00"
 NODE_PREFIX: Final = b"\x01"
 """Domain separation of interior nodes (RFC 6962, section 2.1)."""
 
-type_of_hash = Callable[[bytes], "hashlib._Hash"]
+_Constructor = Callable[[bytes], "hashlib._Hash"]
 
 
 def _sm3(content: bytes) -> "hashlib._Hash":
     return hashlib.new("sm3", content)
 
 
-_CONSTRUCTORS: Final[dict[str, type_of_hash]] = {"sha256": hashlib.sha256, "sm3": _sm3}
+_CONSTRUCTORS: Final[dict[str, _Constructor]] = {"sha256": hashlib.sha256, "sm3": _sm3}
 
 ALGORITHMS: Final = tuple(_CONSTRUCTORS)
 
 
 class Digester:
-    """Hashes leaves and nodes with one algorithm. Raises ValueError for an algorithm that is not known or not built in."""
+    """Hashes leaves and nodes with one algorithm. Raises ValueError for one that is not known or not built in."""
 
     def __init__(self, algorithm: str) -> None:
         constructor = _CONSTRUCTORS.get(algorithm)

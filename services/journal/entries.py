@@ -1,15 +1,20 @@
-"""Builds and reads entry bytes. Entries are built by joining serialised parts: the payload is serialised once and copied."""
+"""Builds and reads entry bytes. Entries are built by joining serialised parts: the payload is serialised once and
+copied.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
-from zhichao.journal.v1 import entry_pb2
 
 from services.journal.digests import Digester
+from zhichao.journal.v1 import entry_pb2
+
+PLATFORM_CODE_DIGITS: Final = 6
+"""Digits of a platform code, the owner of a log (GB/T 2260 or an extra zone)."""
 
 LOG_START_KIND: Final = "zhichao.journal.v1.LogStart"
 """Kind of entry 1 of every log."""
@@ -41,9 +46,8 @@ def timestamp(moment: datetime) -> Timestamp:
     return message
 
 
-@dataclass(frozen=True, slots=True)
-class NewEntry:
-    """An entry of the own log before it has its place: bytes and leaf digest."""
+class NewEntry(NamedTuple):
+    """An entry of a log before it has its place: bytes and leaf digest. A tuple, because it is made fastest."""
 
     entry: bytes
     leaf: bytes
@@ -81,6 +85,22 @@ class EntryBuilder:
         """Return the entries of many payloads."""
         entries = [self.build_bytes(payload) for payload in payloads]
         return list(map(NewEntry, entries, digester.leaves(entries)))
+
+
+def is_platform_code(text: str) -> bool:
+    """Return whether the text is a platform code; Unicode knows other digits, which name nobody."""
+    return len(text) == PLATFORM_CODE_DIGITS and text.isascii() and text.isdecimal()
+
+
+def written_at(entry: bytes) -> datetime | None:
+    """Return when the entry says that it was written, or None when it says nothing that is a time."""
+    parsed = parse(entry)
+    if parsed is None or not parsed.HasField("write_time"):
+        return None
+    try:
+        return parsed.write_time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def parse(entry: bytes) -> entry_pb2.Entry | None:

@@ -1,7 +1,7 @@
 """Group commit: takes all work that waits, up to a bound, into one transaction. No timers.
 
-Throughput comes from what arrives while the last commit runs; a lone request is committed at once. Two threads: one plans the
-next transaction while the other runs the last one.
+Throughput comes from what arrives while the last commit runs; a lone request is committed at once. Two threads: one
+plans the next transaction while the other runs the last one.
 """
 
 import queue
@@ -22,10 +22,11 @@ Plan = TypeVar("Plan")
 Result = TypeVar("Result")
 
 COMMIT_RECORDS_MAX: Final = 4_096
-"""Items in one transaction: beyond this throughput gains nothing (docs/benchmarks.md) and a lone request waits longer."""
+"""Items in one transaction: beyond this throughput gains nothing (docs/benchmarks.md), and a lone request waits
+longer."""
 
 WAITING_RECORDS_MAX: Final = 16_384
-"""Items that may wait: four full transactions, some 20 MB. Submitters wait beyond it, which slows their clients down."""
+"""Items that may wait: four full transactions, some 20 MB. Submitters wait beyond it, which slows their clients."""
 
 SUBMIT_SECONDS_MAX: Final = 30.0
 """Longest wait for room in the queue before the caller is told to come back."""
@@ -51,9 +52,9 @@ class _Group(Generic[Item, Plan, Result]):
 class GroupCommit(Generic[Item, Plan, Result]):
     """Runs `plan(items)` and then `commit(plan)`: one result per item, in order, durable on return.
 
-    Plans are made one after another, each while the transaction of the last may still run; `commit` must notice a plan that
-    was overtaken and make it anew. A ServiceError fails every submitter of the group: the database is away. Any other failure
-    is tried again submitter by submitter, so that one bad item harms nobody else.
+    Plans are made one after another, each while the transaction of the last may still run; `commit` must notice a plan
+    that was overtaken and make it anew. A ServiceError that is retryable fails every submitter of the group: the
+    database is away. Any other failure is tried again submitter by submitter, so that one bad item harms nobody else.
     """
 
     def __init__(
@@ -92,14 +93,19 @@ class GroupCommit(Generic[Item, Plan, Result]):
             self._is_stopping = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(timeout_seconds)
+            if thread.ident is not None:
+                thread.join(timeout_seconds)
 
     def submit(self, items: Sequence[Item]) -> "Future[list[Result]]":
         """Queue items that belong together; the future gives one result per item. Waits while the queue is full.
 
+        A future that is cancelled before its transaction is planned is left out of it.
         Raises ServiceError(TOO_MANY_REQUESTS) when no room comes up in time and SHUTTING_DOWN when stopping.
         """
         job: _Job[Item, Result] = _Job(items, Future())
+        if not items:
+            job.future.set_result([])
+            return job.future
         with self._changed:
             has_room = self._changed.wait_for(
                 lambda: self._is_stopping or self._waiting_records < WAITING_RECORDS_MAX, SUBMIT_SECONDS_MAX
@@ -123,17 +129,22 @@ class GroupCommit(Generic[Item, Plan, Result]):
 
     def _take(self) -> list[_Job[Item, Result]]:
         """Return all jobs that wait, up to the bound; an empty list means stop."""
+        taken: list[_Job[Item, Result]] = []
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._is_stopping)
-            taken: list[_Job[Item, Result]] = []
-            count = 0
-            while self._jobs and (not taken or count + len(self._jobs[0].items) <= COMMIT_RECORDS_MAX):
-                job = self._jobs.popleft()
-                taken.append(job)
-                count += len(job.items)
-            self._waiting_records -= count
-            self._changed.notify_all()
-            return taken
+            while not taken:
+                self._changed.wait_for(lambda: self._jobs or self._is_stopping)
+                if not self._jobs:
+                    break
+                count = 0
+                while self._jobs and (not taken or count + len(self._jobs[0].items) <= COMMIT_RECORDS_MAX):
+                    job = self._jobs.popleft()
+                    self._waiting_records -= len(job.items)
+                    # From here on the future cannot be cancelled: setting its result never fails.
+                    if job.future.set_running_or_notify_cancel():
+                        taken.append(job)
+                        count += len(job.items)
+                self._changed.notify_all()
+        return taken
 
     def _run_plans(self) -> None:
         while jobs := self._take():
@@ -148,7 +159,7 @@ class GroupCommit(Generic[Item, Plan, Result]):
     def _run_commits(self) -> None:
         while (group := self._planned.get()) is not None:
             try:
-                results = self._commit(group.plan)
+                results = _complete(self._commit(group.plan), group.jobs)
             except Exception as error:  # noqa: BLE001 - as above
                 self._settle_failure(group.jobs, error)
             else:
@@ -156,18 +167,26 @@ class GroupCommit(Generic[Item, Plan, Result]):
 
     def _settle_failure(self, jobs: "list[_Job[Item, Result]]", error: Exception) -> None:
         """Tell the submitters, or try one by one when the fault may be one submitter's."""
-        if len(jobs) == 1 or isinstance(error, ServiceError):
+        if len(jobs) == 1 or (isinstance(error, ServiceError) and error.is_retryable):
             for job in jobs:
                 job.future.set_exception(error)
             return
         _log.warning("commit_split", name=self._name, jobs=len(jobs), error=type(error).__name__)
         for job in jobs:
             try:
-                results = self._commit(self._plan(job.items))
+                results = _complete(self._commit(self._plan(job.items)), [job])
             except Exception as single_error:  # noqa: BLE001 - told to the one who submitted it
                 job.future.set_exception(single_error)
             else:
                 _settle([job], results)
+
+
+def _complete(results: Sequence[Result], jobs: "list[_Job[Item, Result]]") -> Sequence[Result]:
+    """Refuse results that are not one per item: settled in order, all that follow would go to the wrong submitters."""
+    count = sum(len(job.items) for job in jobs)
+    if len(results) != count:
+        raise AssertionError(f"a commit of {count} items gave {len(results)} results")
+    return results
 
 
 def _settle(jobs: "list[_Job[Item, Result]]", results: Sequence[Result]) -> None:

@@ -1,21 +1,23 @@
-"""The use cases of the journal: one method each, free of gRPC types but for the position messages that travel as they are."""
+"""The use cases of the journal: one method each, free of gRPC types but for the position messages, which travel as they
+are.
+"""
 
 from collections.abc import Iterable, Iterator
 
-from zhichao.journal.v1 import journal_pb2 as pb
-
 from services.common.database import Engine, raw_connection, translate_errors
-from services.common.errors import ServiceError
+from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
 from services.common.reasons import Reason
 from services.common.request import request_context
 from services.journal import convert, store
-from services.journal.limits import BATCH_RECORDS_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
+from services.journal.entries import is_platform_code
+from services.journal.limits import BATCH_RECORDS_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, WATCH_INTERVAL_SECONDS
 from services.journal.notes import NoteError, SignedCheckpoint, log_name
 from services.journal.reader import Batch, ConsistencyProof, InclusionProof, Reader
 from services.journal.receiver import IncomingBatch, Received, Receiver
 from services.journal.store import checkpoints
 from services.journal.store.tail import Tail
+from zhichao.journal.v1 import journal_pb2 as pb
 
 
 class JournalHandlers:
@@ -53,13 +55,21 @@ class JournalHandlers:
             is_first = False
             known = positions
             self._tail.wait(None, seen, request.is_active)
+            request.stopping.wait(WATCH_INTERVAL_SECONDS)
 
     def read(self, origin: str, first_sequence: int, records_max: int, *, follow: bool) -> Iterator[Batch]:
-        """Yield batches from a position to the log's end, or on and on. Raises ServiceError UNKNOWN_LOG or BEYOND_LOG."""
+        """Yield batches from a position to the log's end, or on and on.
+
+        Raises ServiceError UNKNOWN_LOG, BEYOND_LOG, or INVALID_ARGUMENT for a negative number of records.
+        """
+        if records_max < 0:
+            raise invalid(
+                [FieldViolation("batch_records_max", f"is {records_max}, but must be 0 to {BATCH_RECORDS_MAX}")]
+            )
         request = request_context()
         if follow:
             request.on_end(self._tail.wake)
-        bounded = min(records_max, BATCH_RECORDS_MAX) if records_max > 0 else BATCH_RECORDS_MAX
+        bounded = min(records_max, BATCH_RECORDS_MAX) or BATCH_RECORDS_MAX
         next_sequence = first_sequence
         while request.is_active():
             seen = self._tail.count(origin)
@@ -82,7 +92,10 @@ class JournalHandlers:
         return signed.format(), verifier_key
 
     def add_cosignatures(self, note: str) -> int:
-        """Keep cosignatures for a checkpoint that is true here; return how many were new. Raises INVALID_CHECKPOINT."""
+        """Keep cosignatures for a checkpoint that is true here; return how many were new. Raises INVALID_CHECKPOINT.
+
+        Whose they are is not known here: a platform does not hold the keys of those above it. Their readers check them.
+        """
         try:
             signed = SignedCheckpoint.parse(note)
         except NoteError as error:
@@ -90,19 +103,29 @@ class JournalHandlers:
         prefix = log_name(self.stream, "").removesuffix(f"/{self.stream}")
         origin = signed.checkpoint.log_name.removeprefix(prefix).removesuffix(f"/{self.stream}")
         if signed.checkpoint.log_name != log_name(self.stream, origin):
-            raise _invalid_checkpoint(f"{signed.checkpoint.log_name!r} is no {self.stream} log")
-        if self._reader.root_at(origin, signed.checkpoint.size) != signed.checkpoint.root:
+            raise _invalid_checkpoint(f"{signed.checkpoint.log_name[:64]!r} is no {self.stream} log")
+        try:
+            root = self._reader.root_at(origin, signed.checkpoint.size)
+        except ServiceError as error:
+            if error.reason not in (Reason.UNKNOWN_LOG, Reason.BEYOND_LOG):
+                raise
+            raise _invalid_checkpoint(error.message) from error
+        if root != signed.checkpoint.root:
             raise _invalid_checkpoint("its root is not the root held here at that size")
+        added = [line for line in signed.signatures if line.is_cosignature_form]
         with translate_errors(), self._engine.begin() as pooled:
             connection = raw_connection(pooled)
             head = store.lock_head(connection, origin)
-            assert head is not None  # root_at found it, and logs are never removed.
+            if head is None:
+                raise _invalid_checkpoint(f"the {self.stream} log of {origin} is not held any more")
             held = checkpoints.at_size(connection, origin, signed.checkpoint.size)
             if held is None and not head.is_own:
                 # A copy's checkpoints are ends of batches; one that was thinned out is covered by a later one.
                 return 0
             known = held.signatures if held else ()
-            merged = SignedCheckpoint(signed.checkpoint, known).merged(signed.signatures)
+            merged = SignedCheckpoint(signed.checkpoint, known).merged(added)
+            if len(merged.signatures) == len(known):
+                return 0
             # Bytes are for batches of copies; the own log signs any size and needs none.
             checkpoints.add(connection, origin, 0 if head.is_own else head.total_bytes, merged)
             return len(merged.signatures) - len(known)
@@ -121,6 +144,8 @@ class JournalHandlers:
         digest = filter_digest("ListParkedEntries", origin)
         key = decode_token(token, digest, (str, int))
         after = (str(key[0]), int(key[1])) if key else ("", 0)
+        if origin is not None and not is_platform_code(origin):
+            return [], ""
         with translate_errors(), self._engine.begin() as pooled:
             rows = store.list_parked(raw_connection(pooled), origin, after, size + 1)
         if len(rows) <= size:
@@ -130,6 +155,8 @@ class JournalHandlers:
 
     def replay_parked(self, origin: str | None) -> tuple[int, int]:
         """Project parked entries again."""
+        if origin is not None and not is_platform_code(origin):
+            return 0, 0
         return self._receiver.replay_parked(origin)
 
 

@@ -1,10 +1,10 @@
-"""Writes the own log: begins it, and appends entries in the caller's transaction so that tables and journal change together."""
+"""Writes the own log: begins it, and appends entries in the caller's transaction so that tables and journal change
+together.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-from zhichao.journal.v1 import entry_pb2
 
 from services.common.database import RawConnection
 from services.common.errors import ServiceError
@@ -14,10 +14,14 @@ from services.journal.digests import Digester
 from services.journal.entries import NewEntry, Place
 from services.journal.limits import ENTRY_BYTES_MAX
 from services.journal.notes import Signer
+from zhichao.journal.v1 import entry_pb2
 
 
 class LogIdentityError(Exception):
-    """The database holds a log of another platform, key or digest algorithm than configured; the service must not start."""
+    """The database holds a log of another platform, service, key or digest algorithm than configured.
+
+    The service must not start.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +43,28 @@ class LogWriter:
         self.digester = Digester(digest_algorithm)
 
     def begin(self, connection: RawConnection, now: datetime) -> None:
-        """Make sure that the own log exists and is ours: entry 1 names its key and algorithm. May be called at every start.
+        """Make sure that the own log exists and is ours: entry 1 names its key and algorithm. Called at every start.
 
-        Raises LogIdentityError when the database was begun by another platform or with another key or algorithm.
+        Raises LogIdentityError when the database was begun by another platform or service, or with another key or
+        algorithm.
         """
         verifier_key = self.signer.verifier_key.format()
         own = store.read_own_head(connection)
         if own is None:
             store.create_log(connection, self.origin, True, self.digester.algorithm, verifier_key)
             own = store.lock_head(connection, self.origin)
-        if own is None or own.origin != self.origin or not own.is_own:
+            if own is None:
+                # Another platform has just begun its log in the same database.
+                own = store.read_own_head(connection)
+        if own is None or own.origin != self.origin:
             held = own.origin if own else "another platform"
             raise LogIdentityError(
                 f"this database holds the {self.stream} log of platform {held}, not of {self.origin}: "
+                "give each platform a database of its own"
+            )
+        if not own.is_own:
+            raise LogIdentityError(
+                f"this database holds a copy of the {self.stream} log of {self.origin}, as an upper platform does: "
                 "give each platform a database of its own"
             )
         if own.verifier_key != verifier_key:
@@ -64,7 +77,9 @@ class LogWriter:
                 f"the {self.stream} log of {self.origin} uses {own.digest_algorithm}, "
                 f"not {self.digester.algorithm}: set ZHICHAO_JOURNAL_DIGEST={own.digest_algorithm}"
             )
-        if own.size == 0:
+        if own.size:
+            self._check_stream(connection)
+        else:
             start = entry_pb2.LogStart(
                 origin=self.origin,
                 stream=self.stream,
@@ -75,6 +90,15 @@ class LogWriter:
             head = self.lock(connection)
             if head.size == 0:
                 self.append(connection, head, [builder.build(start.SerializeToString(), self.digester)], now)
+
+    def _check_stream(self, connection: RawConnection) -> None:
+        held, _ = store.read_entries(connection, self.origin, 1, 1)
+        start = entries.parse_log_start(held[0]) if held else None
+        if start is None or start.stream != self.stream:
+            raise LogIdentityError(
+                f"this database holds the {start.stream if start else 'unreadable'} log of {self.origin}, "
+                f"not the {self.stream} log: give each service a database of its own"
+            )
 
     def lock(self, connection: RawConnection) -> store.LogHead:
         """Return the head of the own log, held until the transaction ends."""
@@ -91,7 +115,7 @@ class LogWriter:
         return head
 
     def plan(self, head: store.LogHead, added: Sequence[NewEntry], write_time: datetime) -> PlannedAppend:
-        """Compute everything that appending after this head needs. Pure; the head may be one that is still to be written.
+        """Compute everything that appending after this head needs. Pure; the head may be one still to be written.
 
         Raises ServiceError(ENTRY_TOO_LARGE) for an entry over the limit.
         """

@@ -1,7 +1,7 @@
 """RFC 6962 Merkle trees kept as a frontier plus the roots of complete 256-leaf blocks.
 
-Pure: reads nodes through a callback and returns what must be stored. A tree of n leaves needs its at most log2(n) peaks to
-grow, and reads at most 256 stored nodes per 8 levels to prove anything.
+Pure: reads nodes through a callback and returns what must be stored. A tree of n leaves needs its at most log2(n) peaks
+to grow, and reads at most 256 stored nodes per 8 levels to prove anything.
 """
 
 from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ def _subtree_root(digester: Digester, read: ReadNodes, level: int, index: int) -
 
 
 def _range_root(digester: Digester, read: ReadNodes, start: int, end: int) -> bytes:
-    """Return the tree hash of leaves start..end-1, where start is a multiple of the smallest power of 2 that covers them."""
+    """Return the tree hash of leaves start..end-1, where start is a multiple of a power of 2 that covers them."""
     peaks: list[bytes] = []
     while start < end:
         level = (end - start).bit_length() - 1
@@ -170,8 +170,10 @@ def consistency_path(digester: Digester, read: ReadNodes, first: int, second: in
     return path
 
 
-def verify_inclusion(digester: Digester, leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
-    """Return whether the path proves the leaf at index (from 0) in the tree of this size and root (RFC 9162, 2.1.3.2)."""
+def verify_inclusion(
+    digester: Digester, leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes
+) -> bool:
+    """Return whether the path proves the leaf at index (from 0) in the tree of this size (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         return False
     position, last = index, size - 1

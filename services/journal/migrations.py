@@ -21,9 +21,7 @@ def create_v1() -> None:
         sa.CheckConstraint("size >= 0", name="journal_logs_size_check"),
         postgresql_with={"fillfactor": "50"},
     )
-    op.create_index(
-        "journal_logs_own_key", "journal_logs", ["is_own"], unique=True, postgresql_where=sa.text("is_own")
-    )
+    op.create_index("journal_logs_own_key", "journal_logs", ["is_own"], unique=True, postgresql_where=sa.text("is_own"))
     op.create_table(
         "journal_entries",
         sa.Column("origin", origin, primary_key=True),

@@ -1,9 +1,7 @@
-"""Puts the journal's parts together for one service. The service's `app` calls this and nothing else of the journal's wiring."""
+"""Puts the journal's parts together for one service. The service's `app` calls this and nothing else of the wiring."""
 
 from dataclasses import dataclass
 from typing import Self
-
-from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, translate_errors
@@ -16,6 +14,7 @@ from services.journal.reader import Reader
 from services.journal.receiver import Receiver
 from services.journal.servicer import JournalServicer
 from services.journal.store.tail import Tail
+from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from services.common.database import RawConnection
+from services.common.database import RawConnection, translate_errors
+from services.common.errors import ServiceError
 from services.journal import entries
 from services.journal.limits import DETAIL_CHARACTERS_MAX
 
@@ -19,8 +20,16 @@ class ParkCause(StrEnum):
     PROJECTION_FAILED = "projection_failed"
 
 
-class Unprojectable(Exception):
+class Unprojectable(Exception):  # noqa: N818 - reads as the fact it is
     """Raised by a projection for an entry that it cannot make rows of; the entry is kept and parked."""
+
+
+class ProjectionFailed(Exception):  # noqa: N818 - as above
+    """Entries could not be made rows, and trying the same again would fail again. `detail` is for a person."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.detail = detail(cause)
 
 
 class Projection(Protocol):
@@ -35,7 +44,7 @@ class Projection(Protocol):
     def project(self, connection: RawConnection, origin: str, prepared: Sequence[tuple[int, Any]]) -> None:
         """Write rows for (sequence, prepared) pairs in the receiving transaction.
 
-        Any database error other than a lost connection makes the journal try the entries one by one and park the bad ones.
+        Any error but a database that is away makes the journal try the entries one by one and park the bad ones.
         """
 
 
@@ -63,12 +72,27 @@ def prepare(
     if schema_known is None:
         return Parked(sequence, kind[:DETAIL_CHARACTERS_MAX], ParkCause.UNKNOWN_KIND, "this release knows no such kind")
     if parsed.schema > schema_known:
-        detail = f"schema {parsed.schema} is newer than {schema_known}, the newest that this release knows"
-        return Parked(sequence, kind, ParkCause.NEWER_SCHEMA, detail)
+        newer = f"schema {parsed.schema} is newer than {schema_known}, the newest that this release knows"
+        return Parked(sequence, kind, ParkCause.NEWER_SCHEMA, newer)
     try:
         return sequence, projection.prepare(origin, kind, parsed.payload, leaf)
     except Unprojectable as error:
         return Parked(sequence, kind, ParkCause.MALFORMED, str(error)[:DETAIL_CHARACTERS_MAX])
+    except Exception as error:  # noqa: BLE001 - what a peer wrote must not keep its log from advancing, whatever it is
+        return Parked(sequence, kind, ParkCause.PROJECTION_FAILED, detail(error))
+
+
+def project(
+    projection: Projection, connection: RawConnection, origin: str, prepared: Sequence[tuple[int, Any]]
+) -> None:
+    """Write rows. Raises ProjectionFailed, and ServiceError(DATABASE_UNAVAILABLE) when it is not the entries' fault."""
+    try:
+        with translate_errors():
+            projection.project(connection, origin, prepared)
+    except ServiceError:
+        raise
+    except Exception as error:
+        raise ProjectionFailed(error) from error
 
 
 def detail(error: Exception) -> str:

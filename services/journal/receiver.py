@@ -1,25 +1,28 @@
-"""Receives logs of lower platforms: checks place, bytes, root and signature, projects, cosigns and commits in one transaction."""
+"""Receives logs of lower platforms: checks place, bytes, root and signature, projects, cosigns and commits in one
+transaction.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import structlog
-from zhichao.journal.v1 import entry_pb2
 
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, translate_errors
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
+from services.common.request import request_context
 from services.journal import merkle, projection, store
 from services.journal.digests import Digester
-from services.journal.entries import NewEntry, parse, parse_log_start
-from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ENTRY_BYTES_MAX
-from services.journal.notes import NoteError, SignedCheckpoint, Signer, VerifierKey, log_name
-from services.journal.projection import Parked, Projection
+from services.journal.entries import NewEntry, is_platform_code, parse_log_start, written_at
+from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ENTRY_BYTES_MAX, LOGS_MAX
+from services.journal.lookahead import Lookahead
+from services.journal.notes import NoteError, SignedCheckpoint, Signer, VerifierKey, log_name, signer_name
+from services.journal.projection import Parked, Projection, ProjectionFailed
+from services.journal.replay import project_singly, replay_parked
 from services.journal.store import checkpoints
 
 _log = structlog.get_logger()
@@ -45,7 +48,7 @@ class PreparedBatch:
     prepared: list[tuple[int, Any]]
     parked: list[Parked]
     signed: SignedCheckpoint
-    last_entry: entry_pb2.Entry | None
+    write_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Received:
 
 
 class Receiver:
-    """Appends what lower platforms push. One instance serves all logs; logs run in parallel, one log queues on its row."""
+    """Appends what lower platforms push. One instance serves all logs; logs run in parallel, one queues on its row."""
 
     def __init__(
         self,
@@ -81,21 +84,32 @@ class Receiver:
         self._algorithms: dict[str, str] = {}
 
     def receive_all(self, batches: Iterable[IncomingBatch]) -> Iterator[Received]:
-        """Receive batches in order; the next is parsed and hashed while the last one commits."""
-        source = iter(batches)
+        """Receive batches in order; the next is parsed and hashed while the last one commits.
 
-        def prepare_next() -> PreparedBatch | None:
-            batch = next(source, None)
-            return None if batch is None else self.prepare(batch)
+        Ends early, without a word, when the call ends or the server stops. Raises ServiceError as `prepare` and
+        `commit` do, after every batch before the refused one is committed and told.
+        """
+        begun: dict[str, str] = {}
 
-        with ThreadPoolExecutor(1, thread_name_prefix=f"{self._stream}-receive") as ahead:
-            coming = ahead.submit(prepare_next)
-            while (prepared := coming.result()) is not None:
-                coming = ahead.submit(prepare_next)
+        def prepare_next(batch: IncomingBatch) -> PreparedBatch:
+            prepared = self.prepare(batch, begun.get(batch.origin))
+            begun[batch.origin] = prepared.digest_algorithm
+            return prepared
+
+        ahead = Lookahead(f"{self._stream}-receive", iter(batches), prepare_next)
+        request_context().on_end(ahead.stop)
+        ahead.start()
+        try:
+            while (prepared := ahead.take()) is not None:
                 yield self.commit(prepared)
+        finally:
+            ahead.stop()
 
-    def prepare(self, batch: IncomingBatch) -> PreparedBatch:
-        """Parse and hash a batch. Raises ServiceError for a batch that no state of the log could accept."""
+    def prepare(self, batch: IncomingBatch, begun_with: str | None = None) -> PreparedBatch:
+        """Parse and hash a batch. Raises ServiceError for a batch that no state of the log could accept.
+
+        `begun_with` is the digest algorithm of the same log's earlier batch in this stream, which may not be committed.
+        """
         self._check_bounds(batch)
         try:
             signed = SignedCheckpoint.parse(batch.checkpoint)
@@ -106,9 +120,10 @@ class Receiver:
         if (signed.checkpoint.log_name, signed.checkpoint.size) != (expected_name, expected_size):
             raise self._bad_checkpoint(
                 batch,
-                f"it is for {signed.checkpoint.log_name} at {signed.checkpoint.size}, not {expected_name} at {expected_size}",
+                f"it is for {signed.checkpoint.log_name[:64]!r} at {signed.checkpoint.size}, "
+                f"not {expected_name!r} at {expected_size}",
             )
-        algorithm = self._algorithm(batch)
+        algorithm = self._algorithm(batch, begun_with)
         digester = Digester(algorithm)
         added = list(map(NewEntry, batch.entries, digester.leaves(batch.entries)))
         prepared: list[tuple[int, Any]] = []
@@ -119,17 +134,18 @@ class Receiver:
                 parked.append(outcome)
             elif outcome is not None:
                 prepared.append(outcome)
-        return PreparedBatch(batch, algorithm, added, prepared, parked, signed, parse(batch.entries[-1]))
+        return PreparedBatch(batch, algorithm, added, prepared, parked, signed, written_at(batch.entries[-1]))
 
     def commit(self, batch: PreparedBatch) -> Received:
         """Append a prepared batch. Raises ServiceError SEQUENCE_GAP, HISTORY_MISMATCH, UNKNOWN_SIGNER, ….
 
-        The projection is tried as a whole; only if a row fails is the batch done again entry by entry, parking the bad ones.
+        The projection is tried as a whole; only if that fails is the batch done again entry by entry, parking the bad
+        ones.
         """
         with translate_errors():
             try:
                 received = self._append(batch, is_careful=False)
-            except store.RowFailure:
+            except ProjectionFailed:
                 received = self._append(batch, is_careful=True)
         self._announce(batch.incoming.origin)
         return received
@@ -141,8 +157,10 @@ class Receiver:
                 f"{batch.origin} is this platform itself; its log is written here and nowhere else",
                 metadata={"origin": batch.origin},
             )
-        if not (len(batch.origin) == len("140000") and batch.origin.isascii() and batch.origin.isdecimal()):
-            raise ServiceError(Reason.INVALID_ARGUMENT, f"origin {batch.origin[:32]!r} is not a six-digit platform code")
+        if not is_platform_code(batch.origin):
+            raise ServiceError(
+                Reason.INVALID_ARGUMENT, f"origin {batch.origin[:32]!r} is not a six-digit platform code"
+            )
         if not 1 <= len(batch.entries) <= BATCH_RECORDS_MAX:
             raise ServiceError(
                 Reason.BATCH_TOO_LARGE,
@@ -154,9 +172,7 @@ class Receiver:
         largest = max(map(len, batch.entries))
         total = sum(map(len, batch.entries))
         if largest > ENTRY_BYTES_MAX or (total > BATCH_BYTES_MAX and len(batch.entries) > 1):
-            limit, actual = (
-                (ENTRY_BYTES_MAX, largest) if largest > ENTRY_BYTES_MAX else (BATCH_BYTES_MAX, total)
-            )
+            limit, actual = (ENTRY_BYTES_MAX, largest) if largest > ENTRY_BYTES_MAX else (BATCH_BYTES_MAX, total)
             raise ServiceError(
                 Reason.ENTRY_TOO_LARGE,
                 f"{actual} bytes are more than the {limit} allowed for "
@@ -164,7 +180,7 @@ class Receiver:
                 metadata={"limit": str(limit), "actual": str(actual)},
             )
 
-    def _algorithm(self, batch: IncomingBatch) -> str:
+    def _algorithm(self, batch: IncomingBatch, begun_with: str | None) -> str:
         """Return the digest algorithm of the batch's log: from entry 1 if it is here, else from the log held."""
         if batch.first_sequence == 1:
             start = parse_log_start(batch.entries[0])
@@ -174,11 +190,12 @@ class Receiver:
                     f"entry 1 does not begin the {self._stream} log of {batch.origin}",
                     metadata={"origin": batch.origin, "sequence": "1"},
                 )
+            self._read_key(batch, start.verifier_key)
             try:
                 return Digester(start.digest_algorithm).algorithm
             except ValueError as error:
                 raise ServiceError(Reason.INVALID_ARGUMENT, str(error)) from error
-        algorithm = self._algorithms.get(batch.origin)
+        algorithm = self._algorithms.get(batch.origin) or begun_with
         if algorithm is None:
             with translate_errors(), self._engine.begin() as pooled:
                 head = store.read_head(raw_connection(pooled), batch.origin)
@@ -186,6 +203,18 @@ class Receiver:
                 raise _gap(batch.origin, 1, batch.first_sequence)
             algorithm = self._algorithms[batch.origin] = head.digest_algorithm
         return algorithm
+
+    def _read_key(self, batch: IncomingBatch, text: str) -> VerifierKey:
+        """Return the key of entry 1; it signs under its platform's own name, so that nobody signs as another."""
+        try:
+            key = VerifierKey.parse(text)
+        except NoteError as error:
+            raise self._bad_checkpoint(batch, f"entry 1 of the log holds no usable key: {error}") from error
+        if key.name != signer_name(batch.origin):
+            raise self._bad_checkpoint(
+                batch, f"entry 1 of the log holds a key of {key.name}, not of {signer_name(batch.origin)}"
+            )
+        return key
 
     def _append(self, batch: PreparedBatch, is_careful: bool) -> Received:
         incoming = batch.incoming
@@ -201,17 +230,17 @@ class Receiver:
             added = batch.added[held_count:]
             if not added:
                 return self._answer_duplicate(connection, head, batch)
-            write_time = batch.last_entry.write_time.ToDatetime(tzinfo=UTC) if batch.last_entry else None
-            growth = store.grow(head, Digester(head.digest_algorithm), added, write_time)
-            cosigned = self._cosign(head, batch, growth.head.root)
+            growth = store.grow(head, Digester(head.digest_algorithm), added, batch.write_time)
+            signed = self._verify(head, batch, growth.head.root)
+            cosigned = self._signer.cosign(signed, self._cosign_seconds(connection, head))
             store.insert_entries(connection, store.pack_entries(incoming.origin, head.size + 1, added))
             first_new = head.size + 1
             parked = [one for one in batch.parked if one.sequence >= first_new]
             prepared = [one for one in batch.prepared if one[0] >= first_new] if held_count else batch.prepared
             if is_careful:
-                parked += self._project_singly(connection, incoming.origin, prepared)
+                parked += project_singly(self._projection, connection, incoming.origin, prepared)
             elif prepared:
-                self._projection.project(connection, incoming.origin, prepared)
+                projection.project(self._projection, connection, incoming.origin, prepared)
             if parked:
                 store.insert_parked(connection, incoming.origin, parked)
             checkpoints.add(connection, incoming.origin, growth.head.total_bytes, cosigned)
@@ -226,9 +255,17 @@ class Receiver:
             start = parse_log_start(incoming.entries[0]) if incoming.first_sequence == 1 else None
             if start is None:
                 raise _gap(incoming.origin, 1, incoming.first_sequence)
+            if store.count_logs(connection) >= LOGS_MAX:
+                raise ServiceError(
+                    Reason.ORIGIN_NOT_ALLOWED,
+                    f"{LOGS_MAX} {self._stream} logs are held here already; the log of {incoming.origin} is not begun",
+                    metadata={"origin": incoming.origin, "limit": str(LOGS_MAX)},
+                )
             store.create_log(connection, incoming.origin, False, start.digest_algorithm, start.verifier_key)
             head = store.lock_head(connection, incoming.origin)
-            assert head is not None
+        if head is None or head.is_own:
+            # Only a database that another platform's service wrote comes here.
+            raise LookupError(f"the log of {incoming.origin} cannot be received into this database")
         return head
 
     def _check_held(self, connection: store.Connection, incoming: IncomingBatch, again: list[NewEntry]) -> None:
@@ -238,69 +275,50 @@ class Receiver:
             if leaf != new.leaf:
                 raise _mismatch(incoming.origin, sequence, "other bytes are held at this place")
 
-    def _cosign(self, head: store.LogHead, batch: PreparedBatch, root: bytes) -> SignedCheckpoint:
+    def _verify(self, head: store.LogHead, batch: PreparedBatch, root: bytes) -> SignedCheckpoint:
+        """Return the batch's checkpoint with its origin's signature and cosignatures, once it is known to be true."""
         incoming, signed = batch.incoming, batch.signed
+        size = signed.checkpoint.size
         if signed.checkpoint.root != root:
-            raise _mismatch(incoming.origin, signed.checkpoint.size, "the root computed here differs from the checkpoint's")
-        try:
-            key = VerifierKey.parse(head.verifier_key)
-        except NoteError as error:
-            raise self._bad_checkpoint(incoming, f"entry 1 of the log holds no usable key: {error}") from error
-        if not signed.is_signed_by(key):
+            raise _mismatch(incoming.origin, size, "the root computed here differs from the checkpoint's")
+        key = self._read_key(incoming, head.verifier_key)
+        verified = signed.verified(key)
+        if verified is None:
             raise ServiceError(
                 Reason.UNKNOWN_SIGNER,
-                f"the checkpoint of {incoming.origin} at {signed.checkpoint.size} is not signed with the key "
+                f"the checkpoint of {incoming.origin} at {size} is not signed with the key "
                 f"that the log began with, {key.format()}",
                 metadata={"origin": incoming.origin},
             )
-        return self._signer.cosign(signed, int(self._clock.now().timestamp()))
+        return verified
+
+    def _cosign_seconds(self, connection: store.Connection, head: store.LogHead) -> int:
+        """Return the time of a cosignature: now, but never before the last one of the log.
+
+        A cosignature states the largest size seen at its time (C2SP tlog-cosignature); a clock that was set back must
+        not make us state a larger size at an earlier time.
+        """
+        newest = checkpoints.newest(connection, head.origin)
+        last = newest.cosigned_at(self._signer.verifier_key) if newest else None
+        return max(int(self._clock.now().timestamp()), last or 0)
 
     def _answer_duplicate(self, connection: store.Connection, head: store.LogHead, batch: PreparedBatch) -> Received:
-        """Answer a batch that is held entirely; its checkpoint is checked and cosigned like the first time."""
+        """Answer a batch that is held entirely; its checkpoint is checked like the first time.
+
+        The answer carries the cosignature given then. Where it is no longer kept it carries none: a new one would state
+        that nothing larger has been seen.
+        """
         nodes = partial(store.read_nodes, connection, head.origin)
         digester = Digester(head.digest_algorithm)
         size = batch.signed.checkpoint.size
         root = head.root if size == head.size else merkle.frontier_at(digester, nodes, size).root(digester)
-        cosigned = self._cosign(head, batch, root)
-        return Received(head, len(batch.added), 0, cosigned.format())
-
-    def _project_singly(
-        self, connection: store.Connection, origin: str, prepared: Iterable[tuple[int, Any]]
-    ) -> list[Parked]:
-        parked: list[Parked] = []
-        for sequence, value in prepared:
-            try:
-                with connection.transaction():
-                    self._projection.project(connection, origin, [(sequence, value)])
-            except store.RowFailure as error:
-                kind = _kind(connection, origin, sequence)
-                parked.append(Parked(sequence, kind, projection.ParkCause.PROJECTION_FAILED, projection.detail(error)))
-        return parked
+        signed = self._verify(head, batch, root)
+        held = checkpoints.at_size(connection, head.origin, size)
+        return Received(head, len(batch.added), 0, (held or signed).format())
 
     def replay_parked(self, origin: str | None) -> tuple[int, int]:
-        """Project parked entries again in order, one transaction each. Return how many are projected and how many stay."""
-        with translate_errors(), self._engine.begin() as pooled:
-            places = store.parked_places(raw_connection(pooled), origin)
-        projected = 0
-        for place_origin, sequence in places:
-            with translate_errors(), self._engine.begin() as pooled:
-                projected += self._replay(raw_connection(pooled), place_origin, sequence)
-        return projected, len(places) - projected
-
-    def _replay(self, connection: store.Connection, origin: str, sequence: int) -> int:
-        """Return 1 when the entry is projected now. The log's row is locked, so a replay never meets a receiving batch."""
-        store.lock_head(connection, origin)
-        (entry,), (leaf,) = store.read_entries(connection, origin, sequence, sequence)
-        outcome = projection.prepare(self._projection, origin, sequence, entry, leaf)
-        if isinstance(outcome, Parked):
-            parked = [outcome]
-        else:
-            parked = self._project_singly(connection, origin, [outcome] if outcome is not None else [])
-        if parked:
-            store.insert_parked(connection, origin, parked)
-            return 0
-        store.delete_parked(connection, origin, sequence)
-        return 1
+        """Project parked entries again in order. Return how many are projected and how many stay (see `replay`)."""
+        return replay_parked(self._engine, self._projection, origin)
 
     def _bad_checkpoint(self, batch: IncomingBatch, detail: str) -> ServiceError:
         return ServiceError(
@@ -308,12 +326,6 @@ class Receiver:
             f"the checkpoint of {batch.origin} cannot be used: {detail}",
             metadata={"origin": batch.origin},
         )
-
-
-def _kind(connection: store.Connection, origin: str, sequence: int) -> str:
-    (entry,), _ = store.read_entries(connection, origin, sequence, sequence)
-    parsed = parse(entry)
-    return parsed.kind if parsed else ""
 
 
 def _gap(origin: str, expected: int, actual: int) -> ServiceError:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import grpc
-from zhichao.journal.v1 import journal_pb2 as pb
-from zhichao.journal.v1 import journal_pb2_grpc
 
 from services.journal import convert
 from services.journal.handlers import JournalHandlers
+from zhichao.journal.v1 import journal_pb2 as pb
+from zhichao.journal.v1 import journal_pb2_grpc
 
 
 class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
@@ -16,7 +16,9 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
     def __init__(self, handlers: JournalHandlers) -> None:
         self._handlers = handlers
 
-    def ListPositions(self, request: pb.ListPositionsRequest, context: grpc.ServicerContext) -> pb.ListPositionsResponse:
+    def ListPositions(
+        self, request: pb.ListPositionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListPositionsResponse:
         return pb.ListPositionsResponse(positions=self._handlers.positions(request.origin or None))
 
     def WatchPositions(
@@ -41,7 +43,9 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
         for received in self._handlers.receive(incoming):
             yield convert.append_response(received, self._handlers.stream)
 
-    def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: grpc.ServicerContext) -> pb.GetCheckpointResponse:
+    def GetCheckpoint(
+        self, request: pb.GetCheckpointRequest, context: grpc.ServicerContext
+    ) -> pb.GetCheckpointResponse:
         note, verifier_key = self._handlers.checkpoint(request.origin, request.size)
         return pb.GetCheckpointResponse(checkpoint=note, verifier_key=verifier_key)
 

@@ -1,5 +1,6 @@
 """Puts the relay together: the only place where its parts meet."""
 
+import time
 from contextlib import ExitStack
 
 from services.common.clock import Clock, SystemClock
@@ -55,8 +56,10 @@ class RelayApp:
     def stop(self, grace_seconds: float) -> None:
         """End the link upwards, let pushes from below finish what is in flight, then close the channels."""
         with self._started:
-            self._link.stop(grace_seconds)
-            self.server.stop(grace_seconds)
+            ends_at = time.monotonic() + grace_seconds
+            # Half for each direction: an upstream that hangs must not cost the platforms below their answers.
+            self._link.stop(grace_seconds / 2)
+            self.server.stop(max(ends_at - time.monotonic(), 0.0))
 
 
 def build(config: RelayConfig, clock: Clock | None = None) -> RelayApp:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -119,12 +118,9 @@ class RelayHandlers:
         return RelayStatus(self.identity.platform, self._link.status(), self._links_from_below.all())
 
     def _positions(self) -> list[journal_pb2.Position]:
-        services = list(self._services)
-        if not services:
-            return []
-        with ThreadPoolExecutor(len(services), thread_name_prefix="relay-positions") as executor:
-            answers = list(executor.map(lambda service: service.positions(), services))
-        return [position for positions in answers for position in positions]
+        # All are asked before the first answer is waited for.
+        answers = [service.ask_positions() for service in self._services]
+        return [position for answer in answers for position in answer()]
 
 
 def _listed(versions: tuple[int, ...]) -> str:

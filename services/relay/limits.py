@@ -49,6 +49,8 @@ class LinkTimes:
     refused_seconds: float = 30.0
     # Without any acknowledgement for this long, while entries wait, a person should know.
     stalled_seconds: float = 60.0
+    # Longest wait for one answer before a push is given up and tried again: a person sees the stall first.
+    answer_seconds: float = 90.0
     # Pause between two handshakes on a link that works: finds an upstream that hangs or was set back.
     renewal_seconds: float = 15.0
     # Longest answer to a handshake: the upstream asks each of its services, for 5 s at most.

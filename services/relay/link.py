@@ -156,13 +156,20 @@ class Link:
         failure_count = 0
         while not self._stopping.is_set():
             began_at = self._clock.monotonic()
-            error = self._hold()
+            error = self._hold_safely()
             if error is None:
                 return
             if self._clock.monotonic() - began_at >= self._times.settled_seconds:
                 failure_count = 0
             failure_count += 1
             self._stopping.wait(self._pause_after(error, failure_count))
+
+    def _hold_safely(self) -> ServiceError | None:
+        try:
+            return self._hold()
+        except Exception as fault:  # noqa: BLE001 - the link outlives any fault of one connection
+            _log.exception("link_failed", upstream=self._address)
+            return ServiceError(Reason.INTERNAL, f"the link failed by a fault of this relay: {type(fault).__name__}")
 
     def _hold(self) -> ServiceError | None:
         """Connect and keep the connection; return why it was given up, or None when the relay stops."""
@@ -217,6 +224,7 @@ class Link:
                 self._changed.wait(min(TICK_SECONDS, renewal_at - now))
                 # What was put off may be due while all senders are at work.
                 self._senders.hand_out()
+                self._senders.give_up_silent()
                 self._look()
             return self._loss
 

@@ -8,6 +8,7 @@ import grpc
 import structlog
 
 from services.common.errors import ServiceError
+from services.common.reasons import Reason
 from services.common.rpc_client import connect, service_error
 from services.relay.limits import BACKOFF_SECONDS_MIN, LOCAL_CALL_SECONDS_MAX
 from services.relay.standing import backoff_seconds, is_link_failure
@@ -41,13 +42,21 @@ class LocalService:
         self._channel = connect(address, options=_CHANNEL_OPTIONS)
         self.journal = journal_pb2_grpc.JournalServiceStub(self._channel)
 
-    def positions(self, origin: str = "") -> list[journal_pb2.Position]:
-        """Ask where its logs stand, all or one. Raises ServiceError; one that cannot be reached is named."""
-        try:
-            request = journal_pb2.ListPositionsRequest(origin=origin)
-            return list(self.journal.ListPositions(request, timeout=LOCAL_CALL_SECONDS_MAX).positions)
-        except grpc.RpcError as error:
-            raise self.failure(error) from error
+    def ask_positions(self, origin: str = "") -> Callable[[], list[journal_pb2.Position]]:
+        """Ask where its logs stand, all or one. What is returned waits for the answer.
+
+        That raises ServiceError; a service that cannot be reached is named.
+        """
+        request = journal_pb2.ListPositionsRequest(origin=origin)
+        asked = self.journal.ListPositions.future(request, timeout=LOCAL_CALL_SECONDS_MAX)
+
+        def answer() -> list[journal_pb2.Position]:
+            try:
+                return list(asked.result().positions)
+            except grpc.RpcError as error:
+                raise self.failure(error) from error
+
+        return answer
 
     def failure(self, error: grpc.RpcError) -> ServiceError:
         """Read what a call to it ended with. Its own refusals stay as they are; a silent failure names the service."""
@@ -97,9 +106,10 @@ class PositionWatch:
             try:
                 if self._follow():
                     failure_count = 0
-            except ServiceError as error:
+            except Exception as fault:  # noqa: BLE001 - the watch outlives any fault of one call
                 if self._stopping.is_set():
                     return
+                error = fault if isinstance(fault, ServiceError) else ServiceError(Reason.INTERNAL, repr(fault))
                 if failure_count == 0:
                     _log.warning("local_service_lost", stream=self._service.stream, reason=error.reason.value)
                 self._lost(self._service.stream, error)

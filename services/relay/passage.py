@@ -48,7 +48,8 @@ class Passage:
         call = self._service.journal.AppendEntries(self._forward())
         self._call = call
         # Whoever draws from `_forward` waits for the window, not for gRPC: it must be told when the call is over.
-        call.add_callback(self._end)
+        if not call.add_callback(self._end):
+            self._end()
         self._context.on_end(self._caller_or_server_ends)
         try:
             for response in call:

@@ -16,10 +16,10 @@ NOTHING: Final = Standing()
 def standing(position: journal_pb2.Position) -> Standing:
     """Return where one side stands in one log."""
     return Standing(
-        size=position.size,
+        size=max(position.size, 0),
         root=position.root,
         total_bytes=position.total_bytes,
-        last_write_time=_moment(position.last_write_time) if position.HasField("last_write_time") else None,
+        last_write_time=moment(position.last_write_time) if position.HasField("last_write_time") else None,
         is_own=position.is_own,
     )
 
@@ -34,9 +34,10 @@ def by_log(positions: Iterable[journal_pb2.Position]) -> dict[LogKey, Standing]:
     return {LogKey(position.stream, position.origin): standing(position) for position in positions}
 
 
-def _moment(time: Timestamp) -> datetime | None:
+def moment(time: Timestamp) -> datetime | None:
+    """Return a time as an aware datetime; None when it lies outside the calendar."""
     try:
         return time.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
-        # Out of the calendar's range; only the lag in time is lost.
+        # Only a lag in time is lost.
         return None

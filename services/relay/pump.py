@@ -61,6 +61,7 @@ class Pump:
         self._local_error: ServiceError | None = None
         self._guard = threading.Lock()
         self._is_cancelled = False
+        self._cancel_error: ServiceError | None = None
         self._has_sent_all = False
         self._push: PushCall | None = None
         self._read = service.journal.ReadEntries(
@@ -87,10 +88,11 @@ class Pump:
         """Send nothing more and end when what is in flight is acknowledged. From any thread."""
         self.window.finish()
 
-    def cancel(self) -> None:
-        """End now. From any thread."""
+    def cancel(self, error: ServiceError | None = None) -> None:
+        """End now, as if it had failed with `error`, or without any. From any thread."""
         with self._guard:
             self._is_cancelled = True
+            self._cancel_error = error
             if self._push is not None:
                 self._push.cancel()
         self.window.close()
@@ -98,7 +100,7 @@ class Pump:
     def _push_all(self) -> PumpEnd:
         with self._guard:
             if self._is_cancelled:
-                return PumpEnd()
+                return PumpEnd(self._cancel_error)
             call = self._upstream.push_entries(self._requests())
             self._push = call
         # Whoever draws from `_requests` waits for the window, not for gRPC: it must be told when the call is over.
@@ -120,7 +122,7 @@ class Pump:
         return PumpEnd()
 
     def _ended_by(self, error: ServiceError) -> PumpEnd:
-        return PumpEnd() if self._is_cancelled else PumpEnd(error)
+        return PumpEnd(self._cancel_error if self._is_cancelled else error)
 
     def _requests(self) -> Iterator[relay_pb2.PushEntriesRequest]:
         while (batch := self.window.take()) is not None:

@@ -8,6 +8,7 @@ import structlog
 
 from services.common.clock import Clock
 from services.common.errors import ServiceError
+from services.common.reasons import Reason
 from services.relay import positions
 from services.relay.cosignatures import Cosignatures
 from services.relay.limits import SENDER_THREADS, LinkTimes
@@ -112,6 +113,14 @@ class Senders:
         for key, pump in self._pumps.items():
             self._table.read(key, pump.window.oldest_write_time(), now)
 
+    def give_up_silent(self) -> None:
+        """End pushes whose answer has been missing for too long; they are tried again. Under the lock."""
+        for key, pump in self._pumps.items():
+            if pump.window.seconds_without_answer() > self._times.answer_seconds:
+                message = f"the upstream has not answered a batch for {self._times.answer_seconds:.0f} s"
+                # It names the stream: the upstream itself answers handshakes, or the link were lost.
+                pump.cancel(ServiceError(Reason.DEADLINE_EXCEEDED, message, metadata={"stream": key.stream}))
+
     def acknowledged(self, key: LogKey, response: journal_pb2.AppendEntriesResponse, window: PushWindow) -> None:
         """Take over what the upstream has committed."""
         oldest_write_time = window.acknowledge()
@@ -177,7 +186,7 @@ class Senders:
     def _confirm_ahead(self, key: LogKey, service: LocalService) -> None:
         """Ask the own service whether the upstream really holds more: what we know of ourselves may be a moment old."""
         try:
-            told = service.positions(key.origin)
+            told = service.ask_positions(key.origin)()
         except ServiceError as error:
             self._end_turn(key, None, PumpEnd(error, is_local=True))
             return

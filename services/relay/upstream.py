@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC
 from typing import Protocol
 
 import grpc
@@ -44,7 +43,8 @@ class Welcome:
     software_version: str
     standings: dict[LogKey, Standing]
     streams: frozenset[str]
-    clock_skew_milliseconds: int
+    # The upstream's clock minus ours; None when it does not tell its time.
+    clock_skew_milliseconds: int | None
 
 
 class Upstream:
@@ -93,14 +93,15 @@ class Upstream:
             _agreed(BATCH_BYTES_MAX, response.batch_bytes_max),
             _agreed(WINDOW_BATCHES_MAX, response.window_batches_max),
         )
+        upstream_time = positions.moment(response.server_time) if response.HasField("server_time") else None
         # The upstream read its clock about half-way between our two readings.
-        skew = response.server_time.ToDatetime(tzinfo=UTC) - (asked + (answered - asked) / 2)
+        skew = upstream_time - (asked + (answered - asked) / 2) if upstream_time else None
         return Welcome(
             platform=response.platform,
             software_version=response.software_version,
             standings=positions.by_log(response.positions),
             streams=frozenset(response.streams),
-            clock_skew_milliseconds=round(skew.total_seconds() * 1000),
+            clock_skew_milliseconds=round(skew.total_seconds() * 1000) if skew is not None else None,
         )
 
     def push_entries(self, requests: Iterator[relay_pb2.PushEntriesRequest]) -> PushCall:

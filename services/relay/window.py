@@ -80,6 +80,8 @@ class PushWindow:
         self._changed = threading.Condition()
         self._began_at = clock.monotonic()
         self._idle_since = self._began_at
+        # When the oldest batch in flight began to be the one whose answer is waited for.
+        self._asked_at = self._began_at
         self._has_sent = False
         self._is_finishing = False
         self._is_closed = False
@@ -111,6 +113,8 @@ class PushWindow:
                     break
                 if self._waiting and len(self._in_flight) < self._limits.window_batches_max:
                     taken = self._waiting.popleft()
+                    if not self._in_flight:
+                        self._asked_at = now
                     self._in_flight.append(taken)
                     self._has_sent = True
                     self._changed.notify_all()
@@ -133,8 +137,9 @@ class PushWindow:
         with self._changed:
             if self._in_flight:
                 self._in_flight.popleft()
+            self._asked_at = self._clock.monotonic()
             if not self._in_flight and not self._waiting:
-                self._idle_since = self._clock.monotonic()
+                self._idle_since = self._asked_at
             self._changed.notify_all()
             return self._oldest()
 
@@ -153,6 +158,11 @@ class PushWindow:
         """Batches sent and not acknowledged."""
         with self._changed:
             return len(self._in_flight)
+
+    def seconds_without_answer(self) -> float:
+        """Return how long the answer to the oldest batch in flight has been missing; 0 when none is."""
+        with self._changed:
+            return self._clock.monotonic() - self._asked_at if self._in_flight else 0.0
 
     @property
     def has_finished(self) -> bool:

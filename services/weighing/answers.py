@@ -47,7 +47,8 @@ class RecordedWriter:
         """Return a serialised response whose field 1 is one RecordResult per outcome."""
         parts: list[bytes] = []
         for record_id, outcome in zip(record_ids, outcomes, strict=True):
-            encoded = record_id.encode()
+            # A longer one is refused; sent back whole it could make the answer larger than a message may be.
+            encoded = record_id[:FILTER_CHARACTERS_MAX].encode()
             name = _RECORD_ID + varint(len(encoded)) + encoded
             if isinstance(outcome, Recorded):
                 content = self.recorded_bytes(outcome)

@@ -3,7 +3,7 @@ building messages.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -82,33 +82,36 @@ def read_vehicle(vehicle: record_pb2.Vehicle, key: bytes) -> VehicleReading:
 
 
 def _read_vehicle(vehicle: record_pb2.Vehicle) -> VehicleReading:
-    def optional(field: str) -> Any:
-        return getattr(vehicle, field) if vehicle.HasField(field) else None  # type: ignore[arg-type]
-
-    axles = tuple(
-        Axle(
-            weight_kg=axle.weight_kg if axle.HasField("weight_kg") else None,
-            spacing_mm=axle.spacing_mm if axle.HasField("spacing_mm") else None,
-            tires=axle.tires,
-            is_drive=axle.is_drive if axle.HasField("is_drive") else None,
-        )
-        for axle in vehicle.axles
-    )
+    has_field = vehicle.HasField
+    axles = tuple(_read_axle(axle) for axle in vehicle.axles) if vehicle.axles else ()
+    # A checked vehicle has no zeros where zero is no value: there, absent is what reads as zero.
     facts = VehicleFacts(
-        vehicle_class=vehicle.vehicle_class,
-        axle_count=optional("axle_count"),
-        axle_group_codes=vehicle.axle_group_codes,
-        drive_axle_count=optional("drive_axle_count"),
-        has_air_suspension=optional("has_air_suspension"),
-        has_single_tires=optional("has_single_tires"),
+        vehicle.vehicle_class,
+        vehicle.axle_count or None,
+        vehicle.axle_group_codes,
+        vehicle.drive_axle_count or None,
+        vehicle.has_air_suspension if has_field("has_air_suspension") else None,
+        vehicle.has_single_tires if has_field("has_single_tires") else None,
     )
-    weights = [axle.weight_kg for axle in axles if axle.weight_kg is not None]
+    weights = [axle.weight_kg for axle in axles]
     return VehicleReading(
         facts,
-        optional("registered_mass_kg"),
+        vehicle.registered_mass_kg or None,
         axles,
         facts.axle_count or len(axles),
-        sum(weights) if axles and len(weights) == len(axles) else None,
+        sum(weights) if axles and None not in weights else None,  # type: ignore[arg-type]  # none is None
+    )
+
+
+def _read_axle(axle: record_pb2.Axle) -> Axle:
+    weight_kg = axle.weight_kg
+    is_drive = axle.is_drive
+    return Axle(
+        # A lifted axle weighs 0, which is not the same as one that was not weighed.
+        weight_kg if weight_kg or axle.HasField("weight_kg") else None,
+        axle.spacing_mm or None,
+        axle.tires,
+        is_drive if is_drive or axle.HasField("is_drive") else None,
     )
 
 
@@ -157,6 +160,7 @@ class Reception:
         self.receive_time = receive_time
         self.receive_seconds = receive_time.seconds + receive_time.nanos / 1e9
         self.receive_microseconds = postgres_microseconds(receive_time.seconds, receive_time.nanos)
+        self.has_looked_again = False
         self._tails: dict[str, bytes] = {}
 
     def weighing_bytes(

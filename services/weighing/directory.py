@@ -104,9 +104,11 @@ class Directory:
                     self._scales[changed.source_unit_id, changed.scale_id] = changed
                 case Certificate():
                     key = (changed.source_unit_id, changed.scale_id)
-                    self._certificates.setdefault(key, {})[changed.certificate_number] = changed
+                    # New dictionaries: a thread that resolves a site may be going through the old ones.
+                    self._certificates[key] = {**self._certificates.get(key, {}), changed.certificate_number: changed}
                 case RuleSet():
-                    self._rule_sets.setdefault(changed.rule_set_id, {})[changed.version] = CompiledRules(changed)
+                    versions = self._rule_sets.get(changed.rule_set_id, {})
+                    self._rule_sets[changed.rule_set_id] = {**versions, changed.version: CompiledRules(changed)}
             # A new dictionary, so that a thread that resolves meanwhile cannot put an old site into it.
             self._sites = {}
 

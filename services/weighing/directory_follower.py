@@ -15,7 +15,7 @@ from services.common.errors import ServiceError
 from services.common.rpc_client import connect, service_error
 from services.journal.entries import parse
 from services.weighing import convert
-from services.weighing.directory import Directory, DirectoryObject
+from services.weighing.directory import Directory
 from services.weighing.store import directory as store
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
@@ -25,8 +25,12 @@ RECONNECT_SECONDS_MAX: Final = 5.0
 LOOK_AGAIN_SECONDS_MAX: Final = 1.0
 """Longest wait of a record for the directory to catch up with a registration made a moment ago."""
 
-LOOK_AGAIN_INTERVAL_SECONDS: Final = 0.5
-"""Shortest time between two looks at the registry on behalf of unknown ids, so that nonsense cannot flood it."""
+LOOK_AGAIN_INTERVAL_SECONDS: Final = 0.1
+"""Shortest time between two looks at the registry on behalf of unknown ids, so that nonsense cannot flood it. Whoever
+asks meanwhile waits for the next look and shares it."""
+
+LOOK_AGAIN_PAUSE_SECONDS: Final = 1.0
+"""After a look that failed nobody looks for so long: threads must not queue up for a registry that hangs."""
 
 _log = structlog.get_logger()
 
@@ -42,7 +46,8 @@ class DirectoryFollower:
         self._position = 0
         self._moved = threading.Condition()
         self._stopping = threading.Event()
-        self._last_look = 0.0
+        self._look_began = self._look_ended = 0.0
+        self._is_look_good = True
         self._look_guard = threading.Lock()
         self._call: grpc.Call | None = None
         self._channel: grpc.Channel | None = None
@@ -59,9 +64,7 @@ class DirectoryFollower:
             connection = raw_connection(pooled)
             self._position = store.read_position(connection, self._origin)
             for kind, payload in store.read_objects(connection):
-                found = convert.directory_object(kind, payload)
-                if found is not None:
-                    self._directory.put(found[1])
+                self._put(kind, payload)
         _log.info("directory_loaded", position=self._position, **self._directory.counts())
         self._channel = connect(self._address)
         self._thread.start()
@@ -76,20 +79,29 @@ class DirectoryFollower:
             self._channel.close()
 
     def look_again(self) -> bool:
-        """Wait until what the registry holds now is known here. False when it is not reached in time or was asked too
-        often.
-        """
+        """Wait until what the registry holds now is known here. False when the registry does not answer in time."""
+        asked = time.monotonic()
         with self._look_guard:
-            now = time.monotonic()
-            if self._channel is None or now - self._last_look < LOOK_AGAIN_INTERVAL_SECONDS:
-                return False
-            self._last_look = now
+            # A look that began after we asked has seen what we are after; one that failed a moment ago fails again.
+            is_paused = not self._is_look_good and asked < self._look_ended + LOOK_AGAIN_PAUSE_SECONDS
+            if self._look_began <= asked and not is_paused:
+                if self._stopping.wait(max(self._look_began + LOOK_AGAIN_INTERVAL_SECONDS - asked, 0.0)):
+                    return False
+                self._look_began = time.monotonic()
+                self._is_look_good = self._look()
+                self._look_ended = time.monotonic()
+            return self._is_look_good
+
+    def _look(self) -> bool:
+        if self._channel is None:
+            return False
         stub = journal_pb2_grpc.JournalServiceStub(self._channel)
         try:
             answer = stub.ListPositions(
                 journal_pb2.ListPositionsRequest(origin=self._origin), timeout=LOOK_AGAIN_SECONDS_MAX
             )
-        except grpc.RpcError:
+        except (grpc.RpcError, ValueError):
+            # ValueError is what a channel that was closed at our stop raises.
             return False
         wanted = max((position.size for position in answer.positions), default=0)
         with self._moved:
@@ -106,6 +118,9 @@ class DirectoryFollower:
                     _log.warning("registry_follow_interrupted", reason=service_error(error).reason.value)
             except ServiceError as error:
                 _log.warning("registry_follow_interrupted", reason=error.reason.value)
+            except Exception:  # noqa: BLE001 - logged with its traceback
+                # The thread outlives any fault: without it a new scale would stay unknown until the next start.
+                _log.exception("registry_follow_failed", position=self._position)
             pause = 0.1 if self._position > before else min(pause * 2, RECONNECT_SECONDS_MAX)
             self._stopping.wait(pause)
 
@@ -116,6 +131,9 @@ class DirectoryFollower:
         request = journal_pb2.ReadEntriesRequest(origin=self._origin, first_sequence=self._position + 1, follow=True)
         call = stub.ReadEntries(request)
         self._call = call
+        if self._stopping.is_set():
+            # stop() may have looked for a call before this one was there.
+            call.cancel()
         for response in call:
             self._take(response.batch)
             if self._stopping.is_set():
@@ -124,22 +142,29 @@ class DirectoryFollower:
 
     def _take(self, batch: journal_pb2.EntryBatch) -> None:
         changed: list[tuple[str, str, bytes]] = []
-        objects: list[DirectoryObject] = []
         for sequence, content in enumerate(batch.entries, batch.first_sequence):
             entry = parse(content)
             try:
                 found = convert.directory_object(entry.kind, entry.payload) if entry else None
-            except DecodeError:
+            except (DecodeError, ValueError):
                 _log.warning("directory_entry_unreadable", sequence=sequence)
                 continue
             if entry is not None and found is not None:
                 changed.append((entry.kind, found[0], entry.payload))
-                objects.append(found[1])
         last = batch.first_sequence + len(batch.entries) - 1
         with translate_errors(), self._engine.begin() as pooled:
             store.store_objects(raw_connection(pooled), self._origin, last, changed)
-        for one in objects:
-            self._directory.put(one)
+        for kind, _, payload in changed:
+            self._put(kind, payload)
         with self._moved:
             self._position = last
             self._moved.notify_all()
+
+    def _put(self, kind: str, payload: bytes) -> None:
+        """Take an object into the memory. One that this release cannot use is left out: all others must go on."""
+        try:
+            found = convert.directory_object(kind, payload)
+            if found is not None:
+                self._directory.put(found[1])
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            _log.exception("directory_object_unusable", kind=kind)

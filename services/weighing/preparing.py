@@ -7,6 +7,7 @@ from typing import Final
 
 from services.common.clock import Clock
 from services.common.errors import FieldViolation, ServiceError, invalid
+from services.common.reasons import Reason
 from services.journal.digests import Digester
 from services.journal.entries import EntryBuilder, NewEntry, timestamp
 from services.weighing import convert
@@ -21,6 +22,10 @@ from zhichao.weighing.v1 import record_pb2
 
 WEIGHING_SCHEMA: Final = 1
 """Version of what a `Weighing` entry means; raised when an older release would misread it."""
+
+RECORD_BYTES_MAX: Final = 8 * 1024
+"""Bytes of one record: twice the largest that fills every field, so that newer terminals have room for more fields. It
+bounds what waits for a transaction (16,384 records) and keeps every entry, and a page of 1,000, below its limit."""
 
 
 @dataclass(slots=True)
@@ -86,7 +91,7 @@ class RecordPreparer:
         weigh_time = record.weigh_time
         seconds, nanos = weigh_time.seconds, weigh_time.nanos
         day = day_number(seconds)
-        site = self._site(unit, record.weighing_point_id, record.scale_id, day)
+        site = self._site(unit, record.weighing_point_id, record.scale_id, day, reception)
         gross = record.gross_weight_kg
         if vehicle is None:
             vehicle = convert.read_vehicle(vehicle_message, vehicle_key)
@@ -108,9 +113,10 @@ class RecordPreparer:
             reception.receive_seconds,
         )
         judgement_bytes = convert.judgement_bytes(judgement, site)
-        payload = reception.weighing_bytes(
-            record.SerializeToString(), judgement_bytes, site.division_code, plate, flags
-        )
+        content = record.SerializeToString()
+        if len(content) > RECORD_BYTES_MAX:
+            raise _too_large(len(content))
+        payload = reception.weighing_bytes(content, judgement_bytes, site.division_code, plate, flags)
         verdict = int(judgement.verdict)
         row = pack_row(
             postgres_microseconds(seconds, nanos),
@@ -138,13 +144,14 @@ class RecordPreparer:
             request_id,
         )
 
-    def _site(self, unit: str, point: str, scale: str, day: int) -> Site:
+    def _site(self, unit: str, point: str, scale: str, day: int, reception: convert.Reception) -> Site:
         try:
             return self._directory.site(unit, point, scale, day)
         except ServiceError:
-            # Perhaps it was registered a moment ago: look at the registry once before refusing.
-            if not self._look_again():
-                raise
+            # Perhaps it was registered a moment ago: look at the registry before refusing, once for a whole batch.
+            if not reception.has_looked_again:
+                reception.has_looked_again = True
+                self._look_again()
             return self._directory.site(unit, point, scale, day)
 
     def _judge(
@@ -166,3 +173,13 @@ class RecordPreparer:
             permitted,
             vehicle.axles,
         )
+
+
+def _too_large(actual: int) -> ServiceError:
+    # Refused here, alone: in the transaction it would take everybody else's records with it.
+    return ServiceError(
+        Reason.ENTRY_TOO_LARGE,
+        f"the record has {actual} bytes, more than {RECORD_BYTES_MAX}",
+        message_zh=f"记录有 {actual} 字节，超过上限 {RECORD_BYTES_MAX} 字节",
+        metadata={"limit": str(RECORD_BYTES_MAX), "actual": str(actual)},
+    )

@@ -14,7 +14,7 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.journal.entries import EntryBuilder, NewEntry, parse, timestamp
 from services.journal.log_writer import LogWriter, PlannedAppend
-from services.journal.store import LogHead
+from services.journal.store import COPY_ROWS_MIN, LogHead
 from services.weighing import convert
 from services.weighing.preparing import PreparedRecord
 from services.weighing.rows import WeighingRow
@@ -69,6 +69,7 @@ class RecordCommitter:
 
     def __init__(self, engine: Engine, writer: LogWriter, announce: Callable[[str], None]) -> None:
         self._engine = engine
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = writer
         self._announce = announce
         self._planning = threading.Lock()
@@ -79,7 +80,9 @@ class RecordCommitter:
         """Decide about records against what is held and what is under way. Raises ServiceError when the database is
         away.
         """
-        with self._planning, translate_errors(), self._engine.begin() as pooled:
+        # Each look-up is a statement of its own: what counts is compared under the lock, and a lone record is spared the
+        # round trips of a transaction.
+        with self._planning, translate_errors(), self._autocommit.connect() as pooled:
             connection = raw_connection(pooled)
             # Taken before the first statement: a plan that is done by now is visible to it.
             self._pending = [plan for plan in self._pending if not plan.is_done]
@@ -98,7 +101,14 @@ class RecordCommitter:
         """
         try:
             with translate_errors(), self._engine.begin() as pooled:
-                done = self._write(raw_connection(pooled), plan)
+                connection = raw_connection(pooled)
+                if len(plan.items) < COPY_ROWS_MIN:
+                    # No COPY: the statements and the commit go out together and cost one round trip.
+                    with connection.pipeline():
+                        done = self._write(connection, plan)
+                        connection.commit()
+                else:
+                    done = self._write(connection, plan)
             self._last_head = done.append.growth.head
         except BaseException:
             self._last_head = None

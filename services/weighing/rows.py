@@ -15,8 +15,10 @@ CHINA_STANDARD_TIME_SECONDS: Final = 8 * 3_600
 
 DAY_SECONDS: Final = 86_400
 
-_POSTGRES_EPOCH_SECONDS: Final = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
+_POSTGRES_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """Binary timestamps count microseconds from here (PostgreSQL manual, date/time types)."""
+
+_POSTGRES_EPOCH_SECONDS: Final = int(_POSTGRES_EPOCH.timestamp())
 
 _EPOCH_DAY: Final = date(1970, 1, 1)
 _DAYS_CACHED: Final = 4_096
@@ -29,8 +31,14 @@ COPY_COLUMNS: Final = (
 """Columns in the order in which rows are packed."""
 
 _COLUMN_COUNT: Final = 17
-_FIXED: Final = struct.Struct("!iqiqiiihihihihiiiiii").pack
-_LENGTH: Final = struct.Struct("!i").pack
+_FIXED_FORM: Final = struct.Struct("!iqiqiiihihihihiiiiii")
+_FIXED: Final = _FIXED_FORM.pack
+_FIXED_VALUES: Final = _FIXED_FORM.unpack_from
+_FIXED_BYTES: Final = _FIXED_FORM.size
+_LENGTH_FORM: Final = struct.Struct("!i")
+_LENGTH: Final = _LENGTH_FORM.pack
+_READ_LENGTH: Final = _LENGTH_FORM.unpack_from
+_LENGTH_BYTES: Final = _LENGTH_FORM.size
 
 
 class Totals(NamedTuple):
@@ -109,6 +117,23 @@ def pack_row(
             plate,
         )
     )  # fmt: skip
+
+
+def unpack_row(packed: bytes) -> tuple[datetime | int | str, ...]:
+    """Return the values of a packed row, from its third column on."""
+    weigh_microseconds, receive_microseconds, *numbers = _FIXED_VALUES(packed)[1::2]
+    values: list[datetime | int | str] = [
+        _POSTGRES_EPOCH + timedelta(microseconds=weigh_microseconds),
+        _POSTGRES_EPOCH + timedelta(microseconds=receive_microseconds),
+        *numbers,
+    ]
+    offset = _FIXED_BYTES
+    while offset < len(packed):
+        (length,) = _READ_LENGTH(packed, offset)
+        offset += _LENGTH_BYTES
+        values.append(packed[offset : offset + length].decode())
+        offset += length
+    return tuple(values)
 
 
 def placed_rows(origin: str, places: Iterable[tuple[int, WeighingRow]]) -> Iterable[bytes]:

@@ -128,9 +128,9 @@ lifecycle.run_until_signal([Stuck()], grace_seconds=float(sys.argv[1]), on_start
 """
 
 
-def stuck_process(grace_seconds: float) -> subprocess.Popen[str]:
+def stuck_process(grace_seconds: float, program: str = PROGRAM) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(grace_seconds)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(grace_seconds)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
@@ -145,6 +145,13 @@ def test_second_signal_ends_at_once() -> None:
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
 
+        assert process.wait(10) == lifecycle.EXIT_FORCED
+
+
+def test_thread_that_is_left_behind_ends_with_the_deadline() -> None:
+    program = PROGRAM.replace("threading.Event().wait()", "threading.Thread(target=threading.Event().wait).start()")
+
+    with stuck_process(grace_seconds=0.1, program=program) as process:
         assert process.wait(10) == lifecycle.EXIT_FORCED
 
 

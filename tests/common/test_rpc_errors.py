@@ -190,6 +190,17 @@ def test_clean_up_of_a_stream_runs_before_its_end(serve: Serve) -> None:
     assert steps == ["cleaned"]
 
 
+def test_handler_that_ends_the_call_itself(serve: Serve, events: Events) -> None:
+    def once(_request: bytes, context: Any) -> bytes:
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
+        return b""
+
+    failure = refused(serve(once=once).once)
+
+    assert (failure.code(), failure.details()) == (grpc.StatusCode.NOT_FOUND, "no such thing")
+    assert [line["status"] for line in events.finished()] == ["NOT_FOUND"]
+
+
 # Without a reason from the server
 
 
@@ -270,3 +281,26 @@ def test_details_that_do_not_parse() -> None:
     status.details.add(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff")
 
     assert from_status(status).reason == Reason.ETAG_MISMATCH
+
+
+class ReplacedOnTheWay(grpc.RpcError):
+    """A call whose status a proxy has replaced while it left the details."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "upstream connect error"
+
+    def trailing_metadata(self) -> tuple[Any, ...]:
+        return (("grpc-status-details-bin", to_status(FULL).SerializeToString()),)
+
+
+def test_status_that_was_replaced_on_the_way() -> None:
+    error = service_error(ReplacedOnTheWay())
+
+    assert (error.reason, error.message) == (Reason.SERVICE_UNAVAILABLE, "upstream connect error")
+
+
+def test_error_that_is_no_call() -> None:
+    assert service_error(grpc.RpcError()).reason == Reason.SERVICE_UNAVAILABLE

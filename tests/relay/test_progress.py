@@ -188,8 +188,8 @@ class TurnsMachine(RuleBasedStateMachine):
         self.local[origin] += count
         self.tell()
 
-    @rule(seconds=st.floats(0.0, 40.0))
-    def pass_time(self, seconds: float) -> None:
+    @rule(seconds=st.integers(0, 40))
+    def pass_time(self, seconds: int) -> None:
         self.now += seconds
 
     @rule()
@@ -238,7 +238,7 @@ class TurnsMachine(RuleBasedStateMachine):
             self.table.continue_from(key, sequence, self.now, jitter)
         # The table alone knows the pause; it is read back from when the log is due, never later than allowed.
         row = self.table._rows[key]
-        assert row.not_before - self.now <= max(TIMES.refused_seconds, TIMES.backoff_seconds_max)
+        assert row.not_before <= self.now + max(TIMES.refused_seconds, TIMES.backoff_seconds_max)
         self.not_before[key.origin] = row.not_before
         self.passed_over[key.origin] = 0
 

@@ -70,10 +70,13 @@ def test_an_upstream_that_is_configured_later_gets_everything_from_sequence_1(pl
     county = platform(COUNTY)
     county.start()
     county["weighing"].write_many(4_000)
-    eventually(lambda: county.progress("weighing", COUNTY), "the position of the own log")
+    eventually(partial(sees, county, 4_001), "the position of the own log")
     status = county.status()
     assert (county.state(), status.upstream_address) == ("NO_UPSTREAM", "")
-    assert [(one.local_size, one.lag_records) for one in status.progress] == [(1, 0), (4_001, 0)]
+    assert [(one.stream, one.local_size, one.lag_records) for one in status.progress] == [
+        ("registry", 1, 0),
+        ("weighing", 4_001, 0),
+    ]
 
     city = platform(CITY)
     city.start()
@@ -145,6 +148,11 @@ def test_cosignatures_come_back_to_the_owner(platform: Make) -> None:
         return signed.checkpoint.size == size and signed.cosigned_at(key) is not None
 
     eventually(is_cosigned, "the cosignature of the city")
+
+
+def sees(county: Platform, size: int) -> bool:
+    progress = county.progress("weighing", COUNTY)
+    return progress is not None and progress.local_size == size
 
 
 def has_more_than(city: Platform, size: int) -> bool:

@@ -1,12 +1,13 @@
 """What must not go up does not, loudly, and everything else goes on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from tests.relay.conftest import CITY, COUNTY
 from tests.relay.fakes import FakeUpstream
-from tests.relay.platforms import Platform, assert_same_log, eventually
+from tests.relay.platforms import FAST, Platform, assert_same_log, eventually
 from zhichao.journal.v1 import journal_pb2
 from zhichao.relay.v1 import relay_pb2
 
@@ -168,6 +169,18 @@ def test_an_upstream_that_never_answers_stalls_the_link(platform: Make, upstream
         0,
         0,
     )
+
+
+def test_a_push_that_is_never_answered_is_tried_again(platform: Make, upstream: FakeUpstream) -> None:
+    upstream.may_answer.clear()
+    times = replace(FAST, answer_seconds=0.05)
+    county = platform(COUNTY, streams=["weighing"], upstream=upstream.address, times=times)
+    county.start()
+    eventually(lambda: len(upstream.pushed) >= 2, "a second try")
+    assert {push.batch.first_sequence for push in upstream.pushed} == {1}
+    assert "has not answered" in county.status().last_error
+    upstream.may_answer.set()
+    county.wait_for_state("CURRENT")
 
 
 def test_the_skew_of_the_clocks_is_measured(platform: Make, upstream: FakeUpstream) -> None:

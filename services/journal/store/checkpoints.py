@@ -9,6 +9,10 @@ from services.journal.store.logs import Connection
 _KEEP: Final = 2
 """Newest checkpoints looked at when one is added."""
 
+_END_CANDIDATES: Final = 3
+"""Checkpoints looked at for the end of a batch: `add` keeps two that follow each other only if the first and the one
+after the second are more than a batch apart, so the third is never within reach."""
+
 
 def add(connection: Connection, origin: str, total_bytes: int, signed: SignedCheckpoint) -> None:
     """Keep a checkpoint and drop its predecessor when that is not needed as an end of a batch.
@@ -57,14 +61,15 @@ def newest(connection: Connection, origin: str) -> SignedCheckpoint | None:
 
 
 def end_of_batch(connection: Connection, origin: str, position: int, records_max: int) -> SignedCheckpoint | None:
-    """Return the checkpoint that a batch beginning after `position` ends at: the furthest within bounds, or the nearest.
+    """Return the checkpoint that a batch beginning after `position` ends at: the furthest within bounds or the nearest.
 
-    None when none above position is kept.
+    The nearest is at most BATCH_RECORDS_MAX away, but may be more than `records_max`. None when none above position is
+    kept.
     """
     rows = connection.execute(
         "SELECT size, total_bytes, note FROM journal_checkpoints WHERE origin = %s AND size > %s"
         " ORDER BY size LIMIT %s",
-        (origin, position, records_max),
+        (origin, position, _END_CANDIDATES),
     ).fetchall()
     before = connection.execute(
         "SELECT total_bytes FROM journal_checkpoints WHERE origin = %s AND size <= %s ORDER BY size DESC LIMIT 1",

@@ -8,29 +8,28 @@ from typing import Any, Final
 
 import psycopg
 
-from services.journal.store.copy_format import copy_content, send_copy
 from services.journal.digests import DIGEST_BYTES, Digester
 from services.journal.entries import NewEntry
 from services.journal.merkle import Frontier, StoredNode
+from services.journal.store.copy_format import copy_content, send_copy
 
 Connection = psycopg.Connection[Any]
-
-RowFailure: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError)
-"""Errors that one bad row causes; others concern the connection or the server."""
 
 CHANNEL: Final = "zhichao_journal"
 """NOTIFY channel on which a commit names the log that grew."""
 
 COPY_ROWS_MIN: Final = 24
-"""From this many rows COPY beats a multi-row INSERT; below it the INSERT saves two round trips (bench/single_latency)."""
+"""From this many rows COPY beats a multi-row INSERT; below it the INSERT saves two round trips
+(bench/single_latency)."""
 
 _COPY_ENTRIES: Final = b"COPY journal_entries (origin, sequence, entry, leaf) FROM STDIN (FORMAT BINARY)"
 _INSERT_ENTRIES: Final = (
     b"INSERT INTO journal_entries (origin, sequence, entry, leaf)"
     b" SELECT %s, * FROM unnest(%s::bigint[], %s::bytea[], %s::bytea[])"
 )
-_HEAD_COLUMNS: Final = (
-    "origin, is_own, size, root, peaks, total_bytes, last_write_time, digest_algorithm, verifier_key"
+_SELECT_HEADS: Final = (
+    b"SELECT origin, is_own, size, root, peaks, total_bytes, last_write_time, digest_algorithm, verifier_key"
+    b" FROM journal_logs"
 )
 
 
@@ -54,12 +53,10 @@ class LogHead:
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "LogHead":
-        """Read a row of `_HEAD_COLUMNS`."""
+        """Read a row of `_SELECT_HEADS`."""
         origin, is_own, size, root, peaks, total_bytes, last_write_time, digest_algorithm, verifier_key = row
         frontier = Frontier.from_bytes(size, bytes(peaks))
-        return cls(
-            origin, is_own, frontier, bytes(root), total_bytes, last_write_time, digest_algorithm, verifier_key
-        )
+        return cls(origin, is_own, frontier, bytes(root), total_bytes, last_write_time, digest_algorithm, verifier_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,43 +80,46 @@ def grow(head: LogHead, digester: Digester, added: Sequence[NewEntry], write_tim
     return Growth(grown, nodes)
 
 
-def create_log(
-    connection: Connection, origin: str, is_own: bool, digest_algorithm: str, verifier_key: str
-) -> None:
-    """Insert an empty log unless it is there; a concurrent creator waits for us or we for it."""
+def create_log(connection: Connection, origin: str, is_own: bool, digest_algorithm: str, verifier_key: str) -> None:
+    """Insert an empty log unless it, or for the own log another own one, is there.
+
+    A concurrent creator waits for us or we for it; what is there afterwards only `lock_head` tells.
+    """
     connection.execute(
         "INSERT INTO journal_logs (origin, is_own, size, root, peaks, total_bytes, digest_algorithm, verifier_key)"
-        " VALUES (%s, %s, 0, %s, '', 0, %s, %s) ON CONFLICT (origin) DO NOTHING",
+        " VALUES (%s, %s, 0, %s, '', 0, %s, %s) ON CONFLICT DO NOTHING",
         (origin, is_own, Digester(digest_algorithm).empty(), digest_algorithm, verifier_key),
     )
 
 
 def lock_head(connection: Connection, origin: str) -> LogHead | None:
     """Return the head and hold its row until the transaction ends: appends of one log queue up here."""
-    row = connection.execute(
-        f"SELECT {_HEAD_COLUMNS} FROM journal_logs WHERE origin = %s FOR UPDATE".encode(), (origin,)
-    ).fetchone()
+    row = connection.execute(_SELECT_HEADS + b" WHERE origin = %s FOR UPDATE", (origin,)).fetchone()
     return LogHead.from_row(row) if row else None
 
 
 def read_head(connection: Connection, origin: str) -> LogHead | None:
     """Return the head as last committed."""
-    row = connection.execute(
-        f"SELECT {_HEAD_COLUMNS} FROM journal_logs WHERE origin = %s".encode(), (origin,)
-    ).fetchone()
+    row = connection.execute(_SELECT_HEADS + b" WHERE origin = %s", (origin,)).fetchone()
     return LogHead.from_row(row) if row else None
 
 
 def read_heads(connection: Connection) -> list[LogHead]:
     """Return all heads ordered by origin."""
-    rows = connection.execute(f"SELECT {_HEAD_COLUMNS} FROM journal_logs ORDER BY origin".encode())
+    rows = connection.execute(_SELECT_HEADS + b" ORDER BY origin")
     return [LogHead.from_row(row) for row in rows]
 
 
 def read_own_head(connection: Connection) -> LogHead | None:
     """Return the head of the log that is written here, or None before the first start."""
-    row = connection.execute(f"SELECT {_HEAD_COLUMNS} FROM journal_logs WHERE is_own".encode()).fetchone()
+    row = connection.execute(_SELECT_HEADS + b" WHERE is_own").fetchone()
     return LogHead.from_row(row) if row else None
+
+
+def count_logs(connection: Connection) -> int:
+    """Return how many logs are held."""
+    row = connection.execute("SELECT count(*) FROM journal_logs").fetchone()
+    return int(row[0]) if row else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ def store_growth(connection: Connection, growth: Growth) -> None:
         )
     connection.execute(
         "WITH head AS (UPDATE journal_logs SET size = %s, root = %s, peaks = %s, total_bytes = %s, last_write_time = %s"
-        f" WHERE origin = %s) SELECT pg_notify('{CHANNEL}', %s)".encode(),
+        " WHERE origin = %s) SELECT pg_notify(%s, %s)",
         (
             head.size,
             head.root,
@@ -188,6 +188,7 @@ def store_growth(connection: Connection, growth: Growth) -> None:
             head.total_bytes,
             head.last_write_time,
             head.origin,
+            CHANNEL,
             head.origin,
         ),
     )
@@ -216,11 +217,29 @@ def read_nodes(connection: Connection, origin: str, level: int, first_index: int
     return [row[0] for row in rows]
 
 
+def read_entries_within(
+    connection: Connection, origin: str, first: int, last: int, bytes_max: int
+) -> tuple[list[bytes], list[bytes]]:
+    """Return the entries from first, as far as last and as bytes_max allow but at least one, with their leaf digests.
+
+    The database counts the bytes: a thousand entries of the largest size would be sixteen times what a batch may hold.
+    """
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            "SELECT entry, leaf FROM (SELECT sequence, entry, leaf, sum(octet_length(entry)) OVER (ORDER BY sequence)"
+            " AS bytes FROM journal_entries WHERE origin = %s AND sequence BETWEEN %s AND %s) AS run"
+            " WHERE bytes <= %s OR sequence = %s ORDER BY sequence",
+            (origin, first, last, bytes_max, first),
+        ).fetchall()
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
 def read_entries(connection: Connection, origin: str, first: int, last: int) -> tuple[list[bytes], list[bytes]]:
     """Return the entries from first to last with their leaf digests."""
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(
-            "SELECT entry, leaf FROM journal_entries WHERE origin = %s AND sequence BETWEEN %s AND %s ORDER BY sequence",
+            "SELECT entry, leaf FROM journal_entries WHERE origin = %s AND sequence BETWEEN %s AND %s"
+            " ORDER BY sequence",
             (origin, first, last),
         ).fetchall()
     return [row[0] for row in rows], [row[1] for row in rows]

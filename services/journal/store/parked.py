@@ -29,8 +29,21 @@ def insert_parked(connection: Connection, origin: str, parked: Iterable[Parked])
             " VALUES (%s, %s, %s, %s, %s, now(), 1)"
             " ON CONFLICT (origin, sequence) DO UPDATE SET cause = excluded.cause, detail = excluded.detail,"
             " attempt_count = journal_parked.attempt_count + 1",
-            [(origin, one.sequence, one.kind, one.cause.value, one.detail) for one in parked],
+            [(origin, one.sequence, _text(one.kind), one.cause.value, _text(one.detail)) for one in parked],
         )
+
+
+def _text(text: str) -> str:
+    # PostgreSQL takes neither a zero byte nor half a surrogate pair in a text; what a peer wrote may hold both.
+    return text.replace("\x00", "\ufffd").encode(errors="replace").decode()
+
+
+def is_parked(connection: Connection, origin: str, sequence: int) -> bool:
+    """Return whether the entry is parked."""
+    row = connection.execute(
+        "SELECT 1 FROM journal_parked WHERE origin = %s AND sequence = %s", (origin, sequence)
+    ).fetchone()
+    return row is not None
 
 
 def delete_parked(connection: Connection, origin: str, sequence: int) -> None:
@@ -38,18 +51,19 @@ def delete_parked(connection: Connection, origin: str, sequence: int) -> None:
     connection.execute("DELETE FROM journal_parked WHERE origin = %s AND sequence = %s", (origin, sequence))
 
 
-def parked_places(connection: Connection, origin: str | None) -> list[tuple[str, int]]:
-    """Return the places of all parked entries, of one origin or of all, in order."""
+def parked_places(
+    connection: Connection, origin: str | None, after: tuple[str, int], count: int
+) -> list[tuple[str, int]]:
+    """Return the places of parked entries after a place, of one origin or of all, in order."""
     rows = connection.execute(
-        "SELECT origin, sequence FROM journal_parked WHERE %s::text IS NULL OR origin = %s ORDER BY origin, sequence",
-        (origin, origin),
+        "SELECT origin, sequence FROM journal_parked WHERE (%s::text IS NULL OR origin = %s)"
+        " AND (origin, sequence) > (%s, %s) ORDER BY origin, sequence LIMIT %s",
+        (origin, origin, *after, count),
     )
     return [(row[0], row[1]) for row in rows]
 
 
-def list_parked(
-    connection: Connection, origin: str | None, after: tuple[str, int], count: int
-) -> list[ParkedRow]:
+def list_parked(connection: Connection, origin: str | None, after: tuple[str, int], count: int) -> list[ParkedRow]:
     """Return parked entries after a place, in order."""
     rows = connection.execute(
         "SELECT origin, sequence, kind, cause, detail, park_time, attempt_count FROM journal_parked"

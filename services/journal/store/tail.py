@@ -10,6 +10,7 @@ import psycopg
 import sqlalchemy as sa
 import structlog
 
+from services.common.database import raw_connection
 from services.journal.limits import TAIL_POLL_SECONDS
 from services.journal.store import CHANNEL
 
@@ -20,10 +21,14 @@ _log = structlog.get_logger()
 
 
 class Tail:
-    """Counts the growths of every log. A reader remembers a count, reads, and waits for a later one: nothing is missed."""
+    """Counts the growths of every log. A reader remembers a count, reads, and waits for a later one: nothing is
+    missed.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        # Times that listening began anew, which counts as growth of every log, known or not.
+        self._beginnings = 0
         self._counts: defaultdict[str, int] = defaultdict(int)
         self._total = 0
         self._grown = threading.Condition()
@@ -42,7 +47,8 @@ class Tail:
         # The listener sits in a wait of its own; a notification ends it at once, a lost database after its poll.
         with suppress(psycopg.Error, sa.exc.SQLAlchemyError), self._engine.begin() as pooled:
             pooled.exec_driver_sql(f"NOTIFY {CHANNEL}")
-        self._thread.join(TAIL_POLL_SECONDS * 2)
+        if self._thread.ident is not None:
+            self._thread.join(TAIL_POLL_SECONDS * 2)
 
     def announce(self, origin: str) -> None:
         """Wake readers in this process without waiting for the notification."""
@@ -74,7 +80,7 @@ class Tail:
 
     def _current(self, origin: str | None) -> int:
         # Asking for a log that is not held must not make room for it.
-        return self._total if origin is None else self._counts.get(origin, 0)
+        return self._beginnings + (self._total if origin is None else self._counts.get(origin, 0))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -86,14 +92,11 @@ class Tail:
 
     def _listen(self) -> None:
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as pooled:
-            connection = pooled.connection.driver_connection
-            assert isinstance(connection, psycopg.Connection)
+            connection = raw_connection(pooled)
             connection.execute(f"LISTEN {CHANNEL}")
             # Growth between the last connection and this one was not announced: let everybody look.
             with self._grown:
-                self._total += 1
-                for origin in self._counts:
-                    self._counts[origin] += 1
+                self._beginnings += 1
                 self._grown.notify_all()
             try:
                 while not self._stopping.is_set():

@@ -5,8 +5,9 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
+from services.journal.store import COPY_ROWS_MIN
 from services.journal.store.copy_format import copy_content, send_copy
-from services.weighing.rows import COPY_COLUMNS, WeighingRow, day_date, placed_rows
+from services.weighing.rows import COPY_COLUMNS, WeighingRow, day_date, placed_rows, unpack_row
 
 Connection = psycopg.Connection[Any]
 RecordKey = tuple[str, str]
@@ -60,10 +61,16 @@ def read_entry(connection: Connection, origin: str, sequence: int) -> tuple[byte
     return row[0], row[1]
 
 
+_INSERT: Final = f"INSERT INTO weighings ({COPY_COLUMNS}) VALUES (%s{', %s' * COPY_COLUMNS.count(',')})".encode()
+
+
 class PackedWeighings(NamedTuple):
     """Rows and totals made ready to be sent before the transaction begins."""
 
     copy_content: bytes
+    """The rows in binary COPY form; empty for so few that INSERTs are quicker."""
+    rows: Sequence[tuple[Any, ...]]
+    """The rows as values; empty when there is COPY content."""
     totals: tuple[Any, ...]
 
 
@@ -87,12 +94,20 @@ def pack_weighings(origin: str, places: Sequence[tuple[int, WeighingRow]]) -> Pa
     keys = sorted(sums)
     columns = zip(*(sums[key] for key in keys), strict=True)
     totals = (origin, [day_date(number) for number, _ in keys], [unit for _, unit in keys], *map(list, columns))
-    return PackedWeighings(copy_content(placed_rows(origin, places)), totals)
+    if len(places) < COPY_ROWS_MIN:
+        return PackedWeighings(
+            b"", [(origin, sequence, *unpack_row(row.packed)) for sequence, row in places], totals
+        )
+    return PackedWeighings(copy_content(placed_rows(origin, places)), (), totals)
 
 
 def insert_weighings(connection: Connection, packed: PackedWeighings) -> None:
     """Insert rows at their places and add them to their days' totals."""
-    send_copy(connection, _COPY, packed.copy_content)
+    if packed.copy_content:
+        send_copy(connection, _COPY, packed.copy_content)
+    else:
+        with connection.cursor() as cursor:
+            cursor.executemany(_INSERT, packed.rows)
     connection.execute(_UPSERT_TOTALS, packed.totals)
 
 

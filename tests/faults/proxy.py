@@ -1,4 +1,4 @@
-"""A TCP proxy between two relays that misbehaves as told: cuts in mid-message, delays, swallows, refuses."""
+"""A TCP proxy between client and server that misbehaves as told: cuts in mid-message, delays, swallows, refuses."""
 
 import contextlib
 import socket
@@ -19,9 +19,9 @@ CONNECT_SECONDS = 5.0
 class Kind(Enum):
     # Passes everything on.
     NONE = "none"
-    # Resets the connection after so many bytes from the lower platform.
+    # Resets the connection after so many bytes from the client, for relays the lower platform.
     CUT_PUSHES = "cut_pushes"
-    # Resets it after so many bytes from the upper platform: what was committed is not acknowledged.
+    # Resets it after so many bytes from the server: what was committed is not acknowledged.
     CUT_ANSWERS = "cut_answers"
     # Passes nothing on any more after so many bytes, and says nothing either.
     SWALLOW = "swallow"
@@ -49,11 +49,17 @@ class FaultProxy:
         self._connections: set[_Connection] = set()
         self._is_open = True
         self._is_refusing = False
+        self._is_dark = False
         self.connection_count = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._accept, name="fault-proxy", daemon=True)
         self._thread.start()
+
+    def plan(self, script: Iterable[Fault]) -> None:
+        """Replace the script: the next connections get these faults, those after them none."""
+        with self._guard:
+            self._script = deque(script)
 
     def refuse(self, *, is_refusing: bool = True) -> None:
         """Drop every connection, open and new, until told otherwise: the upstream is away."""
@@ -71,6 +77,13 @@ class FaultProxy:
         """Let all open connections hang without a word."""
         for connection in self._open():
             connection.is_swallowing = True
+
+    def blackhole(self, *, is_dark: bool = True) -> None:
+        """Let open and new connections hang without a word until told otherwise; those caught in it hang for ever."""
+        with self._guard:
+            self._is_dark = is_dark
+        if is_dark:
+            self.swallow()
 
     def close(self) -> None:
         """Stop."""
@@ -107,6 +120,7 @@ class FaultProxy:
             server.settimeout(None)
             connection = _Connection(client, server, fault)
             with self._guard:
+                connection.is_swallowing = self._is_dark
                 self._connections.add(connection)
             connection.start(self._forget)
 

@@ -1,0 +1,109 @@
+"""`zhichao status`: what platforms hold, how far their links are, and whether their services work."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cli.status_figures import PlatformFigures
+    from cli.status_probe import PlatformProbes
+
+# Two looks make a rate; a second between them is long enough to see and short enough to wait.
+LOOK_SECONDS = 1.0
+
+
+@click.command()
+@click.argument("named", metavar="[ADDRESS|DATA_DIR]...", nargs=-1)
+@click.option("--watch", "is_watched", is_flag=True, help="Go on until Ctrl-C. 持续刷新。")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with --watch one line per look. 以 JSON 输出。")
+def status(named: tuple[str, ...], is_watched: bool, as_json: bool) -> None:
+    """Show what running platforms hold and how far their links are.
+
+    查看各级平台的数据、链路与服务状态。
+
+    A platform is named by its data directory, a directory of several, or the addresses of its services; without any,
+    those started here (var/*, var/run/*) are shown. Suspected overloads are those weighed today.
+
+    Exit status: 0 when every service serves; 1 when a platform or service does not answer; 2 when nothing was found.
+    退出码: 0 全部正常; 1 有平台或服务不可用; 2 未找到平台。
+    """
+    from rich.console import Console
+
+    from cli.status_probe import PlatformProbes
+    from cli.status_targets import TargetError, find
+
+    try:
+        targets = find(named)
+    except TargetError as error:
+        raise click.UsageError(str(error)) from error
+    with PlatformProbes(targets) as probes:
+        latest: Sequence[PlatformFigures] = probes.look()
+        try:
+            latest = _watch(probes, as_json=as_json) if is_watched else _once(probes, as_json=as_json)
+        except KeyboardInterrupt:
+            Console(stderr=True).print()
+    raise click.exceptions.Exit(0 if all(figures.is_well for figures in latest) else 1)
+
+
+def _once(probes: "PlatformProbes", *, as_json: bool) -> "Sequence[PlatformFigures]":
+    from rich.console import Console
+
+    time.sleep(LOOK_SECONDS)
+    latest = probes.look()
+    if as_json:
+        _print_json(latest)
+    else:
+        Console().print(_tables(latest))
+    return latest
+
+
+def _watch(probes: "PlatformProbes", *, as_json: bool) -> "Sequence[PlatformFigures]":
+    from rich.console import Console
+    from rich.live import Live
+
+    from cli.status_display import plain_line
+
+    console = Console()
+    latest = probes.look()
+    if as_json or not console.is_terminal:
+        while True:
+            if as_json:
+                _print_json(latest)
+            else:
+                for figures in latest:
+                    click.echo(plain_line(figures))
+            time.sleep(LOOK_SECONDS)
+            latest = probes.look()
+    with Live(_tables(latest), console=console, auto_refresh=False, screen=False) as live:
+        try:
+            while True:
+                time.sleep(LOOK_SECONDS)
+                latest = probes.look()
+                live.update(_tables(latest), refresh=True)
+        except KeyboardInterrupt:
+            return latest
+
+
+def _tables(latest: "Sequence[PlatformFigures]") -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    from cli.status_display import log_table, platform_table, service_line
+
+    known = [figures for figures in latest if not figures.problem]
+    parts: list[RenderableType] = [platform_table(latest)]
+    if known:
+        parts += [log_table(known), Text("* own log 本级日志", "dim")]
+        parts += [service_line(figures) for figures in known]
+    return Group(*parts)
+
+
+def _print_json(latest: "Sequence[PlatformFigures]") -> None:
+    from cli.status_figures import as_document
+
+    click.echo(json.dumps([as_document(figures) for figures in latest], ensure_ascii=False))

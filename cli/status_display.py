@@ -1,0 +1,178 @@
+"""Tables and lines of platforms' figures; fits 80 columns."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cli.status_figures import LinkFigures, PlatformFigures
+
+# English and Chinese of a link's state, and its colour.
+LINK_STATES = {
+    "NO_UPSTREAM": ("top", "无上级", "dim"),
+    "CONNECTING": ("connecting", "连接中", "yellow"),
+    "CURRENT": ("current", "已同步", "green"),
+    "CATCHING_UP": ("catching up", "追赶中", "yellow"),
+    "STALLED": ("stalled", "停滞", "bold red"),
+    "REFUSED": ("refused", "被拒绝", "bold red"),
+    "INCOMPATIBLE": ("incompatible", "版本不符", "bold red"),
+}
+UNKNOWN = "-"
+
+# A line of a message on a narrow screen; `--json` has the whole text.
+_MESSAGE_CHARACTERS_MAX = 200
+
+
+def platform_table(platforms: Sequence[PlatformFigures]) -> RenderableType:
+    """Make the table with one row per platform, and lines about what is not well."""
+    streams = list(dict.fromkeys(stream for figures in platforms for stream in figures.streams)) or ["weighing"]
+    table = Table(expand=False, pad_edge=False)
+    table.add_column("Platform\n平台", no_wrap=True)
+    for stream in streams:
+        title = {"registry": "Registry\n登记", "weighing": "Weighings\n称重"}.get(stream, stream)
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("/s\n每秒", justify="right", no_wrap=True)
+    table.add_column("Lag\n待报", justify="right", no_wrap=True)
+    table.add_column("Lag s\n延迟秒", justify="right", no_wrap=True)
+    table.add_column("Overload\n疑似超限", justify="right", no_wrap=True)
+    table.add_column("Parked\n搁置", justify="right", no_wrap=True)
+    table.add_column("Link up\n上行链路", no_wrap=True)
+    for figures in platforms:
+        name = Text(figures.platform)
+        if figures.name:
+            name.append(f" {figures.name}", "dim")
+        if figures.problem:
+            cells = [Text(UNKNOWN, "dim")] * (len(streams) + 5)
+            table.add_row(name, *cells, Text("down 未连通", "bold red"))
+            continue
+        table.add_row(
+            name,
+            *(_count(figures.record_count(stream)) for stream in streams),
+            _rate(figures.records_per_second()),
+            *_lag(figures.link),
+            _suspected(figures),
+            Text(f"{figures.parked_count:,}", "yellow" if figures.parked_count else ""),
+            link_text(figures.link),
+        )
+    return Group(table, *trouble_lines(platforms))
+
+
+def log_table(platforms: Sequence[PlatformFigures]) -> Table:
+    """Make the table with one row per platform, stream and origin."""
+    table = Table(expand=False, pad_edge=False)
+    table.add_column("Platform\n平台", no_wrap=True)
+    table.add_column("Stream\n日志", no_wrap=True)
+    table.add_column("Origin\n来源", no_wrap=True)
+    table.add_column("Position\n位置", justify="right", no_wrap=True)
+    table.add_column("/s\n每秒", justify="right", no_wrap=True)
+    table.add_column("Upstream has\n上级已有", justify="right", no_wrap=True)
+    table.add_column("Parked\n搁置", justify="right", no_wrap=True)
+    table.add_column("Last write\n最近写入", no_wrap=True)
+    for figures in platforms:
+        progress = {(one.stream, one.origin): one for one in figures.link.progress} if figures.link else {}
+        for log in figures.logs:
+            above = progress.get((log.stream, log.origin))
+            has_upstream = figures.link is not None and figures.link.has_upstream
+            table.add_row(
+                figures.platform,
+                log.stream,
+                f"{log.origin}{' *' if log.is_own else ''}",
+                f"{log.size:,}",
+                _rate(log.records_per_second),
+                f"{above.upstream_size:,}" if above is not None and has_upstream else UNKNOWN,
+                f"{log.parked_count:,}",
+                _clock_time(log.last_write_time),
+            )
+        table.add_section()
+    return table
+
+
+def service_line(figures: PlatformFigures) -> Text:
+    """Make the line with the health of each service."""
+    line = Text(f"{figures.platform} ")
+    for service in figures.services:
+        style = "green" if service.is_serving else "bold red"
+        line.append(f" {service.name} {service.address} ")
+        line.append(service.health.lower().replace("_", " "), style)
+    return line
+
+
+def trouble_lines(platforms: Sequence[PlatformFigures]) -> Iterator[Text]:
+    """Say what is not well, a line each."""
+    for figures in platforms:
+        if figures.problem:
+            yield Text(f"{figures.platform}: {figures.problem} {figures.data_directory}".rstrip(), "red")
+        for service in figures.services:
+            if not service.is_serving:
+                text = (
+                    f"{figures.platform} {service.name} {service.address}: {service.health.lower()} {service.problem}"
+                )
+                yield Text(text[:_MESSAGE_CHARACTERS_MAX].rstrip(), "red")
+        link = figures.link
+        if link is None:
+            continue
+        for one in link.progress:
+            if one.refusal_reason:
+                text = f"{figures.platform} {one.stream} {one.origin}: {one.refusal_reason}: {one.refusal_message}"
+                yield Text(text[:_MESSAGE_CHARACTERS_MAX], "red")
+        if link.last_error and link.state not in ("CURRENT", "CATCHING_UP"):
+            yield Text(f"{figures.platform} link: {link.last_error}"[:_MESSAGE_CHARACTERS_MAX], "yellow")
+
+
+def plain_line(figures: PlatformFigures) -> str:
+    """Write one platform as one line, for logs and pipes."""
+    if figures.problem:
+        return f"{figures.platform} down: {figures.problem}"
+    held = " ".join(f"{stream}={figures.record_count(stream)}" for stream in figures.streams)
+    rate = figures.records_per_second()
+    parts = [figures.platform, held, f"per_second={rate:.1f}" if rate is not None else ""]
+    link = figures.link
+    if link is not None and link.has_upstream:
+        parts += [f"lag_records={link.lag_records}", f"lag_seconds={link.lag_seconds:.1f}"]
+    if figures.suspected_count is not None:
+        parts.append(f"suspected={figures.suspected_count}")
+    parts += [f"parked={figures.parked_count}", f"link={link.state.lower() if link else 'unknown'}"]
+    return " ".join(
+        filter(None, [*parts, *(f"{one.name}={one.health}" for one in figures.services if not one.is_serving)])
+    )
+
+
+def link_text(link: LinkFigures | None) -> Text:
+    """Write the state of a link."""
+    if link is None:
+        return Text("unknown 未知", "red")
+    english, chinese, style = LINK_STATES.get(link.state, (link.state.lower(), "", "red"))
+    return Text(f"{english} {chinese}".rstrip(), style)
+
+
+def _count(count: int | None) -> str:
+    return UNKNOWN if count is None else f"{count:,}"
+
+
+def _rate(rate: float | None) -> str:
+    if rate is None:
+        return UNKNOWN
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
+
+
+def _lag(link: LinkFigures | None) -> tuple[str, str]:
+    if link is None or not link.has_upstream:
+        return UNKNOWN, UNKNOWN
+    return f"{link.lag_records:,}", f"{link.lag_seconds:,.1f}"
+
+
+def _suspected(figures: PlatformFigures) -> Text:
+    if figures.suspected_count is None:
+        return Text(UNKNOWN)
+    at_least = "≥" if figures.is_suspected_partial else ""
+    return Text(f"{at_least}{figures.suspected_count:,}", "yellow" if figures.suspected_count else "")
+
+
+def _clock_time(moment: datetime | None) -> str:
+    if moment is None:
+        return UNKNOWN
+    local = moment.astimezone()
+    is_today = local.date() == datetime.now(UTC).astimezone().date()
+    return local.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M")

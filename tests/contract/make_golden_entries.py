@@ -1,0 +1,142 @@
+"""Writes golden_entries.json: run it once for a new kind of entry, never to make a failing test pass.
+
+python -m tests.contract.make_golden_entries
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from services.journal.digests import Digester
+from services.journal.entries import LOG_START_KIND, EntryBuilder, timestamp
+from services.journal.merkle import Frontier
+from services.journal.notes import Checkpoint, Signer, log_name, signer_name
+from zhichao.journal.v1 import entry_pb2
+from zhichao.registry.v1 import resources_pb2
+from zhichao.weighing.v1 import record_pb2, weighing_pb2
+
+FILE = Path(__file__).with_name("golden_entries.json")
+
+ORIGIN, UPPER = "141025", "141000"
+BEGIN = datetime(2026, 1, 15, 8, 30, tzinfo=UTC)
+
+
+def _signer(platform: str, seed: int) -> Signer:
+    # A key that anybody can make again: for these bytes only.
+    return Signer(signer_name(platform), Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32))
+
+
+def _weighing() -> weighing_pb2.Weighing:
+    record = record_pb2.WeighingRecord(
+        record_id="0194-golden-1",
+        source_unit_id="141025-0001",
+        weighing_point_id="gate-1",
+        scale_id="scale-1",
+        weigh_time=timestamp(BEGIN),
+        event=record_pb2.WEIGHING_EVENT_GROSS,
+        gross_weight_kg=55_600,
+        tare_weight_kg=15_100,
+        front_plate=record_pb2.Plate(
+            number="晋L·00001", color=record_pb2.PLATE_COLOR_YELLOW, raw_color_code="1", confidence_permille=987
+        ),
+        vehicle=record_pb2.Vehicle(
+            vehicle_class=record_pb2.VEHICLE_CLASS_ARTICULATED,
+            axle_count=2,
+            axles=[record_pb2.Axle(weight_kg=7_000, spacing_mm=3_600), record_pb2.Axle(weight_kg=48_600)],
+        ),
+        goods="原煤",
+    )
+    # Field 4095 of a newer terminal: unknown fields travel and hash like all others.
+    record.MergeFromString(bytes.fromhex("faff010568656c6c6f"))
+    return weighing_pb2.Weighing(
+        record=record,
+        judgement=weighing_pb2.Judgement(
+            verdict=weighing_pb2.VERDICT_SUSPECTED,
+            rule_set_id="order-62-2016",
+            rule_set_version=1,
+            conservative_limit_kg=46_000,
+            lenient_limit_kg=49_000,
+            tolerance_kg=98,
+            excess_kg=6_600,
+            overload_rate_permille=134,
+            severity=weighing_pb2.SEVERITY_ORDINARY,
+            reasons=["combination-6-single-drive", "combination-6", "drive-axles-unknown"],
+        ),
+        receive_time=timestamp(BEGIN + timedelta(seconds=2)),
+        division_code=ORIGIN,
+        plate_number="晋L00001",
+        quality_flags=[weighing_pb2.QUALITY_FLAG_NO_CERTIFICATE],
+    )
+
+
+def _payloads(signer: Signer) -> list[tuple[str, Message]]:
+    start = entry_pb2.LogStart(
+        origin=ORIGIN, stream="weighing", digest_algorithm="sha256", verifier_key=signer.verifier_key.format()
+    )
+    conflicting = _weighing().record
+    conflicting.gross_weight_kg = 48_000
+    conflict = weighing_pb2.WeighingConflict(
+        record=conflicting, first_sequence=2, receive_time=timestamp(BEGIN + timedelta(minutes=1))
+    )
+    unit = resources_pb2.SourceUnit(
+        source_unit_id="141025-0001",
+        name="示例煤矿",
+        kind=resources_pb2.SOURCE_UNIT_KIND_COAL_MINE,
+        division_code=ORIGIN,
+        location=resources_pb2.GeoPoint(latitude_degrees=36.25, longitude_degrees=111.875),
+        state=resources_pb2.SOURCE_UNIT_STATE_OPERATING,
+        info=resources_pb2.ResourceInfo(
+            origin=ORIGIN, etag="141025-4", create_time=timestamp(BEGIN), update_time=timestamp(BEGIN)
+        ),
+    )
+    return [
+        (LOG_START_KIND, start),
+        ("zhichao.weighing.v1.Weighing", _weighing()),
+        ("zhichao.weighing.v1.WeighingConflict", conflict),
+        # Not of this stream in earnest; it stands here so that one file holds every kind of entry.
+        ("zhichao.registry.v1.SourceUnit", unit),
+    ]
+
+
+def main() -> None:
+    """Write the file. Raises SystemExit when an entry that it holds would change."""
+    signer, cosigner = _signer(ORIGIN, 1), _signer(UPPER, 2)
+    digesters = {name: Digester(name) for name in ("sha256", "sm3")}
+    rows, entries = [], []
+    for number, (kind, payload) in enumerate(_payloads(signer)):
+        builder = EntryBuilder(kind, 1, BEGIN + timedelta(minutes=number), "terminal/example", f"golden-{number + 1}")
+        entry = builder.build_bytes(payload.SerializeToString(deterministic=True))
+        entries.append(entry)
+        rows.append(
+            {
+                "kind": kind,
+                "entry": entry.hex(),
+                "leaf": {name: digester.leaf(entry).hex() for name, digester in digesters.items()},
+                "payload": MessageToDict(payload, preserving_proto_field_name=True),
+            }
+        )
+    held = json.loads(FILE.read_text(encoding="utf-8"))["entries"] if FILE.exists() else []
+    if rows[: len(held)] != held:
+        raise SystemExit(f"{FILE.name} holds other entries; add new ones after them")
+    roots = {}
+    for name, digester in digesters.items():
+        frontier, _ = Frontier.from_bytes(0, b"").extend(digester, digester.leaves(entries))
+        roots[name] = frontier.root(digester)
+    signed = signer.sign(Checkpoint(log_name("weighing", ORIGIN), len(entries), roots["sha256"]))
+    cosigned = cosigner.cosign(signed, int(BEGIN.timestamp()))
+    golden = {
+        "entries": rows,
+        "root": {name: root.hex() for name, root in roots.items()},
+        "checkpoint": cosigned.format(),
+        "verifier_keys": {"origin": signer.verifier_key.format(), "upper": cosigner.verifier_key.format()},
+        "cosign_time_seconds": int(BEGIN.timestamp()),
+    }
+    FILE.write_text(json.dumps(golden, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""Three levels as real processes, each with its own database server, and a misbehaving network between them.
+
+    clients ──proxy── county ──proxy── city ──proxy── province
+
+Every proxy passes everything on until a test tells it otherwise. Ports are chosen before anything starts, so that
+levels may start in any order and find each other again after every kill.
+"""
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+
+from cli.platform_layout import LOOPBACK, SERVICES, join, reserve_any
+from cli.platform_process import PlatformProcess
+from cli.simulate.registration import register_site
+from cli.simulate.site import CITY, COUNTY, PROVINCE, Site, Station, make_site
+from tests.faults.proxy import FaultProxy
+from tests.system.checker import Checker, Held, describe
+from tests.system.history import History
+from tests.system.journals import CALL_SECONDS, calling, read_positions, read_relay
+from tests.system.waiting import wait_until
+from zhichao.common.v1 import refusal_pb2
+from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
+from zhichao.relay.v1 import relay_pb2
+from zhichao.weighing.v1 import record_pb2, service_pb2, service_pb2_grpc
+
+# The relay looks again after at most 15 s, gives a dead connection up after as long, and refused logs wait for 30 s.
+CURRENT_SECONDS_MAX: Final = 90.0
+REGISTERED_SECONDS_MAX: Final = 30.0
+
+_NOT_KNOWN_YET: Final = frozenset(
+    {
+        refusal_pb2.ERROR_REASON_UNKNOWN_SOURCE_UNIT,
+        refusal_pb2.ERROR_REASON_UNKNOWN_WEIGHING_POINT,
+        refusal_pb2.ERROR_REASON_UNKNOWN_SCALE,
+        refusal_pb2.ERROR_REASON_NO_RULE_SET,
+    }
+)
+
+
+class Level:
+    """One platform, and the proxies through which the others reach it: its relay, and its weighing service."""
+
+    def __init__(
+        self, platform: str, directory: Path, upstream: "Level | None", *, is_split: bool, template: Path | None
+    ) -> None:
+        self.platform = platform
+        self.upstream = upstream
+        self.directory = directory
+        base_port, self._reservation = reserve_any(LOOPBACK)
+        self.addresses = {name: join(LOOPBACK, base_port + layout.port_offset) for name, layout in SERVICES.items()}
+        self.relay_proxy = FaultProxy(self.addresses["relay"])
+        self.weighing_proxy = FaultProxy(self.addresses["weighing"])
+        if template is not None:
+            directory.mkdir(parents=True)
+            copy_directory(template, directory / "postgres")
+        self.process = PlatformProcess(
+            platform,
+            directory,
+            upstream=upstream.relay_proxy.address if upstream else "",
+            base_port=base_port,
+            is_split=is_split,
+            log_format="json",
+        )
+
+    def launch(self) -> None:
+        """Start without waiting."""
+        self._reservation.close()
+        self.process.launch()
+
+    def close(self) -> None:
+        """Kill what still runs and remove the files."""
+        self._reservation.close()
+        self.process.kill_everything()
+        self.relay_proxy.close()
+        self.weighing_proxy.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def held(self) -> Held:
+        """Return this level as the checker knows it."""
+        return Held(self.platform, self.addresses)
+
+    def status(self) -> relay_pb2.GetRelayStatusResponse:
+        """Return the state of its links."""
+        return read_relay(self.addresses["relay"])
+
+    def weighing_size(self, origin: str = COUNTY) -> int:
+        """Return how many entries of a weighing log it holds."""
+        position = read_positions(self.addresses["weighing"]).get(origin)
+        return position.size if position else 0
+
+    def wait_state(self, state: relay_pb2.LinkState, seconds_max: float = CURRENT_SECONDS_MAX) -> None:
+        """Wait until the link upwards is in a state."""
+        wait_until(
+            lambda: self.status().state == state,
+            seconds_max,
+            lambda: f"the link of {self.platform} is not in state {state}, it is {self.seen()}",
+        )
+
+    def seen(self) -> str:
+        """Describe the state of its links, or why it does not answer."""
+        try:
+            return str(self.status())
+        except grpc.RpcError as error:
+            return str(error)
+
+
+class Levels:
+    """Levels from the county upwards; a context manager that starts and removes them.
+
+    With two platforms the city is the top. `template` is a database directory with empty, migrated databases.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        platforms: Sequence[str] = (COUNTY, CITY, PROVINCE),
+        split: Sequence[str] = (),
+        template: Path | None = None,
+        seed: int = 0,
+        units: int = 3,
+    ) -> None:
+        self.site: Site = make_site(seed=seed, units=units)
+        self.history = History()
+        self._made_at = datetime.now(UTC)
+        levels: list[Level] = []
+        for platform in reversed(platforms):
+            upstream = levels[0] if levels else None
+            levels.insert(
+                0, Level(platform, directory / platform, upstream, is_split=platform in split, template=template)
+            )
+        self.all = levels
+
+    @property
+    def county(self) -> Level:
+        """The lowest level, where clients send."""
+        return self.all[0]
+
+    @property
+    def city(self) -> Level:
+        """The level above it."""
+        return self.all[1]
+
+    @property
+    def province(self) -> Level:
+        """The highest level."""
+        return self.all[2]
+
+    def start(self, levels: Sequence[Level] | None = None) -> Self:
+        """Start levels side by side, all unless named, and wait until they serve."""
+        levels = self.all if levels is None else levels
+        for level in levels:
+            level.launch()
+        for level in levels:
+            level.process.wait_until_serving()
+        return self
+
+    def register(self) -> None:
+        """Register the site with the county and wait until its weighing service takes records of every scale."""
+        with calling(self.county.addresses["registry"]) as channel:
+            register_site(
+                registry_grpc.RegistryServiceStub(channel),
+                self.site,
+                today=datetime.now(UTC).date(),
+                timeout_seconds=REGISTERED_SECONDS_MAX,
+            )
+        with calling(self.county.addresses["weighing"]) as channel:
+            stub = service_pb2_grpc.WeighingServiceStub(channel)
+            wait_until(lambda: self._is_known(stub), REGISTERED_SECONDS_MAX, "the weighing service does not know the site")
+
+    def _is_known(self, stub: service_pb2_grpc.WeighingServiceStub) -> bool:
+        """Weigh one truck on every scale; say whether all were taken."""
+        records = [self._first_truck(station) for station in self.site.stations]
+        for record in records:
+            self.history.sending(record)
+        answer = stub.RecordWeighings(service_pb2.RecordWeighingsRequest(records=records), timeout=CALL_SECONDS)
+        taken = [result.HasField("recorded") for result in answer.results]
+        for record, result in zip(records, answer.results, strict=True):
+            if result.HasField("recorded"):
+                self.history.acknowledged(record, result.recorded)
+            elif result.refusal.reason not in _NOT_KNOWN_YET:
+                raise AssertionError(f"the first truck was refused: {result.refusal}")
+        return all(taken)
+
+    def _first_truck(self, station: Station) -> record_pb2.WeighingRecord:
+        scale = station.scale
+        record = record_pb2.WeighingRecord(
+            record_id=f"first-truck-{scale.scale_id}",
+            source_unit_id=scale.source_unit_id,
+            weighing_point_id=scale.weighing_point_id,
+            scale_id=scale.scale_id,
+            event=record_pb2.WEIGHING_EVENT_GROSS,
+            gross_weight_kg=18_000,
+        )
+        record.weigh_time.FromDatetime(self._made_at)
+        return record
+
+    def wait_current(self, seconds_max: float = CURRENT_SECONDS_MAX) -> None:
+        """Wait until every level holds what the level below it holds, and the relays say so."""
+        for lower, upper in zip(self.all, self.all[1:], strict=False):
+            wait_until(
+                lambda lower=lower, upper=upper: _is_held(lower, upper),  # type: ignore[misc]
+                seconds_max,
+                lambda lower=lower: f"{lower.platform} is not current: {lower.seen()}",  # type: ignore[misc]
+            )
+            lower.wait_state(relay_pb2.LINK_STATE_CURRENT, seconds_max)
+
+    def check(self, *, checks_rows: bool = True) -> Checker:
+        """Wait until all is current and check everything against the history; AssertionError with what is wrong."""
+        self.wait_current()
+        checker = Checker([level.held for level in self.all], self.history, checks_rows=checks_rows)
+        findings = checker.check()
+        assert not findings, f"{describe(findings)}\n{self.history.summary()}"
+        print(self.history.summary())
+        return checker
+
+    def close(self) -> None:
+        """Kill what still runs and remove all files."""
+        with contextlib.ExitStack() as stack:
+            for level in self.all:
+                stack.callback(level.close)
+
+    def complaints(self, lines_max: int = 40) -> str:
+        """Return the last warnings and errors that each level logged, for a test that failed."""
+        return "\n".join(
+            f"--- {level.platform}\n" + "\n".join(list(_complaints(level.process.log_file))[-lines_max:])
+            for level in self.all
+        )
+
+    def __enter__(self) -> Self:
+        """Start all levels."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove all levels; what they complained about is shown with the failure."""
+        if error is not None:
+            print(self.complaints())
+        self.close()
+
+
+def _is_held(lower: Level, upper: Level) -> bool:
+    for stream in ("registry", "weighing"):
+        above = read_positions(upper.addresses[stream])
+        for origin, position in read_positions(lower.addresses[stream]).items():
+            held = above.get(origin)
+            if held is None or (held.size, held.root) != (position.size, position.root):
+                return False
+    return True
+
+
+def _complaints(log_file: Path) -> Iterator[str]:
+    with contextlib.suppress(OSError), log_file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if '"level":"info"' not in line.replace(" ", ""):
+                yield line.rstrip()[:600]
+
+
+def copy_directory(source: Path, target: Path) -> None:
+    """Copy a data directory with its owners and permissions, which Python's own copy leaves behind."""
+    shutil.rmtree(target, ignore_errors=True)
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True, timeout=CALL_SECONDS)

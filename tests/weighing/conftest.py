@@ -1,0 +1,56 @@
+"""Weighing services for tests, each on a database of its own, beside one registry that all share."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.journal.store import tail
+from tests.conftest import Databases
+from tests.registry.harness import RunningRegistry
+from tests.weighing.harness import PLATFORM, RunningWeighing, register_site
+
+
+@pytest.fixture(scope="session")
+def _short_poll() -> Iterator[None]:
+    """Let a service stop quickly: its tail looks up only as often as it polls, and tests stop hundreds of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tail, "TAIL_POLL_SECONDS", 0.05)
+        yield
+
+
+@pytest.fixture(scope="session")
+def registry(databases: Databases, _short_poll: None) -> Iterator[RunningRegistry]:
+    """Run a registry of county 141025 with one site; a test that registers more uses ids of its own."""
+    with tempfile.TemporaryDirectory(prefix="zc-") as directory:
+        running = RunningRegistry(databases, Path(directory), PLATFORM)
+        register_site(running)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def weighing(databases: Databases, registry: RunningRegistry, socket_directory: Path) -> Iterator[RunningWeighing]:
+    """Run the weighing service of county 141025 for one test."""
+    running = RunningWeighing(databases, socket_directory, registry.environment["ZHICHAO_REGISTRY_LISTEN"])
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def city(databases: Databases, registry: RunningRegistry, socket_directory: Path) -> Iterator[RunningWeighing]:
+    """Run the weighing service of city 141000 for one test; it only receives."""
+    address = registry.environment["ZHICHAO_REGISTRY_LISTEN"]
+    running = RunningWeighing(databases, socket_directory, address, "141000")
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def shared(databases: Databases, registry: RunningRegistry) -> Iterator[RunningWeighing]:
+    """Run a weighing service that the tests of a module share; each uses ids of its own."""
+    with tempfile.TemporaryDirectory(prefix="zc-") as directory:
+        running = RunningWeighing(databases, Path(directory), registry.environment["ZHICHAO_REGISTRY_LISTEN"])
+        yield running
+        running.close()
