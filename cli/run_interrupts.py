@@ -12,8 +12,8 @@ EXIT_TERMINATED = 143
 class Interrupts:
     """While open: Ctrl-C asks a running simulation to end, a second one raises KeyboardInterrupt in the main thread.
 
-    In other phases the first one raises, and while everything is being stopped it only asks to hurry. SIGTERM and SIGHUP
-    raise SystemExit.
+    In other phases the first one raises, and while everything is being stopped it only asks to hurry. SIGTERM and
+    SIGHUP raise SystemExit.
     """
 
     def __init__(self) -> None:

@@ -82,7 +82,7 @@ def verify(
             keys = _keys(key_texts)
             for one in [*platforms, *([other] if other else [])]:
                 one.look(stream or "", origin)
-                keys += one.keys()
+                keys += one.verifier_keys()
             examined = _examine(platforms, other, keys, sample=sample, seed=seed)
     except CannotLookError as error:
         click.echo(f"zhichao verify: cannot look 无法核验: {error}", err=True)

@@ -82,7 +82,7 @@ class PlatformJournals:
                 self.platform = own
             journal.heads = [head for head in found if stream in ("", head.stream) and origin in ("", head.origin)]
 
-    def keys(self) -> list[PublicKey]:
+    def verifier_keys(self) -> list[PublicKey]:
         """Return the keys of the platforms whose logs are held, from entry 1 of each."""
         found = []
         for journal in self.journals:

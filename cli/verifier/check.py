@@ -1,6 +1,6 @@
 """Checks one log from its first stored byte to its last, in constant memory, and says what is wrong where."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -222,34 +222,46 @@ class LogCheck:
             return
         assert self._owner is not None  # noqa: S101 - nothing is fed unless it has begun
         is_signed = note.is_signed_by(self._owner)
-        if size > self.position:
-            if is_signed:
-                self.note(Fault.MISSING, "a signed checkpoint covers more than is held", self.position + 1, size)
-            else:
-                self.note(Fault.CHECKPOINT_CHANGED, "it is for more entries than the log has", size=size)
-            return
-        self._check_signatures(note, is_signed)
-
-    def _check_signatures(self, note: Note, is_signed: bool) -> None:
-        lines = [self._stored] if self._derived is None else [self._stored, self._derived]
-        if is_signed:
-            # Each of them has to see it.
-            borne_out = [line.witness(note.root) for line in lines]
-            if True not in borne_out:
-                self._forked_sizes.append(note.size)
-        elif any(line.tree.root() == note.root for line in lines):
-            self.note(Fault.SIGNATURE_INVALID, f"not signed with the key of entry 1, {self.result.verifier_key}",
-                      size=note.size)  # fmt: skip
+        cosigners = note.cosigners(self._keys, self._owner)
+        # A database keeps only the others' signatures of its own log: it can sign that itself whenever it is asked to.
+        is_optional = self.head.is_own and self.head.peaks is not None
+        is_trusted = is_signed is True or (is_signed is None and is_optional and True in cosigners.values())
+        if size <= self.position:
+            self._check_root(
+                note, is_trusted=is_trusted, is_unsigned=is_signed is False or not (is_signed or is_optional)
+            )
+            self._count(note, cosigners)
+        elif is_trusted:
+            self.note(Fault.MISSING, "a signed checkpoint covers more than is held", self.position + 1, size)
         else:
-            self.note(Fault.CHECKPOINT_CHANGED, "its root is another one, and it is not signed", size=note.size)
-            return
+            self.note(Fault.CHECKPOINT_CHANGED, "it is for more entries than the log has", size=size)
+
+    def _check_root(self, note: Note, *, is_trusted: bool, is_unsigned: bool) -> None:
+        lines = [self._stored] if self._derived is None else [self._stored, self._derived]
+        is_same = any(line.tree.root() == note.root for line in lines)
+        if is_trusted:
+            for line in lines:
+                line.witness(note.root)
+            if not is_same:
+                self._forked_sizes.append(note.size)
+        elif not is_same:
+            self.note(Fault.CHECKPOINT_CHANGED, "its root is another one, signed by nobody known", size=note.size)
+        if is_unsigned and is_same:
+            self.note(
+                Fault.SIGNATURE_INVALID,
+                f"not signed with the key of entry 1, {self.result.verifier_key}",
+                size=note.size,
+            )
+
+    def _count(self, note: Note, cosigners: Mapping[str, bool | None]) -> None:
         self.result.checkpoint_count += 1
-        for name, is_valid in note.cosigners(self._keys, self._owner).items():
+        known = self.result.cosigners
+        for name, is_valid in cosigners.items():
             if is_valid is False:
                 self.note(Fault.COSIGNATURE_INVALID, f"of {name}", size=note.size)
             if is_valid:
                 self.result.cosigned_size = note.size
-            self.result.cosigners[name] = is_valid if self.result.cosigners.get(name) is not False else False
+            known[name] = is_valid if known.get(name) is not False else False
 
     # At the end
 

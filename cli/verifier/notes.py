@@ -80,14 +80,15 @@ class Note:
         signatures = tuple(_signature(line) for line in tail.removesuffix("\n").split("\n"))
         return cls(name, int(size), _base64(root), f"{text}\n".encode(), signatures)
 
-    def is_signed_by(self, key: PublicKey) -> bool:
-        """Return whether the owner of the log has signed it."""
+    def is_signed_by(self, key: PublicKey) -> bool | None:
+        """Return whether the owner of the log has signed it; None when it carries no signature of this key at all."""
         identifier = key.identifier(_PLAIN)
-        return any(
+        found = [
             key.has_signed(self.text, signature)
             for name, line_identifier, signature in self.signatures
             if name == key.name and line_identifier == identifier
-        )
+        ]
+        return True in found if found else None
 
     def cosigners(self, keys: Iterable[PublicKey], owner: PublicKey | None) -> Mapping[str, bool | None]:
         """Return, by cosigner's name, whether its cosignature is valid; None when its key is not known here."""

@@ -71,6 +71,7 @@ def test_an_upstream_that_is_configured_later_gets_everything_from_sequence_1(pl
     county.start()
     county["weighing"].write_many(4_000)
     eventually(partial(sees, county, 4_001), "the position of the own log")
+    eventually(lambda: len(county.status().progress) == len(county.services), "the position of the other log")
     status = county.status()
     assert (county.state(), status.upstream_address) == ("NO_UPSTREAM", "")
     assert [(one.stream, one.local_size, one.lag_records) for one in status.progress] == [

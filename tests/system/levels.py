@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -225,9 +226,10 @@ class Levels:
 
     def close(self) -> None:
         """Kill what still runs and remove all files."""
-        with contextlib.ExitStack() as stack:
-            for level in self.all:
-                stack.callback(level.close)
+        with ThreadPoolExecutor(len(self.all)) as pool:
+            closings = [pool.submit(level.close) for level in self.all]
+        for closing in closings:
+            closing.result()
 
     def complaints(self, lines_max: int = 40) -> str:
         """Return the last warnings and errors that each level logged, for a test that failed."""

@@ -44,7 +44,7 @@ def run_under_load(levels: Levels, seed: int, kills: list[Kill]) -> None:
     Random(f"kills {seed}").shuffle(kills)
     source = RecordSource(levels.site, seed=seed)
     with Clients(
-        levels.county.addresses["weighing"], source, levels.history, seed=seed, records_per_second=250
+        levels.county.addresses["weighing"], source, levels.history, seed=seed, records_per_second=100
     ) as clients:
         for name, kill in kills:
             clients.wait_acknowledged(RECORDS_BETWEEN, ADVANCE_SECONDS_MAX)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.weighing import recording
 from tests.registry.harness import RunningRegistry
 from tests.weighing.harness import RunningWeighing, locked_head, reason_of, register_site, wait_until
 from tests.weighing.records import UNIT, record, records, tagged
@@ -273,7 +272,3 @@ def test_any_history_leaves_one_weighing_per_record(
 
 def all_weighings(weighing: RunningWeighing) -> list[weighing_pb2.Weighing]:
     return list(weighing.weighings_in_journal().values())
-
-
-def test_the_limit_of_conflicts_is_the_one_of_the_contract() -> None:
-    assert recording.CONFLICTS_PER_RECORD_MAX == 8

@@ -7,7 +7,7 @@ from alembic import op
 
 from services.journal.migrations import create_v1
 
-revision = "0001"
+revision = "0001_registry"
 down_revision = None
 
 

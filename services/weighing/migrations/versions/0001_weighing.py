@@ -5,7 +5,7 @@ from alembic import op
 
 from services.journal import migrations as journal_migrations
 
-revision = "0001"
+revision = "0001_weighing"
 down_revision = None
 branch_labels = None
 depends_on = None

@@ -1,0 +1,67 @@
+"""Journals for tests: county 141025 below city 141000 below province 140000, each on a database of its own."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from services.journal.store import tail
+from tests.conftest import Databases
+from tests.journal.journals import Journal, make_tables
+from tests.journal.paper_log import CITY, COUNTY, PROVINCE
+
+MakeJournal = Callable[..., Journal]
+
+# A database takes some milliseconds and more on a busy machine; an example is not slow because of that.
+settings.register_profile(
+    "journal",
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.load_profile("journal")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_poll() -> Iterator[None]:
+    """Let a journal stop quickly: its tail looks up only as often as it polls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tail, "TAIL_POLL_SECONDS", 0.2)
+        patch.setattr(tail, "RECONNECT_SECONDS", 0.02)
+        yield
+
+
+@pytest.fixture
+def journal(databases: Databases) -> Iterator[MakeJournal]:
+    """Make journals, each on a new database unless a URL is given; they are closed after the test."""
+    with ExitStack() as stack:
+
+        def make(platform: str, url: str | None = None, **options: Any) -> Journal:
+            if url is None:
+                url = databases.clone("journal-notes", make_tables)
+                stack.callback(databases.drop, url)
+            made = Journal(url, platform, **options)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def county(journal: MakeJournal) -> Journal:
+    """Make the county's journal, begun."""
+    return journal(COUNTY).begin()
+
+
+@pytest.fixture
+def city(journal: MakeJournal) -> Journal:
+    """Make the city's journal, begun."""
+    return journal(CITY).begin()
+
+
+@pytest.fixture
+def province(journal: MakeJournal) -> Journal:
+    """Make the province's journal, begun."""
+    return journal(PROVINCE).begin()
