@@ -111,8 +111,8 @@ class RunDisplay:
     def _render(self) -> RenderableType:
         head = Text(self._title, "bold")
         head.append(f"  {_elapsed(self._simulation.elapsed_seconds)}  {self._phase}", "cyan")
-        parts: list[RenderableType] = [head, platform_table(self._watch.latest), terminals_text(self._simulation)]
-        return Group(*parts)
+        table = platform_table(self._watch.latest, width=self._console.width)
+        return Group(head, table, terminals_text(self._simulation))
 
     def _print_lines(self) -> None:
         due = time.monotonic() + PLAIN_SECONDS

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -42,7 +43,7 @@ def verdict_line(verdict: Verdict) -> str:
 
 def verdict_table(verdict: Verdict) -> Table:
     """Make the table with one column per level."""
-    table = Table(title="Verification 核验", title_justify="left", expand=False, pad_edge=False)
+    table = Table(title="Verification 核验", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Check 检查项", no_wrap=True)
     for one in verdict.levels:
         table.add_column(f"{one.level.code}\n{one.level.name}", justify="right", no_wrap=True)
@@ -55,7 +56,7 @@ def verdict_table(verdict: Verdict) -> Table:
     row("Acknowledged, held 已确认且在库", *(_count(one.ledger.held_count, total) for one in levels))
     row("Held twice 重复", *(_none(one.ledger.twice_count) for one in levels))
     row("Not acknowledged 未见确认", *(Text(f"{one.ledger.unacknowledged_count:,}") for one in levels))
-    row("Logs checked from bytes 逐字节核验日志", *(_right_logs(one) for one in levels))
+    row("Logs right, from bytes 逐字节核验日志", *(_right_logs(one) for one in levels))
     row("Entries checked 核验条目", *(Text(f"{_entries(one):,}") for one in levels))
     row("Roots equal to below 与下级根一致", *(_equal(one) for one in levels))
     row("Checkpoints checked 核验检查点", *(Text(f"{_checkpoints(one):,}") for one in levels))
@@ -97,7 +98,8 @@ def as_document(
 
 
 def _count(found: int, expected: int) -> Text:
-    return Text(f"{found:,} / {expected:,}", "green" if found == expected else "bold red")
+    """Write a number that has to be another one; that one too when it is not."""
+    return Text(f"{found:,}", "green") if found == expected else Text(f"{found:,} / {expected:,}", "bold red")
 
 
 def _none(count: int) -> Text:

@@ -58,7 +58,8 @@ def _once(probes: "PlatformProbes", *, as_json: bool) -> "Sequence[PlatformFigur
     if as_json:
         _print_json(latest)
     else:
-        Console().print(_tables(latest))
+        console = Console()
+        console.print(_tables(latest, console.width))
     return latest
 
 
@@ -79,26 +80,26 @@ def _watch(probes: "PlatformProbes", *, as_json: bool) -> "Sequence[PlatformFigu
                     click.echo(plain_line(figures))
             time.sleep(LOOK_SECONDS)
             latest = probes.look()
-    with Live(_tables(latest), console=console, auto_refresh=False, screen=False) as live:
+    with Live(_tables(latest, console.width), console=console, auto_refresh=False, screen=False) as live:
         try:
             while True:
                 time.sleep(LOOK_SECONDS)
                 latest = probes.look()
-                live.update(_tables(latest), refresh=True)
+                live.update(_tables(latest, console.width), refresh=True)
         except KeyboardInterrupt:
             return latest
 
 
-def _tables(latest: "Sequence[PlatformFigures]") -> "RenderableType":
+def _tables(latest: "Sequence[PlatformFigures]", width: int) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
     from cli.status_display import log_table, platform_table, service_line
 
     known = [figures for figures in latest if not figures.problem]
-    parts: list[RenderableType] = [platform_table(latest)]
+    parts: list[RenderableType] = [platform_table(latest, width=width)]
     if known:
-        parts += [log_table(known), Text("* own log 本级日志", "dim")]
+        parts += [log_table(known, width=width), Text("* own log 本级日志", "dim")]
         parts += [service_line(figures) for figures in known]
     return Group(*parts)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -21,23 +22,24 @@ LINK_STATES = {
 }
 UNKNOWN = "-"
 
+# The narrowest screen that everything fits on, and one with room for Chinese beside English in cells.
+NARROW_WIDTH = 80
+WIDE_WIDTH = 100
+
 # A line of a message on a narrow screen; `--json` has the whole text.
 _MESSAGE_CHARACTERS_MAX = 200
 
 
-def platform_table(platforms: Sequence[PlatformFigures]) -> RenderableType:
+def platform_table(platforms: Sequence[PlatformFigures], *, width: int = NARROW_WIDTH) -> RenderableType:
     """Make the table with one row per platform, and lines about what is not well."""
     streams = list(dict.fromkeys(stream for figures in platforms for stream in figures.streams)) or ["weighing"]
-    table = Table(expand=False, pad_edge=False)
+    table = _table(width)
     table.add_column("Platform\n平台", no_wrap=True)
     for stream in streams:
         title = {"registry": "Registry\n登记", "weighing": "Weighings\n称重"}.get(stream, stream)
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("/s\n每秒", justify="right", no_wrap=True)
-    table.add_column("Lag\n待报", justify="right", no_wrap=True)
-    table.add_column("Lag s\n延迟秒", justify="right", no_wrap=True)
-    table.add_column("Overload\n疑似超限", justify="right", no_wrap=True)
-    table.add_column("Parked\n搁置", justify="right", no_wrap=True)
+    for title in ("/s\n每秒", "Lag\n待报", "Lag s\n延迟秒", "Susp.\n疑似", "Parked\n搁置"):
+        table.add_column(title, justify="right", no_wrap=True)
     table.add_column("Link up\n上行链路", no_wrap=True)
     for figures in platforms:
         name = Text(figures.platform)
@@ -54,20 +56,25 @@ def platform_table(platforms: Sequence[PlatformFigures]) -> RenderableType:
             *_lag(figures.link),
             _suspected(figures),
             Text(f"{figures.parked_count:,}", "yellow" if figures.parked_count else ""),
-            link_text(figures.link),
+            link_text(figures.link, is_short=width < WIDE_WIDTH),
         )
     return Group(table, *trouble_lines(platforms))
 
 
-def log_table(platforms: Sequence[PlatformFigures]) -> Table:
+def _table(width: int) -> Table:
+    """Make an empty table: without lines between columns, which a narrow screen has no room for."""
+    return Table(box=box.SIMPLE_HEAD, expand=False, pad_edge=False, padding=(0, 1 if width >= WIDE_WIDTH else 0))
+
+
+def log_table(platforms: Sequence[PlatformFigures], *, width: int = NARROW_WIDTH) -> Table:
     """Make the table with one row per platform, stream and origin."""
-    table = Table(expand=False, pad_edge=False)
+    table = _table(width)
     table.add_column("Platform\n平台", no_wrap=True)
     table.add_column("Stream\n日志", no_wrap=True)
     table.add_column("Origin\n来源", no_wrap=True)
     table.add_column("Position\n位置", justify="right", no_wrap=True)
     table.add_column("/s\n每秒", justify="right", no_wrap=True)
-    table.add_column("Upstream has\n上级已有", justify="right", no_wrap=True)
+    table.add_column("Upstream\n上级已有", justify="right", no_wrap=True)
     table.add_column("Parked\n搁置", justify="right", no_wrap=True)
     table.add_column("Last write\n最近写入", no_wrap=True)
     for figures in platforms:
@@ -139,12 +146,12 @@ def plain_line(figures: PlatformFigures) -> str:
     )
 
 
-def link_text(link: LinkFigures | None) -> Text:
+def link_text(link: LinkFigures | None, *, is_short: bool = False) -> Text:
     """Write the state of a link."""
-    if link is None:
-        return Text("unknown 未知", "red")
-    english, chinese, style = LINK_STATES.get(link.state, (link.state.lower(), "", "red"))
-    return Text(f"{english} {chinese}".rstrip(), style)
+    english, chinese, style = ("unknown", "未知", "red")
+    if link is not None:
+        english, chinese, style = LINK_STATES.get(link.state, (link.state.lower(), "", "red"))
+    return Text(english if is_short else f"{english} {chinese}".rstrip(), style)
 
 
 def _count(count: int | None) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -37,15 +38,15 @@ def show(console: Console, platforms: Sequence[Examined], *, seconds: float) -> 
 
 def log_table(platforms: Sequence[Examined]) -> Table:
     """Make the table with one row per log."""
-    table = Table(expand=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, expand=False, pad_edge=False, padding=0)
     for title in ("Platform\n平台", "Stream\n日志", "Origin\n来源"):
         table.add_column(title, no_wrap=True)
     table.add_column("Entries\n条目", justify="right", no_wrap=True)
     table.add_column("Root\n根摘要", no_wrap=True)
-    table.add_column("Signed\n签名", justify="right", no_wrap=True)
+    table.add_column("Checkpts\n检查点", justify="right", no_wrap=True)
     table.add_column("Cosigned by\n联署", no_wrap=True)
     table.add_column("Proofs\n证明", justify="right", no_wrap=True)
-    table.add_column("\n结果", no_wrap=True)
+    table.add_column("Result\n结果", no_wrap=True)
     for examined in platforms:
         for result in examined.results:
             table.add_row(

@@ -73,6 +73,7 @@ class Link:
         self._state = self._phase
         self._state_time = clock.now()
         self._last_error = ""
+        self._has_told_loss = False
         self._service_errors: dict[str, str] = {}
         self._upstream: Upstream | None = None
         self._upstream_platform = ""
@@ -247,10 +248,13 @@ class Link:
         else:
             phase = LinkState.CONNECTING
         with self._lock:
+            # An upstream that is away for days is told once, not at every try.
+            write = _log.debug if phase is self._phase and self._has_told_loss else _log.warning
+            self._has_told_loss = True
             self._phase = phase
             self._last_error = error.message[:ERROR_CHARACTERS_MAX]
             self._look()
-        _log.warning("link_lost", upstream=self._address, reason=error.reason.value, detail=error.message)
+        write("link_lost", upstream=self._address, reason=error.reason.value, detail=error.message)
 
     def _pause_after(self, error: ServiceError, failure_count: int) -> float:
         if react(error) is Reaction.REFUSE:

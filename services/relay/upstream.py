@@ -14,7 +14,7 @@ from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 from services.relay import positions
 from services.relay.identity import PLATFORM_METADATA, Identity
 from services.relay.limits import PROTOCOL_VERSIONS, WINDOW_BATCHES_MAX
-from services.relay.standing import LogKey, Standing
+from services.relay.standing import LogKey, Standing, is_link_failure
 from services.relay.window import Limits
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
 
@@ -74,7 +74,7 @@ class Upstream:
         try:
             response = self._stub.Handshake(request, timeout=timeout_seconds)
         except grpc.RpcError as error:
-            raise service_error(error) from error
+            raise self._named(service_error(error)) from error
         except ValueError as error:
             raise _closed() from error
         answered = self._clock.now()
@@ -110,6 +110,12 @@ class Upstream:
             return self._stub.PushEntries(requests, metadata=((PLATFORM_METADATA, self._identity.platform),))
         except ValueError as error:
             raise _closed() from error
+
+    def _named(self, error: ServiceError) -> ServiceError:
+        """Say who does not answer; refusals of the upstream itself stay as they are."""
+        if not is_link_failure(error):
+            return error
+        return ServiceError(error.reason, f"the upstream {self.address} does not answer: {error.message}")
 
     def close(self) -> None:
         """Close the connection; calls under way end."""

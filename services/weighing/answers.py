@@ -1,6 +1,6 @@
 """Answers of the weighing service as messages, and request fields read with their checks. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +12,7 @@ from services.weighing.plates import normalize_plate
 from services.weighing.recording import Outcome, Recorded
 from services.weighing.rows import day_text
 from services.weighing.store.queries import DayTotalRow, HeldEntry, WeighingFilter
+from services.weighing.validation import FORBIDDEN
 from services.weighing.verdict import Verdict
 from zhichao.common.v1 import refusal_pb2
 from zhichao.weighing.v1 import service_pb2 as pb
@@ -113,6 +114,10 @@ def _moment(field: str, value: Timestamp, violations: list[FieldViolation]) -> d
 def read_verdicts(field: str, numbers: Sequence[int], violations: list[FieldViolation]) -> tuple[int, ...]:
     """Return verdict numbers, noting those that are none."""
     known = [verdict for verdict in Verdict if verdict is not Verdict.UNSPECIFIED]
+    if len(numbers) > len(known):
+        # Not gone through one by one: a message can hold millions.
+        violations.append(FieldViolation(field, f"has {len(numbers)} values, but there are only {len(known)} verdicts"))
+        return ()
     for place, number in enumerate(numbers):
         if number not in known:
             names = ", ".join(f"VERDICT_{verdict.name}" for verdict in known)
@@ -130,9 +135,12 @@ def read_filter(message: pb.WeighingFilter) -> WeighingFilter:
     for name in ("source_unit_id", "plate_number", "origin"):
         check_text(f"filter.{name}", getattr(message, name), violations)
     verdicts = read_verdicts("filter.verdicts", message.verdicts, violations)
+    plate = normalize_plate(message.plate_number)
+    if message.plate_number and not plate and not violations:
+        # Left out it would list everything.
+        violations.append(FieldViolation("filter.plate_number", "says that there is no plate; name one or none at all"))
     if violations:
         raise invalid(violations)
-    plate = normalize_plate(message.plate_number)
     return WeighingFilter(message.source_unit_id, plate, start, end, verdicts, message.origin)
 
 
@@ -140,9 +148,18 @@ FILTER_CHARACTERS_MAX = 64
 """Characters of a text that is searched for: as long as the longest id."""
 
 
+def check_name(fields: Mapping[str, str]) -> None:
+    """Check the texts of a name by their fields. Raises ServiceError(INVALID_ARGUMENT) with every bad field."""
+    violations: list[FieldViolation] = []
+    for field, value in fields.items():
+        check_text(field, value, violations)
+    if violations:
+        raise invalid(violations)
+
+
 def check_text(field: str, value: str, violations: list[FieldViolation]) -> None:
     """Note a text that no id or plate can be."""
-    if len(value) > FILTER_CHARACTERS_MAX or not value.isprintable():
+    if len(value) > FILTER_CHARACTERS_MAX or (not value.isprintable() and FORBIDDEN.search(value)):
         violations.append(
             FieldViolation(field, f"must be at most {FILTER_CHARACTERS_MAX} characters without control characters")
         )

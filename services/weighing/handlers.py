@@ -34,6 +34,10 @@ PAGE_SIZE_MAX: Final = 1_000
 WATCH_RECORDS_MAX: Final = 500
 """Entries looked at for one message of a watch."""
 
+PAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Bytes of entries in one answer: half of the message limit. Entries of other platforms may be larger than those
+written here; a page of such ones has fewer."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -164,8 +168,9 @@ class WeighingHandlers:
             if rows is None:
                 self._tail.wait(origin, seen, request.is_active)
                 continue
-            next_sequence = last + 1
-            yield rows, next_sequence
+            shown = _within_bytes(rows)
+            next_sequence = last + 1 if len(shown) == len(rows) else shown[-1].sequence + 1
+            yield shown, next_sequence
 
     def list_day_totals(
         self,
@@ -208,12 +213,23 @@ class WeighingHandlers:
 
 
 def _page(rows: list[HeldEntry], size: int, digest: str) -> tuple[list[HeldEntry], str]:
-    if len(rows) <= size:
-        return rows, ""
-    last = rows[size - 1]
+    shown = _within_bytes(rows[:size])
+    if len(shown) == len(rows):
+        return shown, ""
+    last = shown[-1]
     # Whole microseconds since 1970: exact, which a float is not.
     microseconds = (last.order_time - _EPOCH) // _MICROSECOND
-    return rows[:size], encode_token(digest, (microseconds, last.origin, last.sequence))
+    return shown, encode_token(digest, (microseconds, last.origin, last.sequence))
+
+
+def _within_bytes(rows: list[HeldEntry]) -> list[HeldEntry]:
+    """Return the first rows that fit into one answer, at least one."""
+    total = 0
+    for count, row in enumerate(rows):
+        total += len(row.entry)
+        if total > PAGE_BYTES_MAX and count:
+            return rows[:count]
+    return rows
 
 
 def _found(held: HeldEntry | None, name: str) -> HeldEntry:

@@ -48,9 +48,13 @@ class WeighingServicer(service_pb2_grpc.WeighingServiceServicer):
     def GetWeighing(self, request: pb.GetWeighingRequest, context: grpc.ServicerContext) -> pb.GetWeighingResponse:
         match request.WhichOneof("name"):
             case "receipt":
+                answers.check_name({"receipt.origin": request.receipt.origin})
                 held = self._handlers.get_by_place(request.receipt.origin, request.receipt.sequence)
             case "record_name":
                 name = request.record_name
+                answers.check_name(
+                    {"record_name.source_unit_id": name.source_unit_id, "record_name.record_id": name.record_id}
+                )
                 held = self._handlers.get_by_name(name.source_unit_id, name.record_id)
             case _:
                 raise invalid([FieldViolation("name", "is not set; give a receipt or a record_name")])

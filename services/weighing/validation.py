@@ -69,7 +69,7 @@ _are_group_codes: Final = re.compile(rf"[1-7]{{0,{AXLES_MAX}}}").fullmatch
 
 # Control characters, line and paragraph separators, marks that turn the direction of text, lone surrogates: they make a
 # line of a log or a page say something else than the record does, and PostgreSQL refuses NUL.
-_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _SHOWN_CHARACTERS_MAX: Final = 40
 
@@ -327,7 +327,7 @@ def _check_text(field: str, text: str, characters_min: int, characters_max: int,
             (field, f"is {_shown(text)}, {len(text)} characters; it must be {characters_min} to {characters_max}")
         )
     # isprintable() is quick but stricter: it also refuses the wide space, which Chinese text may hold.
-    forbidden = None if text.isprintable() else _FORBIDDEN.search(text)
+    forbidden = None if text.isprintable() else FORBIDDEN.search(text)
     if forbidden:
         found = f"the control character U+{ord(forbidden.group()):04X} at position {forbidden.start() + 1}"
         violations.append((field, f"is {_shown(text)}; it must not hold {found}"))

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from services.journal.store import tail
 from tests.conftest import Databases
@@ -13,15 +12,6 @@ from tests.journal.journals import Journal, make_tables
 from tests.journal.paper_log import CITY, COUNTY, PROVINCE
 
 MakeJournal = Callable[..., Journal]
-
-# A database takes some milliseconds and more on a busy machine; an example is not slow because of that.
-settings.register_profile(
-    "journal",
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    print_blob=True,
-)
-settings.load_profile("journal")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,8 +30,8 @@ def journal(databases: Databases) -> Iterator[MakeJournal]:
 
         def make(platform: str, url: str | None = None, **options: Any) -> Journal:
             if url is None:
-                url = databases.clone("journal-notes", make_tables)
-                stack.callback(databases.drop, url)
+                url = databases.borrow("journal-notes", make_tables)
+                stack.callback(databases.give_back, "journal-notes", url)
             made = Journal(url, platform, **options)
             stack.callback(made.close)
             return made

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -91,7 +90,7 @@ class NoteProjection:
         if any(payload == b"a fault in project" for _, payload in prepared):
             raise KeyError("plate of somebody")
         if any(payload == b"too large for the database" for _, payload in prepared):
-            # An index row over a third of a page: an OperationalError in psycopg's classes (54000), yet the row's fault.
+            # An index row over a third of a page: an OperationalError in psycopg's classes, yet the row's fault.
             connection.execute("CREATE TEMPORARY TABLE IF NOT EXISTS narrow (content text PRIMARY KEY)")
             connection.execute(
                 "INSERT INTO narrow SELECT string_agg(md5(number::text), '') FROM generate_series(1, 1000) AS number"
@@ -198,8 +197,7 @@ class Journal:
     def kept_sizes(self, origin: str) -> list[int]:
         """Return the sizes whose checkpoints are kept."""
         return [
-            row[0]
-            for row in self.query("SELECT size FROM journal_checkpoints WHERE origin = %s ORDER BY size", origin)
+            row[0] for row in self.query("SELECT size FROM journal_checkpoints WHERE origin = %s ORDER BY size", origin)
         ]
 
     def notes(self, origin: str) -> dict[int, bytes]:
@@ -225,16 +223,14 @@ class Journal:
             connection.execute(f"TRUNCATE {', '.join(TABLES)}".encode())
         self.receiver._algorithms.clear()
 
-    def kill_connections(self, *, busy_only: bool = False) -> int:
-        """Terminate this journal's connections on the server."""
-        with psycopg.connect(self.url, autocommit=True) as connection, suppress(psycopg.Error):
+    def kill_connections(self) -> int:
+        """Terminate this journal's connections on the server; return how many there were."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
             rows = connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
-                + (" AND state <> 'idle'" if busy_only else ""),  # type: ignore[arg-type]
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
                 (f"test-{self.platform}",),
             ).fetchall()
-            return len(rows)
-        return 0
+        return len(rows)
 
 
 def incoming(batch: Batch) -> IncomingBatch:

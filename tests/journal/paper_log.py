@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from zhichao.journal.v1 import entry_pb2
 
 from services.journal.entries import LOG_START_KIND, EntryBuilder
 from services.journal.notes import Checkpoint, Signer, log_name, signer_name
 from services.journal.receiver import IncomingBatch
 from tests.journal import naive_merkle
+from zhichao.journal.v1 import entry_pb2
 
 KIND = "zhichao.test.v1.Note"
 NOW = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
@@ -97,4 +98,4 @@ class PaperLog:
     def batches(self, *ends: int) -> list[IncomingBatch]:
         """Return the batches of the whole log that end at these sequences and at the log's end."""
         edges: Sequence[int] = sorted({0, *ends, self.size})
-        return [self.batch(first + 1, last) for first, last in zip(edges, edges[1:], strict=False)]
+        return [self.batch(first + 1, last) for first, last in pairwise(edges)]

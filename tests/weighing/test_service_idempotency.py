@@ -162,9 +162,7 @@ def test_a_duplicate_is_answered_only_after_the_first_is_durable(weighing: Runni
 
 def waits_for_head(weighing: RunningWeighing) -> bool:
     return bool(
-        weighing.query(
-            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
+        weighing.query("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
     )
 
 
@@ -240,9 +238,7 @@ def test_any_history_leaves_one_weighing_per_record(
         if sequence >= first_new
     }
     conflicts = {
-        sequence: conflict
-        for sequence, conflict in replicas[0].conflicts_in_journal().items()
-        if sequence >= first_new
+        sequence: conflict for sequence, conflict in replicas[0].conflicts_in_journal().items() if sequence >= first_new
     }
     # Dense and complete: every record id once, and nothing besides weighings and conflicts.
     assert set(held) == {sent.record_id for sent, _ in answers}

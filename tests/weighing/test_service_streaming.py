@@ -153,7 +153,9 @@ def test_many_streams_share_a_bounded_queue(weighing: RunningWeighing, monkeypat
     monkeypatch.setattr(group_commit, "WAITING_RECORDS_MAX", 500)
     with ThreadPoolExecutor(8) as pool, locked_head(weighing):
         runs = [
-            pool.submit(lambda name: list(weighing.stream([records(100, f"{name}-{n}") for n in range(20)])), f"m{name}")
+            pool.submit(
+                lambda name: list(weighing.stream([records(100, f"{name}-{n}") for n in range(20)])), f"m{name}"
+            )
             for name in range(8)
         ]
         wait_until(lambda: weighing.app._committer.waiting_records >= 500, "the queue is full")
@@ -241,5 +243,3 @@ def test_a_stop_ends_a_stream_and_what_was_answered_is_durable(
         assert held[result.recorded.receipt.sequence].record.record_id == result.record_id
     again: list[pb.RecordResult] = weighing.record_all(records(5, "d-first"))
     assert {reason_of(result) for result in again} == {"duplicate"}
-
-
