@@ -130,17 +130,18 @@ def terminals_text(simulation: Simulation) -> Text:
     """Write what the terminals do, for a person."""
     counters = simulation.counters
     text = Text("Terminals 终端  ", "bold")
-    for name, count, style in (
-        ("generated 生成", counters.generated, ""),
-        ("acknowledged 已确认", counters.acknowledged, "green"),
-        ("resent 重发", counters.duplicates, ""),
-        ("refused 被拒", counters.refused, "red" if counters.refused else ""),
-        ("waiting 待确认", simulation.waiting_count, ""),
-    ):
+
+    def add(name: str, count: str, style: str = "", end: str = "  ") -> None:
         text.append(f"{name} ", "dim")
-        text.append(f"{count:,}  ", style)
-    text.append("cut off 离线 ", "dim")
-    text.append(f"{simulation.offline_count}/{simulation.terminal_count}")
+        text.append(f"{count}{end}", style)
+
+    # Two lines: together they are wider than a narrow screen.
+    add("generated 生成", f"{counters.generated:,}")
+    add("acknowledged 已确认", f"{counters.acknowledged:,}", "green", end="\n")
+    add("resent 重发", f"{counters.duplicates:,}")
+    add("refused 被拒", f"{counters.refused:,}", "red" if counters.refused else "")
+    add("waiting 待确认", f"{simulation.waiting_count:,}")
+    add("cut off 离线", f"{simulation.offline_count}/{simulation.terminal_count}", end="")
     if simulation.last_error:
         text.append(f"\n{simulation.last_error[:_ERROR_CHARACTERS_MAX]}", "yellow")
     return text

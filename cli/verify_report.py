@@ -13,7 +13,7 @@ from cli.verifier.findings import FAULT_TEXTS_ZH, Finding, LogResult
 from cli.verify_journals import Examined
 
 # As many characters of a root as a person compares.
-_ROOT_CHARACTERS = 10
+_ROOT_CHARACTERS = 8
 
 
 def show(console: Console, platforms: Sequence[Examined], *, seconds: float) -> None:
@@ -43,7 +43,7 @@ def log_table(platforms: Sequence[Examined]) -> Table:
         table.add_column(title, no_wrap=True)
     table.add_column("Entries\n条目", justify="right", no_wrap=True)
     table.add_column("Root\n根摘要", no_wrap=True)
-    table.add_column("Checkpts\n检查点", justify="right", no_wrap=True)
+    table.add_column("Points\n检查点", justify="right", no_wrap=True)
     table.add_column("Cosigned by\n联署", no_wrap=True)
     table.add_column("Proofs\n证明", justify="right", no_wrap=True)
     table.add_column("Result\n结果", no_wrap=True)

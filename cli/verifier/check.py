@@ -317,11 +317,14 @@ class LogCheck:
     def _blame(self, line: Lineage) -> None:
         """Name the entries that hold the first bad one; the nodes that differ do so because of them."""
         first, last = line.suspects(self.head.size, self.head.peaks if self._has_met_head else None)
+        line.bad_nodes.clear()
+        if first <= self._first_unlike <= last:
+            # That one is named already, and alters the same nodes and roots.
+            return
         text = "bytes and digest were changed together"
         if first != last:
             text = "bytes and digest of one of these were changed together; another copy tells which (--against)"
         self.note(Fault.ENTRY_CHANGED, text, first, last)
-        line.bad_nodes.clear()
 
     def _is_entry_bad(self, line: Lineage) -> bool:
         """Whether anything but the head's root says that an entry is not the one that was written."""

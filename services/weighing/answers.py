@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -18,27 +19,33 @@ from zhichao.common.v1 import refusal_pb2
 from zhichao.weighing.v1 import service_pb2 as pb
 from zhichao.weighing.v1 import weighing_pb2
 
-_RECEIPT = b"\x0a"
-_JUDGEMENT = b"\x12"
-_IS_DUPLICATE = b"\x18\x01"
-_RECORD_ID = b"\x0a"
-_RECORDED = b"\x12"
-_RESULTS = b"\x0a"
+_IS_DUPLICATE: Final = b"\x18\x01"
+_LENGTHS: Final = 1_024
+"""Lengths whose varint is precomputed; a judgement is some 100 bytes, an id at most 64."""
+
+_VARINTS: Final = tuple(varint(length) for length in range(_LENGTHS))
+# Tag and length of field 1 and of field 2, both length-delimited, of every message that is joined here.
+_FIELD_1: Final = tuple(b"\x0a" + length for length in _VARINTS)
+_FIELD_2: Final = tuple(b"\x12" + length for length in _VARINTS)
+
+
+def _field(tags: tuple[bytes, ...], content: bytes) -> bytes:
+    length = len(content)
+    return (tags[length] if length < _LENGTHS else tags[0][:1] + varint(length)) + content
 
 
 class RecordedWriter:
     """Writes `Recorded` messages by joining parts: on a backlog the answers cost as much as the records otherwise."""
 
     def __init__(self, origin: str) -> None:
-        encoded = origin.encode()
-        self._origin = b"\x0a" + varint(len(encoded)) + encoded + b"\x10"
+        self._origin = _field(_FIELD_1, origin.encode()) + b"\x10"
 
     def recorded_bytes(self, recorded: Recorded) -> bytes:
         """Return a serialised `Recorded`."""
-        receipt = self._origin + varint(recorded.sequence) + b"\x1a\x20" + recorded.leaf
-        judgement = recorded.judgement
-        content = _RECEIPT + varint(len(receipt)) + receipt + _JUDGEMENT + varint(len(judgement)) + judgement
-        return content + _IS_DUPLICATE if recorded.is_duplicate else content
+        sequence, leaf, judgement, is_duplicate = recorded
+        receipt = self._origin + varint(sequence) + b"\x1a\x20" + leaf
+        content = _field(_FIELD_1, receipt) + _field(_FIELD_2, judgement)
+        return content + _IS_DUPLICATE if is_duplicate else content
 
     def recorded(self, recorded: Recorded) -> pb.Recorded:
         """Return the message."""
@@ -48,15 +55,14 @@ class RecordedWriter:
         """Return a serialised response whose field 1 is one RecordResult per outcome."""
         parts: list[bytes] = []
         for record_id, outcome in zip(record_ids, outcomes, strict=True):
-            # A longer one is refused; sent back whole it could make the answer larger than a message may be.
-            encoded = record_id[:FILTER_CHARACTERS_MAX].encode()
-            name = _RECORD_ID + varint(len(encoded)) + encoded
             if isinstance(outcome, Recorded):
-                content = self.recorded_bytes(outcome)
-                result = name + _RECORDED + varint(len(content)) + content
+                name = _field(_FIELD_1, record_id.encode())
+                result = name + _field(_FIELD_2, self.recorded_bytes(outcome))
             else:
-                result = pb.RecordResult(record_id=record_id, refusal=refusal(outcome)).SerializeToString()
-            parts.append(_RESULTS + varint(len(result)) + result)
+                # A longer id is refused; sent back whole it could make the answer larger than a message may be.
+                name_shown = record_id[:FILTER_CHARACTERS_MAX]
+                result = pb.RecordResult(record_id=name_shown, refusal=refusal(outcome)).SerializeToString()
+            parts.append(_field(_FIELD_1, result))
         return b"".join(parts)
 
 

@@ -12,9 +12,26 @@ from services.journal.entries import varint
 from services.journal.projection import Unprojectable
 from services.weighing import rules as domain_rules
 from services.weighing.axles import Axle
-from services.weighing.directory import Certificate, DirectoryObject, Scale, Site, SourceUnit, WeighingPoint
+from services.weighing.directory import (
+    JUDGEMENTS_PER_SITE_MAX,
+    Certificate,
+    DirectoryObject,
+    Scale,
+    Site,
+    SourceUnit,
+    WeighingPoint,
+)
 from services.weighing.limits import VehicleFacts
-from services.weighing.rows import Totals, WeighingRow, day_number, pack_row, pack_text, postgres_microseconds
+from services.weighing.rows import (
+    DAY_SECONDS,
+    Totals,
+    WeighingRow,
+    day_number,
+    pack_row,
+    pack_text,
+    postgres_microseconds,
+)
+from services.weighing.validation import NANOS_MAX
 from services.weighing.verdict import Judgement
 from zhichao.registry.v1 import resources_pb2 as registry_pb
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
@@ -29,6 +46,23 @@ RULES_NOT_IN_FORCE: Final = "rule-set-not-in-force"
 
 VEHICLES_CACHED_MAX: Final = 8_192
 """Vehicle messages kept parsed, by their bytes: sites send the same few hundred combinations of facts."""
+
+VEHICLE_BYTES_CACHED_MAX: Final = 128
+"""Bytes of a vehicle message that is kept: with every field but axles it has some 60, with unknown ones any number."""
+
+RECEIVED_CHARACTERS_MAX: Final = 320
+"""Characters of a text of another platform that goes into an index, whose rows hold 2,704 bytes: the longest plate that
+normalising can make has 288, two ids have 64 each."""
+
+SMALL_NUMBER_MAX: Final = 2**15 - 1
+"""Largest number of a smallint column."""
+
+QUALITY_BITS: Final = 31
+"""Quality flags that the column has room for; later ones stay in the entry."""
+
+INSTANT_MIN_SECONDS: Final = -62_135_596_800 + DAY_SECONDS
+INSTANT_MAX_SECONDS: Final = 253_402_300_800 - DAY_SECONDS
+"""The years 1 to 9999 without their first and last day, which another time zone has in another year."""
 
 _LENGTHS: Final = 4_096
 """Field lengths whose tag and length are precomputed; longer ones are rare."""
@@ -74,7 +108,7 @@ def read_vehicle(vehicle: record_pb2.Vehicle, key: bytes) -> VehicleReading:
     """Return a checked vehicle's facts and remember them by its serialised message."""
     reading = _read_vehicle(vehicle)
     # Measured axles differ from truck to truck: keeping them would only push the others out.
-    if not reading.axles:
+    if not reading.axles and len(key) <= VEHICLE_BYTES_CACHED_MAX:
         if len(_vehicles) >= VEHICLES_CACHED_MAX:
             _vehicles.clear()
         _vehicles[key] = reading
@@ -147,7 +181,7 @@ def judgement_bytes(judgement: Judgement, site: Site) -> bytes:
     content = message.SerializeToString()
     # Judgements with an excess are made for one truck and never come back.
     if not judgement.excess_kg and not judgement.axle_excesses:
-        if len(site.judgements) >= VEHICLES_CACHED_MAX:
+        if len(site.judgements) >= JUDGEMENTS_PER_SITE_MAX:
             site.judgements.clear()
         site.judgements[id(judgement)] = (judgement, content)
     return content
@@ -172,13 +206,13 @@ class Reception:
             tail = self._tails[division_code] = weighing_pb2.Weighing(
                 receive_time=self.receive_time, division_code=division_code
             ).SerializeToString()
-        parts = [_field(_RECORD, record), _field(_JUDGEMENT, judgement), tail]
+        content = _field(_RECORD, record) + _field(_JUDGEMENT, judgement) + tail
         if plate_number:
-            parts.append(_field(_PLATE, plate_number.encode()))
+            content += _field(_PLATE, plate_number.encode())
         if flags:
             # Flag numbers are below 128: each is one byte of a packed field.
-            parts.append(_field(_FLAGS, bytes(flags)))
-        return b"".join(parts)
+            content += _field(_FLAGS, bytes(flags))
+        return content
 
 
 def quality_bits(flags: Sequence[int]) -> int:
@@ -189,6 +223,27 @@ def quality_bits(flags: Sequence[int]) -> int:
     return bits
 
 
+def check_received(record: record_pb2.WeighingRecord, plate_number: str = "") -> None:
+    """Check the texts of another platform's record that go into columns. Raises Unprojectable."""
+    if not record.record_id or not record.source_unit_id:
+        raise Unprojectable("the record lacks record_id or source_unit_id")
+    for name, text in (
+        ("record_id", record.record_id),
+        ("source_unit_id", record.source_unit_id),
+        ("weighing_point_id", record.weighing_point_id),
+        ("scale_id", record.scale_id),
+        ("plate_number", plate_number),
+    ):
+        if len(text) > RECEIVED_CHARACTERS_MAX or "\x00" in text:
+            raise Unprojectable(f"{name} has more than {RECEIVED_CHARACTERS_MAX} characters or a zero byte")
+
+
+def check_instant(name: str, instant: Timestamp) -> None:
+    """Check that an instant has a day in the calendar, in any time zone. Raises Unprojectable."""
+    if not (INSTANT_MIN_SECONDS <= instant.seconds < INSTANT_MAX_SECONDS and 0 <= instant.nanos <= NANOS_MAX):
+        raise Unprojectable(f"{name} is not an instant of the years 1 to 9999")
+
+
 def received_row(payload: bytes) -> WeighingRow:
     """Return the row of a weighing of another platform. Raises Unprojectable when the payload cannot be one."""
     try:
@@ -196,9 +251,17 @@ def received_row(payload: bytes) -> WeighingRow:
     except DecodeError as error:
         raise Unprojectable("the payload is not a Weighing") from error
     record, judgement = weighing.record, weighing.judgement
-    if not record.record_id or not record.source_unit_id or not record.HasField("weigh_time"):
-        raise Unprojectable("the record lacks record_id, source_unit_id or weigh_time")
+    if not record.HasField("weigh_time"):
+        raise Unprojectable("the record lacks weigh_time")
+    check_received(record, weighing.plate_number)
     weigh_time, receive_time = record.weigh_time, weighing.receive_time
+    check_instant("weigh_time", weigh_time)
+    check_instant("receive_time", receive_time)
+    axle_count = record.vehicle.axle_count or len(record.vehicle.axles)
+    # Enums are open: a newer release's numbers are kept as far as the columns go.
+    for name, number in (("severity", judgement.severity), ("event", record.event), ("axle_count", axle_count)):
+        if not 0 <= number <= SMALL_NUMBER_MAX:
+            raise Unprojectable(f"{name} {number} lies outside of 0 to {SMALL_NUMBER_MAX}")
     verdict = judgement.verdict
     if not 1 <= verdict <= 4:
         raise Unprojectable(f"verdict {verdict} is not one that this release knows")
@@ -212,8 +275,8 @@ def received_row(payload: bytes) -> WeighingRow:
             verdict,
             judgement.severity,
             record.event,
-            record.vehicle.axle_count or len(record.vehicle.axles),
-            quality_bits(weighing.quality_flags),
+            axle_count,
+            quality_bits([flag for flag in weighing.quality_flags if 0 < flag <= QUALITY_BITS]),
             limit,
             judgement.excess_kg,
             pack_text(record.source_unit_id) + pack_text(record.weighing_point_id) + pack_text(record.scale_id),

@@ -16,9 +16,13 @@ from services.weighing.rows import day_text, pack_text
 from services.weighing.rules import RuleSet
 from services.weighing.verdict import CompiledRules, Judgement
 
-SITES_CACHED_MAX: Final = 20_000
-"""Sites kept resolved, one per scale and day: a province's scales for some days; the cache is emptied when it is
+SITES_CACHED_MAX: Final = 2_048
+"""Sites kept resolved, one per scale and day: a heavy county's 340 scales for six days; the cache is emptied when it is
 full."""
+
+JUDGEMENTS_PER_SITE_MAX: Final = 128
+"""Serialised judgements kept with a site: vehicles differ by some dozens of facts. With half a kilobyte each and all
+sites full it is 130 MB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A plate of no known form is kept and flagged, never refused: the forms are toler
 import re
 import unicodedata
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Final
 
 # The 31 provincial abbreviations on plates (GA 36).
@@ -23,6 +24,10 @@ _STRIPPED: Final = re.compile(rf"[\s{_INVISIBLE}{_DOTS}]+")
 
 # Already normal: Chinese characters, capitals and digits. Nearly every plate; spares the Unicode tables.
 _NORMAL: Final = re.compile(r"[\u4e00-\u9fff]?[A-Z0-9]{4,8}[\u4e00-\u9fff]?")
+
+
+# Plates kept with what was found about them: a county's trucks come back several times a day.
+PLATES_CACHED_MAX: Final = 16_384
 
 
 class PlateColor(IntEnum):
@@ -82,6 +87,7 @@ _ANY_FORM: Final = re.compile("|".join(f"({form})" for form in PLATE_FORMS.value
 _FORM_BY_GROUP: Final = (None, *PLATE_FORMS)
 
 
+@lru_cache(PLATES_CACHED_MAX)
 def normalize_plate(raw: str) -> str:
     """Normalise a plate number: NFKC, upper case, no spaces and dots; empty when it says that there is no plate.
 
@@ -103,6 +109,7 @@ def plate_form(number: str) -> PlateForm | None:
     return None if match is None or match.lastindex is None else _FORM_BY_GROUP[match.lastindex]
 
 
+@lru_cache(PLATES_CACHED_MAX)
 def has_known_form(number: str) -> bool:
     """Say whether a normalised plate number has a known form."""
     return _ANY_FORM.fullmatch(number) is not None

@@ -39,6 +39,8 @@ class WeighingProjection:
             conflict = weighing_pb2.WeighingConflict.FromString(payload)
         except DecodeError as error:
             raise Unprojectable("the payload is not a WeighingConflict") from error
+        convert.check_received(conflict.record)
+        convert.check_instant("receive_time", conflict.receive_time)
         receive_time = conflict.receive_time.ToDatetime(tzinfo=UTC)
         return ConflictRow(conflict.record.source_unit_id, conflict.record.record_id, receive_time)
 

@@ -80,8 +80,8 @@ class RecordCommitter:
         """Decide about records against what is held and what is under way. Raises ServiceError when the database is
         away.
         """
-        # Each look-up is a statement of its own: what counts is compared under the lock, and a lone record is spared the
-        # round trips of a transaction.
+        # Each look-up is a statement of its own: what counts is compared under the lock, and a lone record is spared
+        # the round trips of a transaction.
         with self._planning, translate_errors(), self._autocommit.connect() as pooled:
             connection = raw_connection(pooled)
             # Taken before the first statement: a plan that is done by now is visible to it.

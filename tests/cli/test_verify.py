@@ -218,7 +218,7 @@ def test_a_changed_checkpoint_of_a_copy_is_found(
     Tamperer(city_url).change_note(SIZE, change)
     result = check(city_url, keys=keys)
     assert found(result) == (fault, 0, 0), result.findings
-    assert [one.size for one in result.findings] == [SIZE]
+    assert {one.size for one in result.findings} == {SIZE}
 
 
 def test_a_forged_cosignature_is_found(county_url: str, keys: Keys) -> None:
@@ -234,7 +234,7 @@ def _rewrite(url: str, source_url: str) -> None:
 
     with psycopg.connect(source_url) as source, psycopg.connect(url) as target:
         for table in ("journal_logs", "journal_entries", "journal_nodes"):
-            target.execute(f"DELETE FROM {table}".encode())
+            target.execute(f"TRUNCATE {table}".encode())
             with (
                 source.cursor().copy(f"COPY {table} TO STDOUT".encode()) as out,
                 target.cursor().copy(f"COPY {table} FROM STDIN".encode()) as into,
@@ -249,11 +249,8 @@ def test_a_history_rewritten_by_its_owner_is_found_by_the_cosignatures(
     """Everything is right in itself, down to the root; only what the city has signed tells."""
     rewritten = databases.create()
     write_county(rewritten, keys, size=SIZE + 10)
-    tamperer = Tamperer(rewritten)
-    first = tamperer.entry(300)
     _rewrite(county_url, rewritten)
     databases.drop(rewritten)
-    assert first
     fault, first_sequence, _ = found(check(county_url, keys=keys))
     assert (fault, first_sequence) == (Fault.ENTRY_CHANGED, 1)
 
@@ -263,8 +260,6 @@ def test_a_truncated_history_is_found_by_the_cosignatures(databases: Databases, 
 
     template = str(psycopg.conninfo.conninfo_to_dict(county_url)["dbname"])
     copy = databases.create(template)
-    shorter = databases.create()
-    write_county(shorter, keys, size=600)
     # Same entries, fewer of them: what a county would have that wants to forget the last hundred.
     tamperer = Tamperer(copy)
     tamperer.run("DELETE FROM journal_entries WHERE sequence > 600")
@@ -272,7 +267,6 @@ def test_a_truncated_history_is_found_by_the_cosignatures(databases: Databases, 
     result = check(copy, keys=keys)
     assert (Fault.MISSING, 601, SIZE) in {(one.fault, one.first_sequence, one.last_sequence) for one in result.findings}
     databases.drop(copy)
-    databases.drop(shorter)
 
 
 def test_sm3_logs_are_checked_with_sm3(databases: Databases, keys: Keys) -> None:

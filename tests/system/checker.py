@@ -46,12 +46,24 @@ class Held:
 
 
 class Checker:
-    """Checks levels from the lowest to the highest against a history. `findings` stays empty when all is well."""
+    """Checks levels from the lowest to the highest against a history. `findings` stays empty when all is well.
 
-    def __init__(self, levels: Sequence[Held], history: History, *, checks_rows: bool = True) -> None:
+    Without `checks_rows` the lists and totals are left out; with `has_other_senders` records may be held that are not
+    in the history.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[Held],
+        history: History,
+        *,
+        checks_rows: bool = True,
+        has_other_senders: bool = False,
+    ) -> None:
         self._levels = levels
         self._history = history
         self._checks_rows = checks_rows
+        self._has_other_senders = has_other_senders
         self.findings: list[str] = []
         # (stream, origin) -> the lowest copy, which all others are compared with.
         self.logs: dict[tuple[str, str], LogCopy] = {}
@@ -108,9 +120,12 @@ class Checker:
         )
         self._finds(position.parked_count, f"{where}: {position.parked_count} entries are parked")
         leaves = [leaf_of(entry) for entry in copy.entries]
-        wrong = [sequence for sequence, pair in enumerate(zip(leaves, copy.leaves, strict=False), 1) if pair[0] != pair[1]]
+        wrong = [
+            sequence for sequence, pair in enumerate(zip(leaves, copy.leaves, strict=False), 1) if pair[0] != pair[1]
+        ]
         self._finds(
-            wrong or len(copy.leaves) != len(leaves), f"{where}: stored leaf digests differ from {wrong[:1] or 'the end'}"
+            wrong or len(copy.leaves) != len(leaves),
+            f"{where}: stored leaf digests differ from {wrong[:1] or 'the end'}",
         )
         tree = Tree(leaves)
         self._finds(tree.root() != position.root, f"{where}: the root is not that of the entries")
@@ -120,7 +135,9 @@ class Checker:
             is_right = note.log == f"zhichao/{position.origin}/{stream}" and note.size <= tree.size
             self._finds(not is_right, f"{where}: a checkpoint is for {note.log} at {note.size}")
             if is_right:
-                self._finds(tree.root(note.size) != note.root, f"{where}: the checkpoint at {note.size} has another root")
+                self._finds(
+                    tree.root(note.size) != note.root, f"{where}: the checkpoint at {note.size} has another root"
+                )
             self._finds(key and not note.is_signed_by(key), f"{where}: the checkpoint at {note.size} is not signed")
 
     def _key_of(self, where: str, copy: LogCopy, stream: str) -> Key | None:
@@ -181,11 +198,7 @@ class Checker:
 
     def _check_conflict_rows(self, level: Held, address: str) -> None:
         listed = Counter((held.receipt.origin, held.receipt.sequence) for held in list_conflicts(address))
-        wanted = Counter(
-            (origin, sequence)
-            for origin, conflicts in self.conflicts.items()
-            for sequence in conflicts
-        )
+        wanted = Counter((origin, sequence) for origin, conflicts in self.conflicts.items() for sequence in conflicts)
         self._finds(listed != wanted, f"{level.platform} lists {len(listed)} conflicts, not {len(wanted)}")
 
     # Records
@@ -198,7 +211,7 @@ class Checker:
             key = key_of(weighing.record)
             first = places.setdefault(key, sequence)
             self._finds(first != sequence, f"{origin}: record {key} is held as entries {first} and {sequence}")
-            if sent:
+            if not self._has_other_senders:
                 is_sent = content_of(weighing.record) in sent.get(key, ())
                 self._finds(not is_sent, f"{origin}: entry {sequence} holds what nobody sent, {key}")
         counts: Counter[RecordKey] = Counter()
@@ -244,9 +257,7 @@ def _payloads(log: LogCopy, kind: str, read: Callable[[bytes], Payload]) -> dict
     return {sequence: read(entry.payload) for sequence, entry in entries if entry.kind == kind}
 
 
-def day_sums(
-    origin: str, weighings: Iterable[weighing_pb2.Weighing]
-) -> dict[tuple[str, str], service_pb2.DayTotal]:
+def day_sums(origin: str, weighings: Iterable[weighing_pb2.Weighing]) -> dict[tuple[str, str], service_pb2.DayTotal]:
     """Sum weighings up by source unit and day in China Standard Time."""
     sums: dict[tuple[str, str], service_pb2.DayTotal] = {}
     for weighing in weighings:

@@ -2,6 +2,7 @@
 answered, send the same twice at once, shuffle, change a record under its old id, and try again until they are answered.
 """
 
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -336,14 +337,16 @@ def _refusal_error(refusal: refusal_pb2.Refusal) -> ServiceError:
     return ServiceError(Reason(name) if name in Reason.__members__ else Reason.INTERNAL, refusal.message)
 
 
-def record_all(address: str, source: RecordSource, history: History, *, seconds_max: float) -> None:
-    """Send records as one fast stream that has to go through: for a backlog, not for faults."""
+def record_all(
+    address: str, source: RecordSource, history: History, *, seconds_max: float, records_max: int | None = None
+) -> None:
+    """Send what the source has as one fast stream that has to go through: for a backlog, not for faults."""
     channel = connect(address)
     timer = threading.Timer(seconds_max, channel.close)
     timer.start()
     try:
         stub = service_pb2_grpc.WeighingServiceStub(channel)
-        for batch, results in stream_weighings(stub, _messages(source, history)):
+        for batch, results in stream_weighings(stub, _messages(source, history, records_max)):
             for item, result in zip(batch, results, strict=True):
                 if result.HasField("recorded"):
                     history.acknowledged(item.record, result.recorded)
@@ -354,8 +357,10 @@ def record_all(address: str, source: RecordSource, history: History, *, seconds_
         channel.close()
 
 
-def _messages(source: RecordSource, history: History) -> Iterator[list[Item]]:
-    while batch := [Item(record) for record in source.take(RECORDS_PER_MESSAGE)]:
+def _messages(source: RecordSource, history: History, records_max: int | None) -> Iterator[list[Item]]:
+    left = sys.maxsize if records_max is None else records_max
+    while batch := [Item(record) for record in source.take(min(left, RECORDS_PER_MESSAGE))]:
+        left -= len(batch)
         for item in batch:
             history.sending(item.record)
         yield batch

@@ -62,10 +62,14 @@ def make_levels(
     """Return a function that makes levels, not started yet; they are removed after the test."""
     made: list[Levels] = []
 
-    def make(*, platforms: Sequence[str] = (COUNTY, CITY, PROVINCE), split: Sequence[str] = ()) -> Levels:
-        levels = Levels(
-            directory / str(len(made)), platforms=platforms, split=split, template=database_template, seed=seed
-        )
+    def make(
+        *,
+        platforms: Sequence[str] = (COUNTY, CITY, PROVINCE),
+        split: Sequence[str] = (),
+        from_template: bool = True,
+    ) -> Levels:
+        template = database_template if from_template else None
+        levels = Levels(directory / str(len(made)), platforms=platforms, split=split, template=template, seed=seed)
         made.append(levels)
         return levels
 

@@ -64,9 +64,7 @@ def read_log(address: str, position: journal_pb2.Position) -> LogCopy:
             copy.entries.extend(batch.entries)
             copy.leaves.extend(response.leaf_digests)
             copy.notes.append(batch.checkpoint)
-        checkpoint = stub.GetCheckpoint(
-            journal_pb2.GetCheckpointRequest(origin=position.origin), timeout=CALL_SECONDS
-        )
+        checkpoint = stub.GetCheckpoint(journal_pb2.GetCheckpointRequest(origin=position.origin), timeout=CALL_SECONDS)
         copy.newest_note = checkpoint.checkpoint
     return copy
 

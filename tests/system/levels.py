@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -20,30 +19,17 @@ import grpc
 
 from cli.platform_layout import LOOPBACK, SERVICES, join, reserve_any
 from cli.platform_process import PlatformProcess
-from cli.simulate.registration import register_site
-from cli.simulate.site import CITY, COUNTY, PROVINCE, Site, Station, make_site
+from cli.simulate.site import CITY, COUNTY, PROVINCE, Site, make_site
 from tests.faults.proxy import FaultProxy
 from tests.system.checker import Checker, Held, describe
 from tests.system.history import History
-from tests.system.journals import CALL_SECONDS, calling, read_positions, read_relay
+from tests.system.journals import CALL_SECONDS, read_positions, read_relay
+from tests.system.registering import register_and_weigh
 from tests.system.waiting import wait_until
-from zhichao.common.v1 import refusal_pb2
-from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
 from zhichao.relay.v1 import relay_pb2
-from zhichao.weighing.v1 import record_pb2, service_pb2, service_pb2_grpc
 
 # The relay looks again after at most 15 s, gives a dead connection up after as long, and refused logs wait for 30 s.
 CURRENT_SECONDS_MAX: Final = 90.0
-REGISTERED_SECONDS_MAX: Final = 30.0
-
-_NOT_KNOWN_YET: Final = frozenset(
-    {
-        refusal_pb2.ERROR_REASON_UNKNOWN_SOURCE_UNIT,
-        refusal_pb2.ERROR_REASON_UNKNOWN_WEIGHING_POINT,
-        refusal_pb2.ERROR_REASON_UNKNOWN_SCALE,
-        refusal_pb2.ERROR_REASON_NO_RULE_SET,
-    }
-)
 
 
 class Level:
@@ -132,7 +118,6 @@ class Levels:
     ) -> None:
         self.site: Site = make_site(seed=seed, units=units)
         self.history = History()
-        self._made_at = datetime.now(UTC)
         levels: list[Level] = []
         for platform in reversed(platforms):
             upstream = levels[0] if levels else None
@@ -167,43 +152,7 @@ class Levels:
 
     def register(self) -> None:
         """Register the site with the county and wait until its weighing service takes records of every scale."""
-        with calling(self.county.addresses["registry"]) as channel:
-            register_site(
-                registry_grpc.RegistryServiceStub(channel),
-                self.site,
-                today=datetime.now(UTC).date(),
-                timeout_seconds=REGISTERED_SECONDS_MAX,
-            )
-        with calling(self.county.addresses["weighing"]) as channel:
-            stub = service_pb2_grpc.WeighingServiceStub(channel)
-            wait_until(lambda: self._is_known(stub), REGISTERED_SECONDS_MAX, "the weighing service does not know the site")
-
-    def _is_known(self, stub: service_pb2_grpc.WeighingServiceStub) -> bool:
-        """Weigh one truck on every scale; say whether all were taken."""
-        records = [self._first_truck(station) for station in self.site.stations]
-        for record in records:
-            self.history.sending(record)
-        answer = stub.RecordWeighings(service_pb2.RecordWeighingsRequest(records=records), timeout=CALL_SECONDS)
-        taken = [result.HasField("recorded") for result in answer.results]
-        for record, result in zip(records, answer.results, strict=True):
-            if result.HasField("recorded"):
-                self.history.acknowledged(record, result.recorded)
-            elif result.refusal.reason not in _NOT_KNOWN_YET:
-                raise AssertionError(f"the first truck was refused: {result.refusal}")
-        return all(taken)
-
-    def _first_truck(self, station: Station) -> record_pb2.WeighingRecord:
-        scale = station.scale
-        record = record_pb2.WeighingRecord(
-            record_id=f"first-truck-{scale.scale_id}",
-            source_unit_id=scale.source_unit_id,
-            weighing_point_id=scale.weighing_point_id,
-            scale_id=scale.scale_id,
-            event=record_pb2.WEIGHING_EVENT_GROSS,
-            gross_weight_kg=18_000,
-        )
-        record.weigh_time.FromDatetime(self._made_at)
-        return record
+        register_and_weigh(self.site, self.history, self.county.addresses)
 
     def wait_current(self, seconds_max: float = CURRENT_SECONDS_MAX) -> None:
         """Wait until every level holds what the level below it holds, and the relays say so."""
@@ -215,10 +164,15 @@ class Levels:
             )
             lower.wait_state(relay_pb2.LINK_STATE_CURRENT, seconds_max)
 
-    def check(self, *, checks_rows: bool = True) -> Checker:
+    def check(self, *, checks_rows: bool = True, has_other_senders: bool = False) -> Checker:
         """Wait until all is current and check everything against the history; AssertionError with what is wrong."""
         self.wait_current()
-        checker = Checker([level.held for level in self.all], self.history, checks_rows=checks_rows)
+        checker = Checker(
+            [level.held for level in self.all],
+            self.history,
+            checks_rows=checks_rows,
+            has_other_senders=has_other_senders,
+        )
         findings = checker.check()
         assert not findings, f"{describe(findings)}\n{self.history.summary()}"
         print(self.history.summary())

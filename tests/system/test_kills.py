@@ -75,7 +75,10 @@ def test_single_services_are_killed_and_the_power_is_cut(make_levels: MakeLevels
     for level in levels.all:
         for service in ("registry", "weighing", "relay"):
             kills.append(
-                (f"kill {service} of {level.platform}", lambda level=level, service=service: kill_service(level, service))  # type: ignore[misc]
+                (
+                    f"kill {service} of {level.platform}",
+                    lambda level=level, service=service: kill_service(level, service),
+                )  # type: ignore[misc]
             )
         kills.append((f"cut the power of {level.platform}", lambda level=level: cut_power(level)))  # type: ignore[misc]
     run_under_load(levels, seed, kills)

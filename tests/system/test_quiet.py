@@ -7,7 +7,6 @@ import pytest
 from cli.simulate.site import CITY, COUNTY, PROVINCE
 from tests.system.clients import Clients, RecordSource
 from tests.system.levels import Levels
-from tests.system.waiting import wait_until
 from zhichao.relay.v1 import relay_pb2
 
 pytestmark = pytest.mark.system
@@ -20,7 +19,9 @@ def test_everything_arrives_at_all_levels(directory: Path, seed: int) -> None:
     with levels:
         levels.register()
         source = RecordSource(levels.site, seed=seed, limit=RECORDS)
-        with Clients(levels.county.addresses["weighing"], source, levels.history, seed=seed, records_per_second=1_000) as clients:
+        with Clients(
+            levels.county.addresses["weighing"], source, levels.history, seed=seed, records_per_second=1_000
+        ) as clients:
             clients.wait_acknowledged(RECORDS, 60)
             clients.drain()
         levels.check()
@@ -35,4 +36,4 @@ def test_everything_arrives_at_all_levels(directory: Path, seed: int) -> None:
         assert [link.platform for link in levels.city.status().downstream_links] == [COUNTY]
         assert [link.platform for link in levels.province.status().downstream_links] == [CITY]
         assert levels.province.status().state == relay_pb2.LINK_STATE_NO_UPSTREAM
-        assert PROVINCE == levels.province.status().platform
+        assert levels.province.status().platform == PROVINCE

@@ -172,10 +172,10 @@ class RunningWeighing:
         answer: pb.RecordWeighingsResponse = self.call("RecordWeighings", pb.RecordWeighingsRequest(records=batch))
         return list(answer.results)
 
-    def stream(self, requests: Iterable[Sequence[WeighingRecord]]) -> "grpc.CallIterator[pb.StreamWeighingsResponse]":
+    def stream(self, requests: Iterable[Sequence[WeighingRecord]]) -> Any:
         """Open a stream of batches."""
         messages = (pb.StreamWeighingsRequest(records=batch) for batch in requests)
-        return cast("Any", self.stub.StreamWeighings(messages, timeout=TIMEOUT_SECONDS))
+        return self.stub.StreamWeighings(messages, timeout=TIMEOUT_SECONDS)
 
     def list_all(self, page_size: int = 0, **narrow: Any) -> list[pb.HeldWeighing]:
         """Read all pages of a list."""

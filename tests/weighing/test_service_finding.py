@@ -3,7 +3,6 @@
 import itertools
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.weighing.records import UNIT, moment, record
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
 from zhichao.weighing.v1 import service_pb2 as pb
 from zhichao.weighing.v1.record_pb2 import Plate
+from zhichao.weighing.v1.weighing_pb2 import Receipt
 
 OTHER_UNIT = "141025-002"
 
@@ -38,7 +38,7 @@ PLATES = ("晋L00001", "晋L0A001", "")
 
 
 @pytest.fixture(scope="module")
-def found(shared: RunningWeighing, registry: RunningRegistry) -> Iterator[list[pb.HeldWeighing]]:
+def found(shared: RunningWeighing, registry: RunningRegistry) -> list[pb.HeldWeighing]:
     """Fill the module's service: every verdict at two units with several plates and times, ties among them."""
     register_site(registry, OTHER_UNIT)
     combinations = itertools.product((UNIT, OTHER_UNIT), BY_VERDICT, PLATES, range(3))
@@ -57,7 +57,7 @@ def found(shared: RunningWeighing, registry: RunningRegistry) -> Iterator[list[p
     shared.record_all(batch)
     held = shared.list_all(1_000)
     assert len(held) == len(batch)
-    yield held
+    return held
 
 
 def key(held: pb.HeldWeighing) -> tuple[datetime, str, int]:
@@ -79,13 +79,13 @@ def test_get_by_place_and_by_name(shared: RunningWeighing, found: list[pb.HeldWe
 @pytest.mark.parametrize(
     "request_",
     [
-        pb.GetWeighingRequest(receipt={"origin": "141025", "sequence": 1}),
-        pb.GetWeighingRequest(receipt={"origin": "141025", "sequence": 2**63 - 1}),
-        pb.GetWeighingRequest(receipt={"origin": "141025", "sequence": -(2**63)}),
-        pb.GetWeighingRequest(receipt={"origin": "141000", "sequence": 2}),
-        pb.GetWeighingRequest(receipt={}),
-        pb.GetWeighingRequest(record_name={"source_unit_id": UNIT, "record_id": "none"}),
-        pb.GetWeighingRequest(record_name={"record_id": "f-1"}),
+        pb.GetWeighingRequest(receipt=Receipt(origin="141025", sequence=1)),
+        pb.GetWeighingRequest(receipt=Receipt(origin="141025", sequence=2**63 - 1)),
+        pb.GetWeighingRequest(receipt=Receipt(origin="141025", sequence=-(2**63))),
+        pb.GetWeighingRequest(receipt=Receipt(origin="141000", sequence=2)),
+        pb.GetWeighingRequest(receipt=Receipt()),
+        pb.GetWeighingRequest(record_name=pb.RecordName(source_unit_id=UNIT, record_id="none")),
+        pb.GetWeighingRequest(record_name=pb.RecordName(record_id="f-1")),
     ],
 )
 def test_what_is_not_held_is_not_found(shared: RunningWeighing, request_: pb.GetWeighingRequest) -> None:
@@ -97,10 +97,10 @@ def test_what_is_not_held_is_not_found(shared: RunningWeighing, request_: pb.Get
     ("request_", "field"),
     [
         (pb.GetWeighingRequest(), "name"),
-        (pb.GetWeighingRequest(receipt={"origin": "\x00"}), "receipt.origin"),
-        (pb.GetWeighingRequest(receipt={"origin": "1" * 1_000_000}), "receipt.origin"),
-        (pb.GetWeighingRequest(record_name={"source_unit_id": "\x00"}), "record_name.source_unit_id"),
-        (pb.GetWeighingRequest(record_name={"record_id": "a\x00"}), "record_name.record_id"),
+        (pb.GetWeighingRequest(receipt=Receipt(origin="\x00")), "receipt.origin"),
+        (pb.GetWeighingRequest(receipt=Receipt(origin="1" * 1_000_000)), "receipt.origin"),
+        (pb.GetWeighingRequest(record_name=pb.RecordName(source_unit_id="\x00")), "record_name.source_unit_id"),
+        (pb.GetWeighingRequest(record_name=pb.RecordName(record_id="a\x00")), "record_name.record_id"),
     ],
 )
 def test_a_name_that_nothing_can_have_is_refused(
@@ -238,6 +238,7 @@ NO_FILTER = ("", "", "None", "None", "")
         forged("ListWeighings", ["0", "141025", 1], *NO_FILTER),
         forged("ListWeighings", [0, "141025"], *NO_FILTER),
         forged("ListWeighings", [0, "\x00", 1], *NO_FILTER),
+        forged("ListWeighings", [0, "\ud800", 1], *NO_FILTER),
     ],
 )
 def test_page_tokens_of_other_lists_or_made_up_are_refused(shared: RunningWeighing, token: str) -> None:
@@ -269,7 +270,7 @@ def test_paging_is_stable_under_inserts(
     steps: list[list[int]],
     verdicts: list[int],
 ) -> None:
-    """Whatever is recorded between pages, before or behind them: what was held at first comes exactly once, in order."""
+    """Whatever is recorded between pages, before or behind them: what was held at first comes exactly once."""
     unit = {"source_unit_id": OTHER_UNIT}
     narrow = pb.WeighingFilter(verdicts=verdicts, **unit)  # type: ignore[arg-type]
     at_first = [held.receipt.sequence for held in shared.list_all(1_000, verdicts=verdicts, **unit)]
@@ -297,7 +298,9 @@ def test_paging_is_stable_under_inserts(
 def test_a_page_of_large_records_stays_below_the_message_limit(weighing: RunningWeighing) -> None:
     """Entries of other platforms may be larger than records that are accepted here; a page then holds fewer."""
     payload = weighing_pb2.Weighing(
-        judgement={"verdict": COMPLIANT}, receive_time=moment(START), record=record("x", goods="x" * 60_000)
+        judgement=weighing_pb2.Judgement(verdict=COMPLIANT),
+        receive_time=moment(START),
+        record=record("x", goods="x" * 60_000),
     )
     lower = RunningWeighing(weighing._databases, weighing.directory, weighing.registry_address, "141026")
     try:

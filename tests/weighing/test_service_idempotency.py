@@ -155,7 +155,7 @@ def test_a_duplicate_is_answered_only_after_the_first_is_durable(weighing: Runni
         second = pool.submit(weighing.record, record())
         third = pool.submit(weighing.refused_record, record(gross_weight_kg=20_000))
         assert not threading.Event().wait(0.2)
-        assert not (first.done() or second.done() or third.done())
+        assert [run.done() for run in (first, second, third)] == [False] * 3
     assert second.result().receipt == first.result().receipt
     assert third.result().reason == "RECORD_CONFLICT"
 

@@ -231,8 +231,7 @@ def test_a_stop_ends_a_stream_and_what_was_answered_is_durable(
     stopping = threading.Thread(target=weighing.app.stop, args=(10.0,))
     stopping.start()
     with pytest.raises(grpc.RpcError) as caught:
-        while True:
-            answers.append(next(stream))
+        answers.extend(stream)
     stopping.join()
     refusal = refused(caught.value)
     assert (refusal.status, refusal.reason) == ("UNAVAILABLE", "SHUTTING_DOWN")

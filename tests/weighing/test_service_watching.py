@@ -74,7 +74,7 @@ def test_only_what_the_filter_wants_and_the_position_goes_on(weighing: RunningWe
 def test_watched_again_from_where_it_broke_off_misses_nothing(
     weighing: RunningWeighing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While records keep coming, a watch that is broken off after every message tells of each exactly once, in order."""
+    """While records keep coming, a watch that is broken off after every message tells of each exactly once."""
     monkeypatch.setattr(handlers, "WATCH_RECORDS_MAX", 7)
     batches = [records(9, f"x{number}") for number in range(30)]
     sending = threading.Thread(target=lambda: list(weighing.stream(batches)))
@@ -131,7 +131,7 @@ def test_a_watch_ends_when_the_server_stops(weighing: RunningWeighing) -> None:
     weighing.record(record())
     stream = watch(weighing, first_sequence=1)
     assert seen(stream, 1) == ["r-1"]
-    weighing.stop()
+    weighing.app.stop(5.0)
     with pytest.raises(grpc.RpcError) as caught:
         next(stream)
     refusal = refused(caught.value)

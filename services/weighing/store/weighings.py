@@ -61,7 +61,8 @@ def read_entry(connection: Connection, origin: str, sequence: int) -> tuple[byte
     return row[0], row[1]
 
 
-_INSERT: Final = f"INSERT INTO weighings ({COPY_COLUMNS}) VALUES (%s{', %s' * COPY_COLUMNS.count(',')})".encode()
+_PLACES: Final = ", ".join(["%s"] * (COPY_COLUMNS.count(",") + 1))
+_INSERT: Final = f"INSERT INTO weighings ({COPY_COLUMNS}) VALUES ({_PLACES})".encode()  # noqa: S608 - constants
 
 
 class PackedWeighings(NamedTuple):
@@ -95,9 +96,7 @@ def pack_weighings(origin: str, places: Sequence[tuple[int, WeighingRow]]) -> Pa
     columns = zip(*(sums[key] for key in keys), strict=True)
     totals = (origin, [day_date(number) for number, _ in keys], [unit for _, unit in keys], *map(list, columns))
     if len(places) < COPY_ROWS_MIN:
-        return PackedWeighings(
-            b"", [(origin, sequence, *unpack_row(row.packed)) for sequence, row in places], totals
-        )
+        return PackedWeighings(b"", [(origin, sequence, *unpack_row(row.packed)) for sequence, row in places], totals)
     return PackedWeighings(copy_content(placed_rows(origin, places)), (), totals)
 
 

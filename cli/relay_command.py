@@ -1,0 +1,184 @@
+"""`zhichao relay`: the links of a platform in detail, and the entries that it holds and could not project."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from cli.relay_parked import JournalServices
+    from cli.status_targets import Target
+
+EXIT_PARKED = 1
+EXIT_UNREACHABLE = 1
+
+# Under traffic a link that works is catching up most of the time.
+WORKING_STATES = ("CURRENT", "CATCHING_UP", "NO_UPSTREAM")
+
+_DATA = click.option(
+    "--data",
+    "data_directory",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Data directory of a running platform. 平台数据目录。",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON. 以 JSON 输出。")
+_SERVICES = click.option(
+    "--service",
+    "service_addresses",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Address of a service, instead of --data; may be repeated. 服务地址, 可多次使用。",
+)
+_ORIGIN = click.option("--origin", default="", metavar="CODE", help="Only entries of this platform. 仅此来源平台。")
+
+
+@click.group("relay")
+def relay() -> None:
+    """Look after the link to the upper level, and after parked entries.
+
+    查看上下级链路, 处理搁置条目。
+
+    Without --data or an address, the one platform that runs here is meant (var/*).
+    """
+
+
+@relay.command("status")
+@_DATA
+@click.option("--relay", "relay_address", metavar="HOST:PORT", help="Address of the relay. 转发服务地址。")
+@_JSON
+def status(data_directory: Path | None, relay_address: str | None, as_json: bool) -> None:
+    """Show the link upwards, every log on it, and the links from below.
+
+    查看上行链路、各日志进度与下级连接。
+
+    Exit status: 0 when entries go up or there is no upstream; 1 when the link is not up, stalled or refused, or the
+    relay does not answer. 退出码: 0 正常上报或无上级; 1 链路中断、停滞、被拒绝或转发服务不可用。
+    """
+    from rich.console import Console
+
+    from cli.relay_display import link_report
+    from cli.status_figures import as_document
+    from cli.status_probe import PlatformProbe
+
+    probe = PlatformProbe(_only_relay(_target(data_directory, (relay_address,) if relay_address else ())))
+    try:
+        figures = probe.look()
+    finally:
+        probe.close()
+    console = Console()
+    if as_json:
+        click.echo(json.dumps(as_document(figures), ensure_ascii=False))
+    else:
+        console.print(link_report(figures))
+    is_well = figures.is_well and figures.link is not None and figures.link.state in WORKING_STATES
+    raise click.exceptions.Exit(0 if is_well else EXIT_UNREACHABLE)
+
+
+@relay.command("parked")
+@_DATA
+@_SERVICES
+@_ORIGIN
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most. 最多条数。")
+@_JSON
+def parked(
+    data_directory: Path | None, service_addresses: tuple[str, ...], origin: str, limit: int, as_json: bool
+) -> None:
+    """List entries that are held but could not be projected, of all services.
+
+    列出已保存但无法解析入表的条目。
+
+    Exit status: 0 when there are none; 1 when there are. 退出码: 0 无; 1 有搁置条目。
+    """
+    from rich.console import Console
+
+    from cli.relay_display import parked_table
+
+    with _journals(data_directory, service_addresses) as journals:
+        found = list(journals.parked(origin, limit + 1))
+    entries, has_more = found[:limit], len(found) > limit
+    if as_json:
+        click.echo(json.dumps({"parked": entries, "has_more": has_more}, ensure_ascii=False))
+    elif not entries:
+        click.echo("no parked entries 无搁置条目")
+    else:
+        Console().print(parked_table(entries))
+        if has_more:
+            click.echo(f"more than {limit:,}: raise --limit 另有更多")
+    raise click.exceptions.Exit(EXIT_PARKED if entries else 0)
+
+
+@relay.command("replay")
+@_DATA
+@_SERVICES
+@_ORIGIN
+@_JSON
+def replay(data_directory: Path | None, service_addresses: tuple[str, ...], origin: str, as_json: bool) -> None:
+    """Project parked entries again, after an upgrade or a repair. May be repeated.
+
+    重新处理搁置条目, 可重复执行。
+
+    Exit status: 0 when none stays parked; 1 when some do. 退出码: 0 全部处理; 1 仍有搁置。
+    """
+    with _journals(data_directory, service_addresses) as journals:
+        results: dict[str, dict[str, int]] = dict(journals.replay(origin))
+    if as_json:
+        click.echo(json.dumps(results, ensure_ascii=False))
+    else:
+        for service, counts in results.items():
+            click.echo(f"{service}: {counts['projected']:,} projected 已处理, {counts['parked']:,} still parked 仍搁置")
+    raise click.exceptions.Exit(EXIT_PARKED if any(counts["parked"] for counts in results.values()) else 0)
+
+
+def _target(data_directory: Path | None, addresses: tuple[str, ...]) -> "Target":
+    """Return the one platform that is meant; a usage error when it is none or several."""
+    from cli.status_targets import TargetError, find
+
+    if data_directory is not None and addresses:
+        raise click.UsageError("give --data or an address, not both")
+    named = [str(data_directory)] if data_directory is not None else list(addresses)
+    try:
+        targets = find(named)
+    except TargetError as error:
+        raise click.UsageError(str(error)) from error
+    if not named:
+        targets = [target for target in targets if not target.problem] or targets[:1]
+    if len(targets) > 1:
+        raise click.UsageError(f"{', '.join(target.platform for target in targets)} run here: name one with --data")
+    if targets[0].problem:
+        click.echo(f"zhichao relay: {targets[0].platform}: {targets[0].problem}", err=True)
+        raise click.exceptions.Exit(EXIT_UNREACHABLE)
+    return targets[0]
+
+
+def _only_relay(target: "Target") -> "Target":
+    import dataclasses
+
+    if "relay" not in target.addresses:
+        raise click.UsageError(f"{target.platform} has no relay there")
+    return dataclasses.replace(
+        target,
+        addresses={"relay": target.addresses["relay"]},
+        health_addresses={name: one for name, one in target.health_addresses.items() if name == "relay"},
+    )
+
+
+@contextmanager
+def _journals(data_directory: Path | None, addresses: tuple[str, ...]) -> "Iterator[JournalServices]":
+    import grpc
+
+    from cli.relay_parked import JournalServices
+    from services.common.rpc_client import service_error
+
+    target = _target(data_directory, addresses)
+    services: dict[str, Any] = {name: one for name, one in target.addresses.items() if name != "relay"}
+    if not services:
+        raise click.UsageError("the relay holds no entries itself: name the other services with --service, or --data")
+    with JournalServices(services) as journals:
+        try:
+            yield journals
+        except grpc.RpcError as rpc_error:
+            error = service_error(rpc_error)
+            raise click.ClickException(f"{error.message} ({error.reason}) {error.message_zh}".rstrip()) from rpc_error
