@@ -86,7 +86,8 @@ class RunSession:
         self._console = console
         self._interrupts = interrupts
         self._is_quiet = is_quiet
-        self._has_failed = True
+        # Then the data is kept for whoever looks for the reason.
+        self._has_failed = False
 
     def run(self) -> Outcome:
         """Do everything. Raises RunError, KeyboardInterrupt and SystemExit; nothing keeps running then."""
@@ -99,9 +100,13 @@ class RunSession:
             site = make_site(seed=self._options.seed, units=self._options.unit_count)
             levels = Levels(levels_planned, directory)
             stack.callback(self._stop, levels)
-            self._start(levels)
-            self._register(levels, site)
-            outcome = self._weigh_and_verify(levels, site, directory)
+            try:
+                self._start(levels)
+                self._register(levels, site)
+                outcome = self._weigh_and_verify(levels, site, directory)
+            except RunError:
+                self._has_failed = True
+                raise
             self._has_failed = not outcome.is_right
         return outcome
 
@@ -128,7 +133,6 @@ class RunSession:
 
     def _remove(self, directory: Path) -> None:
         if self._has_failed:
-            # Whoever looks for the reason needs the logs and the databases.
             click.echo(f"kept for a closer look 数据保留于: {directory}", err=True)
         else:
             shutil.rmtree(directory, ignore_errors=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 EXIT_DIFFERS = 1
 EXIT_CANNOT_LOOK = 2
+EXIT_INTERRUPTED = 130
 
 # What a sample proves grows slowly: 100 proofs find 5 % of bad ones with more than 99 % certainty.
 SAMPLE_DEFAULT = 100
@@ -87,6 +88,10 @@ def verify(
     except CannotLookError as error:
         click.echo(f"zhichao verify: cannot look 无法核验: {error}", err=True)
         raise click.exceptions.Exit(EXIT_CANNOT_LOOK) from error
+    except KeyboardInterrupt:
+        # Not 1, which click makes of it: that would say that something differs.
+        click.echo("zhichao verify: stopped, nothing is said 已停止, 无结论", err=True)
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     seconds = time.monotonic() - began
     if not any(one.results for one in examined):
         click.echo("zhichao verify: no log matches 没有符合条件的日志", err=True)

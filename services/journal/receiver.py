@@ -134,7 +134,10 @@ class Receiver:
                 parked.append(outcome)
             elif outcome is not None:
                 prepared.append(outcome)
-        return PreparedBatch(batch, algorithm, added, prepared, parked, signed, written_at(batch.entries[-1]))
+        # The last entry's time; an earlier one's when that is no entry, or says nothing of it.
+        times = (written_at(entry) for entry in reversed(batch.entries))
+        write_time = next((time for time in times if time is not None), None)
+        return PreparedBatch(batch, algorithm, added, prepared, parked, signed, write_time)
 
     def commit(self, batch: PreparedBatch) -> Received:
         """Append a prepared batch. Raises ServiceError SEQUENCE_GAP, HISTORY_MISMATCH, UNKNOWN_SIGNER, ….

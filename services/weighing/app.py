@@ -21,6 +21,10 @@ from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
 STREAM = "weighing"
 MIGRATIONS = "services.weighing.migrations"
 
+COMMIT_STOP_SECONDS = 2.0
+"""How long each of the two committing threads may take to end at a stop. By then the calls have their answers or were
+cut: what still waits, as on a database that hangs, is nobody's any more and is sent again."""
+
 
 class WeighingApp:
     """One weighing service, not started yet. `server.address` tells where it listens once it is."""
@@ -83,7 +87,7 @@ class WeighingApp:
             self._follower.start()
             starting.callback(self._follower.stop)
             self._committer.start()
-            starting.callback(self._committer.stop, self._config.platform.stop_grace_seconds)
+            starting.callback(self._committer.stop, COMMIT_STOP_SECONDS)
             self.server.start()
             self._started = starting.pop_all()
 

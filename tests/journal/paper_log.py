@@ -86,7 +86,8 @@ class PaperLog:
             lies.get("signed_size", true_size),
             lies["root"] if "root" in lies else self.root(true_size),
         )
-        return lies.get("signer", self.signer).sign(body).format()
+        signer: Signer = lies.get("signer", self.signer)
+        return signer.sign(body).format()
 
     def batch(self, first: int = 1, last: int | None = None, **lies: Any) -> IncomingBatch:
         """Return the batch of two sequences."""

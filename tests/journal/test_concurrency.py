@@ -92,7 +92,7 @@ def test_writers_of_one_log_take_turns(journal: MakeJournal) -> None:
         choose = random.Random(seed)
         return [writer.write(*[b"x"] * choose.choice([1, 2, 30, 130])) for _ in range(25)]
 
-    results = run_together([lambda one=writer, of=seed: write(one, SEED + of) for seed, writer in enumerate(writers)])
+    results = run_together([partial(write, writer, SEED + seed) for seed, writer in enumerate(writers)])
     sizes = [size for sizes in results for size in sizes]
     assert len(set(sizes)) == len(sizes)
     assert max(sizes) == first.size(COUNTY)
@@ -111,9 +111,7 @@ def test_receivers_of_one_log_take_turns(city: Journal, journal: MakeJournal) ->
         ends = random.Random(seed).sample(range(1, 1_501), 30)
         return replica.receive(*paper.batches(*ends, 700))
 
-    results = run_together(
-        [lambda one=replica, of=seed: receive(one, SEED + of) for seed, replica in enumerate(replicas)]
-    )
+    results = run_together([partial(receive, replica, SEED + seed) for seed, replica in enumerate(replicas)])
     # Whoever is behind finds its entries held; nobody finds a gap.
     assert [result for result in results if isinstance(result, Exception)] == []
     check_log(city, COUNTY)
@@ -140,7 +138,7 @@ def test_two_histories_at_once_give_one(city: Journal, journal: MakeJournal) -> 
 
 def test_many_logs_are_received_at_once(city: Journal) -> None:
     papers = [PaperLog(f"1410{number}").add_many(300) for number in range(21, 27)]
-    results = run_together([lambda log=paper: city.receive(*log.batches(100, 200)) for paper in papers])
+    results = run_together([partial(city.receive, *paper.batches(100, 200)) for paper in papers])
     assert [result[-1].head.root for result in results] == [paper.root() for paper in papers]
 
 
@@ -232,12 +230,12 @@ def test_a_connection_killed_before_the_commit_of_a_write_leaves_nothing(county:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_push_goes_through_whatever_is_killed(city: Journal, seed: int) -> None:
     paper = PaperLog().add_many(1_200)
-    batches = paper.batches(*random.Random(SEED + seed).sample(range(1, 1_201), 60))
+    batches = paper.batches(*random.Random(SEED + seed).sample(range(1, 1_201), 40))
     is_over = threading.Event()
 
     def kill() -> None:
         choose = random.Random(SEED + seed)
-        while not is_over.wait(choose.random() / 50):
+        while not is_over.wait(choose.random() / 10):
             city.kill_connections()
 
     killer = threading.Thread(target=kill)

@@ -1,8 +1,5 @@
 """Random histories: a county writes, a city and a province receive in random batches, late, twice, after restarts."""
 
-from collections.abc import Callable
-from typing import Any
-
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
@@ -126,8 +123,8 @@ class ThreeLevels(RuleBasedStateMachine):
 @pytest.mark.timeout(600)
 def test_any_history_gives_the_same_log_at_every_level(databases: Databases) -> None:
     urls = {platform: databases.borrow("journal-notes", make_tables) for platform in PLATFORMS}
-    machine: Callable[[], Any] = type("BoundThreeLevels", (ThreeLevels,), {"urls": urls})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    machine: type[ThreeLevels] = type("BoundThreeLevels", (ThreeLevels,), {"urls": urls})
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=25,

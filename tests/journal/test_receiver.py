@@ -1,6 +1,7 @@
 """What a receiver accepts, what it answers, and why it refuses; a refused batch leaves nothing behind."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -156,7 +157,7 @@ def test_a_root_that_is_not_that_of_the_entries(city: Journal) -> None:
         {"name": "141025"},
     ],
 )
-def test_a_checkpoint_of_another_size_or_log(city: Journal, lies: dict[str, object]) -> None:
+def test_a_checkpoint_of_another_size_or_log(city: Journal, lies: dict[str, Any]) -> None:
     error = city.refusal(PaperLog().add_many(4).batch(**lies))
     assert error.reason is Reason.INVALID_CHECKPOINT
 

@@ -99,13 +99,13 @@ def test_reasons_of_reading(served_county: ServedJournal) -> None:
         Reason.INVALID_ARGUMENT: {"origin": COUNTY, "first_sequence": 1, "batch_records_max": -1},
     }
     for reason, fields in reasons.items():
-        assert refusal(lambda fields=fields: served_county.read(**fields)).reason is reason  # type: ignore[misc]
+        assert refusal(lambda fields=fields: served_county.read(**fields)).reason is reason
     for origin in ("", "\x00", "１４１０２５", "x" * 100_000):
-        assert refusal(lambda text=origin: served_county.read(origin=text, first_sequence=1)).reason is (  # type: ignore[misc]
+        assert refusal(lambda text=origin: served_county.read(origin=text, first_sequence=1)).reason is (
             Reason.UNKNOWN_LOG
         )
     for sequence in (0, -1, -(2**63), 2**63 - 1):
-        assert refusal(lambda number=sequence: served_county.read(origin=COUNTY, first_sequence=number)).reason is (  # type: ignore[misc]
+        assert refusal(lambda number=sequence: served_county.read(origin=COUNTY, first_sequence=number)).reason is (
             Reason.BEYOND_LOG
         )
 
@@ -143,7 +143,7 @@ def test_a_server_that_stops_ends_its_streams(serve: Serve, county: Journal) -> 
     stopping = threading.Thread(target=served.server.stop, args=(WAIT_SECONDS,))
     stopping.start()
     for stream in (following, watching, appending):
-        assert refusal(lambda one=stream: one).reason is Reason.SHUTTING_DOWN  # type: ignore[misc]
+        assert refusal(lambda one=stream: one).reason is Reason.SHUTTING_DOWN
     stopping.join(WAIT_SECONDS / 2)
     assert not stopping.is_alive()
     feed.end()
@@ -237,7 +237,7 @@ def test_reasons_of_appending(served_city: ServedJournal) -> None:
         Reason.ORIGIN_NOT_ALLOWED: ("PERMISSION_DENIED", PaperLog(CITY).batch()),
     }
     for reason, (status, batch) in cases.items():
-        error = refusal(lambda one=batch: served_city.append(one))  # type: ignore[misc]
+        error = refusal(lambda one=batch: served_city.append(one))
         assert (error.reason, error.status) == (reason, status)
     assert positions(served_city, COUNTY) == {COUNTY: 3}
 
@@ -272,15 +272,15 @@ def test_checkpoints_and_proofs_are_checked_by_another_implementation(
             found = naive_merkle.root_from_path(proof.leaf_digest, sequence - 1, proof.size, proof.path)
             assert found == proof.root
         for first, second in ((1, 0), (256, 700), (257, 512), (699, 700), (700, 700)):
-            proof = stub.GetConsistencyProof(
+            consistency = stub.GetConsistencyProof(
                 pb.GetConsistencyProofRequest(origin=COUNTY, first_size=first, second_size=second),
                 timeout=WAIT_SECONDS,
             )
-            assert proof.second_size == (second or 700)
-            assert proof.first_root == naive_merkle.root_of(entries[:first])
-            assert proof.second_root == naive_merkle.root_of(entries[: proof.second_size])
-            roots = proof.first_root, proof.second_root
-            assert naive_merkle.roots_from_proof(first, proof.second_size, roots[0], proof.path) == roots
+            assert consistency.second_size == (second or 700)
+            assert consistency.first_root == naive_merkle.root_of(entries[:first])
+            assert consistency.second_root == naive_merkle.root_of(entries[: consistency.second_size])
+            roots = consistency.first_root, consistency.second_root
+            assert naive_merkle.roots_from_proof(first, consistency.second_size, roots[0], consistency.path) == roots
 
 
 def test_reasons_of_checkpoints_and_proofs(served_county: ServedJournal) -> None:
@@ -297,7 +297,7 @@ def test_reasons_of_checkpoints_and_proofs(served_county: ServedJournal) -> None
         (stub.ListParkedEntries, pb.ListParkedEntriesRequest(page_token="no token"), Reason.INVALID_PAGE_TOKEN),
     ]
     for call, request, reason in cases:
-        assert refusal(lambda one=call, of=request: one(of, timeout=WAIT_SECONDS)).reason is reason  # type: ignore[misc]
+        assert refusal(lambda one=call, of=request: one(of, timeout=WAIT_SECONDS)).reason is reason
 
 
 def test_adding_cosignatures(served_county: ServedJournal, served_city: ServedJournal) -> None:
@@ -312,7 +312,8 @@ def test_adding_cosignatures(served_county: ServedJournal, served_city: ServedJo
 
 def test_parked_entries_are_paged(served_city: ServedJournal) -> None:
     served_city.append(PaperLog().add_raw(*[entry_of(b"x", schema=2)] * 5, b"\xff").batch())
-    listed, token = [], ""
+    listed: list[pb.ParkedEntry] = []
+    token = ""
     while token or not listed:
         page = served_city.stub.ListParkedEntries(
             pb.ListParkedEntriesRequest(page_size=2, page_token=token), timeout=WAIT_SECONDS

@@ -72,7 +72,7 @@ class RecordSource:
 class Clients:
     """Several clients that send until they are stopped or the source is empty; a context manager that stops them.
 
-    `drain` stops new records and waits until all that were made are answered.
+    `drain` stops new records and waits until all that were made are answered; `wait_done` waits for the source too.
     """
 
     def __init__(
@@ -119,6 +119,10 @@ class Clients:
     def drain(self, seconds_max: float = DRAIN_SECONDS_MAX) -> None:
         """Make no more records and wait until all are answered."""
         self._ending.set()
+        self.wait_done(seconds_max)
+
+    def wait_done(self, seconds_max: float) -> None:
+        """Wait until the source is empty and all is answered."""
         wait_until(
             lambda: not any(client.is_alive() for client in self._clients),
             seconds_max,

@@ -6,10 +6,12 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +95,12 @@ def test_a_connection_lost_in_a_transaction(weighing: RunningWeighing, size: int
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("table", ["journal_entries", "weighings", "day_totals", "journal_logs"])
-def test_a_connection_lost_at_any_statement(weighing: RunningWeighing, table: str, size: int) -> None:
+@pytest.mark.parametrize("options", ["", "DEFERRABLE INITIALLY DEFERRED"])
+def test_a_connection_lost_at_any_statement_and_at_the_commit(
+    weighing: RunningWeighing, table: str, size: int, options: str
+) -> None:
     batch = records(size)
-    with trigger(weighing, table, "PERFORM pg_terminate_backend(pg_backend_pid());"):
+    with trigger(weighing, table, "PERFORM pg_terminate_backend(pg_backend_pid());", options):
         unavailable(weighing, batch)
     assert sound(weighing) == 0
     assert {reason_of(result) for result in weighing.record_all(batch)} == {"recorded"}
@@ -145,6 +150,31 @@ def attempt(call: Callable[[], object]) -> object:
         return call()
     except Exception as error:  # noqa: BLE001 - handed to the one who asked
         return error
+
+
+def test_a_stop_does_not_wait_for_a_database_that_hangs(weighing: RunningWeighing) -> None:
+    with ThreadPoolExecutor(3) as pool, locked_head(weighing):
+        runs = [pool.submit(attempt, partial(weighing.record, record(f"r-{number}"))) for number in range(3)]
+        wait_until(lambda: waits_for_lock(weighing), "the first transaction waits")
+        started = time.monotonic()
+        weighing.app.stop(0.5)
+        assert time.monotonic() - started < 8
+        assert {type(run.result()) for run in runs} == {ServiceError}
+        terminate_waiting(weighing)
+    # A process would have ended by now; here its threads come to an end and leave a connection.
+    stopped = weighing.app
+    wait_until(lambda: not any(thread.is_alive() for thread in stopped._committer._threads), "its threads end")
+    stopped._engine.dispose()
+    weighing.start()
+    for number in range(3):
+        weighing.record(record(f"r-{number}"))
+    assert sound(weighing) == 3
+
+
+def waits_for_lock(weighing: RunningWeighing) -> bool:
+    return bool(
+        weighing.query("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    )
 
 
 # A full disk and other failures of the server

@@ -207,7 +207,7 @@ def replicas(shared: RunningWeighing) -> Iterator[list[RunningWeighing]]:
     replica.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories)
 def test_any_history_leaves_one_weighing_per_record(
     replicas: list[RunningWeighing], history: list[list[tuple[int, list[tuple[int, int, bool]]]] | str]

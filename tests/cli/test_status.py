@@ -1,0 +1,210 @@
+"""`zhichao status` and `zhichao relay` against one real platform, and against ones that are not there."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from cli.platform_process import PlatformProcess
+from cli.relay_command import relay
+from cli.status import status
+from cli.status_display import NARROW_WIDTH, log_table, plain_line, platform_table
+from cli.status_figures import LinkFigures, LinkLogFigures, LogFigures, PlatformFigures, ServiceFigures
+from cli.status_targets import Target, TargetError, find, identify
+from cli.verify import verify
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = "127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[PlatformProcess]:
+    directory = Path(tempfile.mkdtemp(prefix="zhichao-test-status-"))
+    try:
+        # An upstream that nobody serves: the link stays down.
+        with PlatformProcess("141025", directory / "141025", upstream=NOBODY) as process:
+            yield process
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def invoke(command: Any, *arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(command, arguments)
+    return result.exit_code, result.output
+
+
+def test_a_platform_is_found_by_directory_and_by_addresses(platform: PlatformProcess) -> None:
+    for named in ([str(platform.data_directory)], [str(platform.data_directory.parent)]):
+        (found,) = find(named)
+        assert (found.platform, found.problem) == ("141025", "")
+        assert found.addresses == platform.addresses
+    (found,) = find([platform.address("relay"), platform.address("registry"), platform.address("weighing")])
+    assert found == Target("141025", addresses=platform.addresses)
+    assert list(found.addresses) == ["registry", "weighing", "relay"]
+
+
+def test_status_shows_every_log_and_service(platform: PlatformProcess) -> None:
+    exit_code, output = invoke(status, str(platform.data_directory), "--json")
+    assert exit_code == 0
+    (document,) = json.loads(output)
+    assert document["is_well"]
+    assert {(log["stream"], log["origin"], log["is_own"]) for log in document["logs"]} == {
+        ("registry", "141025", True),
+        ("weighing", "141025", True),
+    }
+    assert [service["health"] for service in document["services"]] == ["SERVING"] * 3
+    assert document["link"]["state"] == "CONNECTING"
+    assert document["suspected_count"] == 0
+    assert all(log["records_per_second"] == 0 for log in document["logs"])
+
+    exit_code, output = invoke(status, str(platform.data_directory))
+    assert exit_code == 0
+    assert "141025" in output
+    assert "connecting" in output
+
+
+def test_what_is_not_there_is_shown_as_such(platform: PlatformProcess, tmp_path: Path) -> None:
+    exit_code, output = invoke(status, platform.address("relay"), NOBODY)
+    assert exit_code == 1
+    assert f"{NOBODY}: unreachable" in output
+    with pytest.raises(TargetError):
+        identify(NOBODY)
+    for named in (str(tmp_path), "no such thing"):
+        assert invoke(status, named)[0] == 2
+
+
+def test_a_stopped_platform_is_shown_as_such(platform: PlatformProcess, tmp_path: Path) -> None:
+    stopped = tmp_path / "141025"
+    stopped.mkdir()
+    state = json.loads((platform.data_directory / "platform.json").read_text("utf-8"))
+    (stopped / "platform.json").write_text(json.dumps({**state, "phase": "stopped"}), "utf-8")
+    exit_code, output = invoke(status, str(stopped), "--json")
+    assert exit_code == 1
+    assert json.loads(output)[0]["problem"].startswith("not running")
+    assert invoke(verify, str(stopped))[0] == 2
+
+
+def test_a_service_that_is_away_is_named(platform: PlatformProcess, tmp_path: Path) -> None:
+    state = json.loads((platform.data_directory / "platform.json").read_text("utf-8"))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        away = f"127.0.0.1:{unused.getsockname()[1]}"
+        state["addresses"]["weighing"] = state["health_addresses"]["weighing"] = away
+        (tmp_path / "platform.json").write_text(json.dumps(state), "utf-8")
+        # The lock tells that it runs: it is the platform's own.
+        (tmp_path / "platform.lock").symlink_to(platform.data_directory / "platform.lock")
+        exit_code, output = invoke(status, str(tmp_path), "--json")
+    assert exit_code == 1
+    (document,) = json.loads(output)
+    assert {one["name"]: one["health"] for one in document["services"]} == {
+        "registry": "SERVING",
+        "weighing": "UNREACHABLE",
+        "relay": "SERVING",
+    }
+
+
+def test_watching_ends_with_ctrl_c(platform: PlatformProcess) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "cli.main", "status", str(platform.data_directory), "--watch"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}"},
+    )
+    with process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert line.startswith("141025 registry=")
+    assert process.returncode == 0
+
+
+def test_the_link_is_shown_in_detail(platform: PlatformProcess) -> None:
+    exit_code, output = invoke(relay, "status", "--data", str(platform.data_directory))
+    assert exit_code == 1
+    assert NOBODY in output
+    assert "connecting 连接中" in output
+    exit_code, output = invoke(relay, "status", "--relay", platform.address("relay"), "--json")
+    assert exit_code == 1
+    assert json.loads(output)["link"]["upstream_address"] == NOBODY
+    assert invoke(relay, "status", "--relay", platform.address("registry"))[0] == 2
+
+
+def test_parked_entries_are_listed_and_replayed(platform: PlatformProcess) -> None:
+    named = ("--service", platform.address("weighing"), "--service", platform.address("registry"))
+    assert invoke(relay, "parked", *named)[0] == 0
+    with psycopg.connect(platform.database_url("weighing")) as connection:
+        connection.execute(
+            "INSERT INTO journal_parked"
+            " SELECT origin, 1, 'zhichao.test.v1.Note', 'unknown_kind', '[not markup', now(), 1"
+            " FROM journal_logs WHERE is_own"
+        )
+    exit_code, output = invoke(relay, "parked", *named)
+    assert exit_code == 1
+    assert "unknown_kind" in output
+    assert "[not markup" in output
+    exit_code, output = invoke(relay, "parked", "--data", str(platform.data_directory), "--json")
+    (entry,) = json.loads(output)["parked"]
+    assert (entry["stream"], entry["origin"], entry["sequence"]) == ("weighing", "141025", 1)
+    assert invoke(relay, "parked", *named, "--origin", "141000")[0] == 0
+    exit_code, output = invoke(relay, "replay", *named, "--json")
+    # Entry 1 begins the log; it needs no projection.
+    assert (exit_code, json.loads(output)["weighing"]) == (0, {"projected": 1, "parked": 0})
+    assert invoke(relay, "parked", *named)[0] == 0
+
+
+def test_a_running_platform_is_verified(platform: PlatformProcess) -> None:
+    for arguments in ([str(platform.data_directory)], [platform.address("weighing"), platform.address("registry")]):
+        exit_code, output = invoke(verify, *arguments, "--json")
+        assert exit_code == 0, output
+        logs = json.loads(output)["platforms"][0]["logs"]
+        assert {log["stream"] for log in logs} == {"registry", "weighing"}
+        assert sum(log["proof_count"] for log in logs) == sum(log["checked"] for log in logs)
+
+
+def busy(platform: str, name: str) -> PlatformFigures:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    progress = LinkLogFigures("weighing", platform, 1_234_567, 1_230_000, 4_567, 1, 12.5, "HISTORY_MISMATCH", "two [x]")
+    return PlatformFigures(
+        platform,
+        now,
+        name=name,
+        services=[ServiceFigures("weighing", "127.0.0.1:7702", "UNREACHABLE", "[gone")],
+        logs=[
+            LogFigures("registry", platform, 1_235, True, 0, "", now, 0.5),
+            LogFigures("weighing", platform, 1_234_568, True, 12, "", now, 4_321.0),
+        ],
+        link=LinkFigures("CATCHING_UP", now, "127.0.0.1:7806", "141000", "", 0.1, [progress]),
+        suspected_count=1_234,
+    )
+
+
+@pytest.mark.parametrize("width", [NARROW_WIDTH, 120])
+def test_the_tables_fit_the_screen(width: int) -> None:
+    platforms = [
+        busy("141025", "古县"),
+        busy("141000", "临汾市"),
+        PlatformFigures("140000", busy("", "").time, problem="x"),
+    ]
+    console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123 - closed below
+    with console.file:
+        console.print(platform_table(platforms, width=width))
+        console.print(log_table(platforms[:2], width=width))
+    text = console.export_text()
+    assert "…" not in text
+    for whole in ("141000 临汾市", "1,234,567", "4,321", "4,567", "12.5", "1,234 ", "catching up", "HISTORY_MISMATCH"):
+        assert whole in text, text
+    assert "weighing=1234567" in plain_line(platforms[0])
