@@ -30,13 +30,13 @@ class LazyCommand:
 
 
 COMMANDS: Mapping[str, LazyCommand] = {
-    "run": LazyCommand("cli.run", "run", "Start a platform with simulated trucks. 启动演示平台"),
+    "run": LazyCommand("cli.run", "run", "Run three levels with simulated trucks. 三级平台演示"),
     "up": LazyCommand("cli.up", "up", "Start a platform. 启动平台"),
     "status": LazyCommand("cli.status", "status", "Show what a platform does. 查看平台状态"),
     "verify": LazyCommand("cli.verify", "verify", "Check journals and their proofs. 核验日志与证明"),
     "simulate": LazyCommand("cli.simulate_command", "command", "Send simulated weighings. 模拟称重数据"),
     "import": LazyCommand("cli.import_command", "command", "Import weighings from files. 导入称重记录"),
-    "relay": LazyCommand("cli.relay", "relay", "Look after the connection to the upper level. 上下级转发"),
+    "relay": LazyCommand("cli.relay_command", "relay", "Look after the connection to the upper level. 上下级转发"),
 }
 
 

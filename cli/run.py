@@ -17,7 +17,19 @@ _PORT_MAX = 65_535 - 200 - PORT_BLOCK_SIZE
 _OVERLOAD_RATE = TrafficOptions().overload_rate
 
 
-@click.command()
+EPILOG = """\b
+Exit status 退出码:
+  0    verified 核验通过
+  1    something differs or could not be verified 不一致或无法核验
+  2    wrong options 参数错误
+  3    data directory unusable or not empty 数据目录不可用或非空
+  4    a port is taken 端口被占用
+  6    a platform did not start or ended 平台未能启动或中途退出
+  130  stopped before the end 中途停止
+"""
+
+
+@click.command(epilog=EPILOG)
 @click.option(
     "--rate",
     type=click.FloatRange(0, _RATE_MAX, min_open=True),
@@ -79,21 +91,11 @@ def run(
     is_kept: bool,
     as_json: bool,
 ) -> None:
-    r"""Start 古县 141025, 临汾市 141000 and 山西省 140000 here, weigh trucks at the county, and prove what arrives.
+    """Start 古县 141025, 临汾市 141000 and 山西省 140000 here, weigh trucks at the county, and prove what arrives.
 
     在本机启动县、市、省三级平台, 在县级模拟称重, 并核验逐级上报的数据。
 
     Ctrl-C ends the weighing, waits until the province holds everything and verifies; a second one stops at once.
-
-    \b
-    Exit status 退出码:
-      0    verified 核验通过
-      1    something differs or could not be verified 不一致或无法核验
-      2    wrong options 参数错误
-      3    data directory unusable or not empty 数据目录不可用或非空
-      4    a port is taken 端口被占用
-      6    a platform did not start or ended 平台未能启动或中途退出
-      130  stopped before the end 中途停止
     """
     from rich.console import Console
 

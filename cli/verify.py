@@ -85,6 +85,8 @@ def verify(
                 one.look(stream or "", origin)
                 keys += one.verifier_keys()
             examined = _examine(platforms, other, keys, sample=sample, seed=seed)
+        if other is not None and all(result.compared is None for one in examined for result in one.results):
+            raise CannotLookError(f"--against {against}: holds none of these logs 没有可比对的日志")
     except CannotLookError as error:
         click.echo(f"zhichao verify: cannot look 无法核验: {error}", err=True)
         raise click.exceptions.Exit(EXIT_CANNOT_LOOK) from error

@@ -55,6 +55,7 @@ class PlatformJournals:
         self.platform = target.platform
         self.journals: list[Journal] = []
         self._stack = ExitStack()
+        self._first_entries: list[bytes] = []
         for name, address in target.addresses.items():
             if name == "relay":
                 continue
@@ -75,8 +76,10 @@ class PlatformJournals:
         """Read the heads of the logs, narrowed to a stream and an origin. Raises CannotLookError."""
         if self.target.problem:
             raise CannotLookError(self.target.problem)
+        self._first_entries.clear()
         for journal in self.journals:
             found = journal.source.heads()
+            self._first_entries += [head.first_entry for head in found]
             own = next((head.origin for head in found if head.is_own), "")
             if own and not (self.platform.isdecimal() and self.platform):
                 self.platform = own
@@ -85,15 +88,15 @@ class PlatformJournals:
     def verifier_keys(self) -> list[PublicKey]:
         """Return the keys of the platforms whose logs are held, from entry 1 of each."""
         found = []
-        for journal in self.journals:
-            for head in journal.heads:
-                start = read_log_start(head.first_entry)
-                if start is not None:
-                    try:
-                        found.append(PublicKey.read(start.verifier_key))
-                    except UnreadableNoteError:
-                        # The check of the log says so.
-                        continue
+        # Of all logs: the narrowed ones may be cosigned by the owner of another one.
+        for entry in self._first_entries:
+            start = read_log_start(entry)
+            if start is not None:
+                try:
+                    found.append(PublicKey.read(start.verifier_key))
+                except UnreadableNoteError:
+                    # The check of the log says so.
+                    continue
         return found
 
     @property

@@ -27,6 +27,11 @@ def show(console: Console, platforms: Sequence[Examined], *, seconds: float) -> 
         )
     for line in finding_lines(platforms):
         console.print(line)
+    for examined in platforms:
+        for result in examined.results:
+            if result.compared is not None:
+                name = f"{examined.platform} {result.stream} {result.origin}"
+                console.print(f"{name}: {result.compared:,} entries as in the other copy 与副本一致", highlight=False)
     count = sum(result.checked for examined in platforms for result in examined.results)
     rate = f"{count / seconds:,.0f}/s" if seconds > 0 else ""
     console.print(f"{count:,} entries in {seconds:.1f} s {rate} 已核验 {count:,} 条")
@@ -46,7 +51,7 @@ def log_table(platforms: Sequence[Examined]) -> Table:
     table.add_column("Points\n检查点", justify="right", no_wrap=True)
     table.add_column("Cosigned by\n联署", no_wrap=True)
     table.add_column("Proofs\n证明", justify="right", no_wrap=True)
-    table.add_column("Result\n结果", no_wrap=True)
+    table.add_column("OK?\n结果", no_wrap=True)
     for examined in platforms:
         for result in examined.results:
             table.add_row(

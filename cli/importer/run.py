@@ -31,6 +31,7 @@ _CONFLICTS = frozenset(
 # Refusals that every further row would get too.
 _HOPELESS = frozenset(
     {
+        refusal_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
         refusal_pb2.ERROR_REASON_UNKNOWN_SOURCE_UNIT,
         refusal_pb2.ERROR_REASON_UNKNOWN_WEIGHING_POINT,
         refusal_pb2.ERROR_REASON_UNKNOWN_SCALE,

@@ -194,7 +194,8 @@ class Reception:
         self.receive_time = receive_time
         self.receive_seconds = receive_time.seconds + receive_time.nanos / 1e9
         self.receive_microseconds = postgres_microseconds(receive_time.seconds, receive_time.nanos)
-        self.has_looked_again = False
+        # Whether the registry said meanwhile that nothing is missing here; None until an unknown id makes us ask.
+        self.is_directory_fresh: bool | None = None
         self._tails: dict[str, bytes] = {}
 
     def weighing_bytes(

@@ -46,6 +46,7 @@ class DirectoryFollower:
         self._position = 0
         self._moved = threading.Condition()
         self._stopping = threading.Event()
+        self._hurry = threading.Event()
         self._look_began = self._look_ended = 0.0
         self._is_look_good = True
         self._look_guard = threading.Lock()
@@ -72,6 +73,7 @@ class DirectoryFollower:
     def stop(self) -> None:
         """Stop following."""
         self._stopping.set()
+        self._hurry.set()
         if self._call is not None:
             self._call.cancel()
         self._thread.join(RECONNECT_SECONDS_MAX)
@@ -104,6 +106,8 @@ class DirectoryFollower:
             # ValueError is what a channel that was closed at our stop raises.
             return False
         wanted = max((position.size for position in answer.positions), default=0)
+        # The registry is there: a follower that pauses after an outage need not pause any longer.
+        self._hurry.set()
         with self._moved:
             return self._moved.wait_for(lambda: self._position >= wanted, LOOK_AGAIN_SECONDS_MAX)
 
@@ -122,7 +126,8 @@ class DirectoryFollower:
                 # The thread outlives any fault: without it a new scale would stay unknown until the next start.
                 _log.exception("registry_follow_failed", position=self._position)
             pause = 0.1 if self._position > before else min(pause * 2, RECONNECT_SECONDS_MAX)
-            self._stopping.wait(pause)
+            self._hurry.wait(pause)
+            self._hurry.clear()
 
     def _follow(self) -> None:
         if self._channel is None:

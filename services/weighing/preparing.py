@@ -20,6 +20,9 @@ from services.weighing.validation import validate_record
 from services.weighing.verdict import Judgement, judge
 from zhichao.weighing.v1 import record_pb2
 
+RETRY_AFTER_SECONDS: Final = 2.0
+"""What a caller is told to wait for the registry: it restarts in a few seconds."""
+
 WEIGHING_SCHEMA: Final = 1
 """Version of what a `Weighing` entry means; raised when an older release would misread it."""
 
@@ -149,10 +152,21 @@ class RecordPreparer:
             return self._directory.site(unit, point, scale, day)
         except ServiceError:
             # Perhaps it was registered a moment ago: look at the registry before refusing, once for a whole batch.
-            if not reception.has_looked_again:
-                reception.has_looked_again = True
-                self._look_again()
+            if reception.is_directory_fresh is None:
+                reception.is_directory_fresh = self._look_again()
+        try:
             return self._directory.site(unit, point, scale, day)
+        except ServiceError as refusal:
+            if reception.is_directory_fresh:
+                raise
+            # The record may be good: a terminal must keep it and come again, not drop it as refused for ever.
+            raise ServiceError(
+                Reason.SERVICE_UNAVAILABLE,
+                f"{refusal.message}, or try again: the registry cannot be asked now",
+                message_zh=f"{refusal.message_zh}；登记服务暂不可用，请稍后重试",
+                metadata={"service": "registry"},
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            ) from refusal
 
     def _judge(
         self,

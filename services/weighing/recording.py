@@ -54,6 +54,7 @@ class RecordPlan:
     rows: store.PackedWeighings | None
     fresh: dict[RecordKey, tuple[int, PreparedRecord]]
     conflicts: list[tuple[int, PreparedRecord]]
+    conflicting: frozenset[RecordKey]
     outcomes: list[Outcome]
     is_done: bool = False
 
@@ -144,7 +145,10 @@ class RecordCommitter:
     ) -> RecordPlan:
         origin = self._writer.origin
         held = store.find_places(connection, origin, [item.key for item in items])
+        # All at once: a backlog that is sent again is nothing but records that are held.
+        entries = store.read_entries(connection, origin, list(held.values())) if held else {}
         under_way = {key: place for plan in pending for key, place in plan.fresh.items()}
+        known: dict[RecordKey, list[convert.WeighingRecord]] = {}
         next_sequence = base.size + 1
         added: list[NewEntry] = []
         rows: list[tuple[int, WeighingRow]] = []
@@ -168,35 +172,32 @@ class RecordCommitter:
                 is_same = convert.is_same_content(first_item.record, item.record)
             else:
                 first_sequence = held[key]
-                answer, is_same = self._held_answer(connection, first_sequence, item)
+                answer, is_same = _held_answer(first_sequence, *entries[first_sequence], item)
             if is_same:
                 outcomes.append(answer)
                 continue
-            known = self._known_conflicts(
-                connection, key, [*(one for plan in pending for one in plan.conflicts), *conflicts]
-            )
-            outcome, conflict = self._judge_conflict(item, first_sequence, known)
+            if key not in known:
+                known[key] = self._known_conflicts(connection, key, pending)
+            outcome, conflict = self._judge_conflict(item, first_sequence, known[key])
             outcomes.append(outcome)
             if conflict is not None:
+                known[key].append(item.record)
                 conflicts.append((next_sequence + len(added), item))
                 added.append(conflict)
         append = self._writer.plan(base, added, items[-1].receive_time)
-        return RecordPlan(items, append, store.pack_weighings(origin, rows), fresh, conflicts, outcomes)
-
-    def _held_answer(self, connection: RawConnection, sequence: int, item: PreparedRecord) -> tuple[Recorded, bool]:
-        """Return the first answer of a record that is held, and whether it has the same content."""
-        entry, leaf = store.read_entry(connection, self._writer.origin, sequence)
-        weighing = weighing_pb2.Weighing.FromString(_payload(entry))
-        answer = Recorded(sequence, leaf, weighing.judgement.SerializeToString(), is_duplicate=True)
-        return answer, convert.is_same_content(weighing.record, item.record)
+        packed = store.pack_weighings(origin, rows)
+        return RecordPlan(items, append, packed, fresh, conflicts, frozenset(known), outcomes)
 
     def _known_conflicts(
-        self, connection: RawConnection, key: RecordKey, under_way: Sequence[tuple[int, PreparedRecord]]
+        self, connection: RawConnection, key: RecordKey, pending: Sequence[RecordPlan]
     ) -> list[convert.WeighingRecord]:
+        """Return the conflicting submissions that are kept under a record id, or are on their way."""
         origin = self._writer.origin
         places = store.find_conflicts(connection, origin, key)
-        contents = (_payload(store.read_entry(connection, origin, place)[0]) for place in places)
+        entries = store.read_entries(connection, origin, places) if places else {}
+        contents = (_payload(entries[place][0]) for place in places)
         known = [weighing_pb2.WeighingConflict.FromString(content).record for content in contents]
+        under_way = (one for plan in pending if key in plan.conflicting for one in plan.conflicts)
         return known + [item.record for sequence, item in under_way if item.key == key and sequence not in places]
 
     def _judge_conflict(
@@ -213,6 +214,13 @@ class RecordCommitter:
         builder = EntryBuilder(convert.CONFLICT_KIND, CONFLICT_SCHEMA, item.receive_time, item.actor, item.request_id)
         entry = builder.build(conflict.SerializeToString(), self._writer.digester)
         return _conflict(item, self._writer.origin, first_sequence), entry
+
+
+def _held_answer(sequence: int, entry: bytes, leaf: bytes, item: PreparedRecord) -> tuple[Recorded, bool]:
+    """Return the first answer of a record that is held, and whether it has the same content."""
+    weighing = weighing_pb2.Weighing.FromString(_payload(entry))
+    answer = Recorded(sequence, leaf, weighing.judgement.SerializeToString(), is_duplicate=True)
+    return answer, convert.is_same_content(weighing.record, item.record)
 
 
 def _payload(entry: bytes) -> bytes:

@@ -178,6 +178,13 @@ def test_another_copy_names_the_entry_changed_with_its_digest(county_url: str, c
     assert first <= sequence <= last
 
 
+def test_two_copies_that_are_equal(county_url: str, city_url: str) -> None:
+    exit_code, document = command("--database-url", city_url, "--against", county_url, "--origin", COUNTY)
+    (log,) = document["platforms"][0]["logs"]  # type: ignore[index]
+    assert (exit_code, log["compared"], log["cosigners"]) == (0, SIZE, {f"zhichao/{CITY}": True})
+    assert command("--database-url", city_url, "--against", county_url, "--origin", CITY)[0] == 2
+
+
 def test_a_swap_is_named_by_another_copy(county_url: str, city_url: str) -> None:
     Tamperer(city_url).swap(300, 600)
     _, document = command("--database-url", city_url, "--against", county_url, "--origin", COUNTY)

@@ -1,10 +1,11 @@
 """Journals of a county and of the city that holds its copy, in real databases, to be tampered with."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -29,7 +30,7 @@ SIZE = 701
 class NoProjection:
     """Projects nothing."""
 
-    kinds = {KIND: 1}  # noqa: RUF012 - a test's constant
+    kinds: Mapping[str, int] = MappingProxyType({KIND: 1})
 
     def prepare(self, origin: str, kind: str, payload: bytes, leaf: bytes) -> Any:
         return payload

@@ -127,7 +127,7 @@ def test_any_history_gives_the_same_log_at_every_level(databases: Databases) -> 
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

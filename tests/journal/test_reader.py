@@ -171,7 +171,7 @@ GROWTH = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(growth=GROWTH, starts=st.lists(st.floats(0, 1), min_size=3, max_size=3))
 def test_thinning_leaves_an_end_for_every_position(
     journal: MakeJournal, city: Journal, growth: list[tuple[int, int]], starts: list[float]

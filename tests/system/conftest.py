@@ -71,11 +71,11 @@ def make_levels(
         template = database_template if from_template else None
         levels = Levels(directory / str(len(made)), platforms=platforms, split=split, template=template, seed=seed)
         made.append(levels)
+        stack.callback(levels.close)
         return levels
 
     failed_before = request.session.testsfailed
     with ExitStack() as stack:
-        stack.callback(lambda: [levels.close() for levels in made])
         yield make
         if request.session.testsfailed > failed_before:
             for levels in made:

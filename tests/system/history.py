@@ -122,6 +122,6 @@ class History:
     def summary(self) -> str:
         """Say in one line what happened."""
         return (
-            f"{len(self._sent)} records sent, {len(self._acknowledged)} acknowledged, {self._repeat_count} of them again, "
+            f"{len(self._sent)} records sent, {len(self._acknowledged)} acknowledged, {self._repeat_count} again, "
             f"{len(self._conflicts)} conflicts, {self._failure_count} failed calls"
         )

@@ -32,6 +32,9 @@ from zhichao.relay.v1 import relay_pb2
 CURRENT_SECONDS_MAX: Final = 90.0
 
 
+COMPLAINT_CHARACTERS_MAX: Final = 600
+
+
 class Level:
     """One platform, and the proxies through which the others reach it: its relay, and its weighing service."""
 
@@ -84,7 +87,7 @@ class Level:
         position = read_positions(self.addresses["weighing"]).get(origin)
         return position.size if position else 0
 
-    def wait_state(self, state: relay_pb2.LinkState, seconds_max: float = CURRENT_SECONDS_MAX) -> None:
+    def wait_state(self, state: relay_pb2.LinkState.ValueType, seconds_max: float = CURRENT_SECONDS_MAX) -> None:
         """Wait until the link upwards is in a state."""
         wait_until(
             lambda: self.status().state == state,
@@ -173,7 +176,7 @@ class Levels:
             checks_rows=checks_rows,
             has_other_senders=has_other_senders,
         )
-        findings = checker.check()
+        findings = checker.check() + [fault for level in self.all for fault in logged_faults(level)]
         assert not findings, f"{describe(findings)}\n{self.history.summary()}"
         print(self.history.summary())
         return checker
@@ -218,8 +221,16 @@ def _is_held(lower: Level, upper: Level) -> bool:
 def _complaints(log_file: Path) -> Iterator[str]:
     with contextlib.suppress(OSError), log_file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if '"level":"info"' not in line.replace(" ", ""):
-                yield line.rstrip()[:600]
+            is_entry = line.startswith("{")
+            if '"level":"info"' not in line if is_entry else line.startswith(("Traceback", " ", "zhichao up:")):
+                yield line.rstrip()[:COMPLAINT_CHARACTERS_MAX]
+
+
+def logged_faults(level: Level) -> Iterator[str]:
+    """Yield what a level logged that no kill and no network excuses: exceptions that nobody expected."""
+    for line in _complaints(level.process.log_file):
+        if (line.startswith("{") and ('"exception":' in line or '"reason":"INTERNAL"' in line)) or "Traceback" in line:
+            yield f"{level.platform} logged {line}"
 
 
 def copy_directory(source: Path, target: Path) -> None:

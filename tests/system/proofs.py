@@ -1,5 +1,6 @@
-"""Merkle roots (RFC 6962) and checkpoint notes (C2SP) in the few lines that a checker needs, written apart from those of
-the services and of `zhichao verify`: a mistake made there is not made here too.
+"""Merkle roots (RFC 6962) and checkpoint notes (C2SP) in the few lines that a checker needs.
+
+Written apart from those of the services and of `zhichao verify`: a mistake made there is not made here too.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""A county whose disk is full: refused with a time to wait, nothing half-written, and works again once there is room."""
+"""A county whose disk is full: refused with a time to wait, nothing half-written, and it works again with room."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from cli.simulate.site import COUNTY
+from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import connect, service_error
 from tests.system.clients import RecordSource, record_all
@@ -57,6 +58,11 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
+def check_refusal(code: grpc.StatusCode, error: ServiceError) -> None:
+    assert (code, error.reason) == (grpc.StatusCode.UNAVAILABLE, Reason.DATABASE_UNAVAILABLE), str(error)
+    assert error.retry_after_seconds, "RetryInfo is missing"
+
+
 def record_once(
     stub: service_pb2_grpc.WeighingServiceStub, records: list[record_pb2.WeighingRecord], history: History
 ) -> bool:
@@ -66,9 +72,7 @@ def record_once(
     try:
         answer = stub.RecordWeighings(service_pb2.RecordWeighingsRequest(records=records), timeout=CALL_SECONDS)
     except grpc.RpcError as failure:
-        error = service_error(failure)
-        assert (failure.code(), error.reason) == (grpc.StatusCode.UNAVAILABLE, Reason.DATABASE_UNAVAILABLE), str(error)
-        assert error.retry_after_seconds, "RetryInfo is missing"
+        check_refusal(failure.code(), service_error(failure))
         return False
     for record, result in zip(records, answer.results, strict=True):
         assert result.HasField("recorded"), str(result.refusal)

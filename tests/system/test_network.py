@@ -80,9 +80,12 @@ def test_a_backlog_of_an_outage_is_caught_up_with(make_levels: MakeLevels, seed:
     levels.city.relay_proxy.refuse()
     source = RecordSource(levels.site, seed=seed, limit=BACKLOG_RECORDS)
     record_all(levels.county.addresses["weighing"], source, levels.history, seconds_max=90)
-    status = levels.county.status()
-    assert status.state == relay_pb2.LINK_STATE_CONNECTING
-    assert sum(log.lag_records for log in status.progress) == BACKLOG_RECORDS
+    assert levels.county.status().state == relay_pb2.LINK_STATE_CONNECTING
+    wait_until(
+        lambda: sum(log.lag_records for log in levels.county.status().progress) == BACKLOG_RECORDS,
+        30,
+        lambda: f"the relay does not tell the backlog: {levels.county.seen()}",
+    )
     before = levels.city.weighing_size()
     levels.city.relay_proxy.refuse(is_refusing=False)
     wait_until(lambda: levels.city.weighing_size() > before, 60, "the city receives nothing")

@@ -23,7 +23,8 @@ from tests.system.clients import RecordSource, record_all
 from tests.system.conftest import MakeLevels
 from tests.system.history import History
 from tests.system.journals import read_positions, read_relay
-from tests.system.levels import copy_directory, register_and_weigh
+from tests.system.levels import copy_directory
+from tests.system.registering import register_and_weigh
 from tests.system.waiting import wait_until
 from zhichao.relay.v1 import relay_pb2
 

@@ -1,4 +1,4 @@
-"""An entry changed in the county's database behind the services' back: refused above, loudly, and it does not spread."""
+"""An entry changed in the county's database behind the services' back: refused above, loudly, not spread."""
 
 from collections.abc import Mapping
 

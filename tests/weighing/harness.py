@@ -2,8 +2,10 @@
 set.
 """
 
+import json
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from google.protobuf.message import Message
 
 from services.common.database import create_engine, raw_connection, upgrade
 from services.common.errors import ServiceError
+from services.common.paging import filter_digest
 from services.common.rpc_client import connect, service_error
 from services.common.settings import PlatformSettings, load
 from services.journal.entries import EntryBuilder, parse
@@ -308,3 +311,9 @@ def retry_delay(error: ServiceError) -> float:
     """Return the wait that a refusal asks for; it must ask for one."""
     assert error.retry_after_seconds is not None
     return error.retry_after_seconds
+
+
+def forged(method: str, key_: list[Any], *values: Any) -> str:
+    """Return a page token as the list would make it, with a key of the test's own."""
+    content = json.dumps([1, filter_digest(method, *values), key_])
+    return urlsafe_b64encode(content.encode()).decode().rstrip("=")

@@ -6,10 +6,23 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.registry.harness import START
-from zhichao.weighing.v1 import record_pb2
+from zhichao.weighing.v1 import record_pb2, weighing_pb2
 from zhichao.weighing.v1.record_pb2 import WeighingRecord
 
 UNIT = "141025-001"
+
+COMPLIANT = weighing_pb2.VERDICT_COMPLIANT
+UNDETERMINED = weighing_pb2.VERDICT_UNDETERMINED
+SUSPECTED = weighing_pb2.VERDICT_SUSPECTED
+NOT_JUDGED = weighing_pb2.VERDICT_NOT_JUDGED
+
+# One weight or event per verdict; an axle count alone leaves the limit open between 25 and 27 t.
+BY_VERDICT: dict[int, dict[str, Any]] = {
+    COMPLIANT: {"gross_weight_kg": 20_000},
+    UNDETERMINED: {"gross_weight_kg": 26_000, "vehicle": record_pb2.Vehicle(axle_count=3)},
+    SUSPECTED: {"gross_weight_kg": 30_000},
+    NOT_JUDGED: {"gross_weight_kg": 9_000, "event": record_pb2.WEIGHING_EVENT_TARE},
+}
 
 
 def moment(value: datetime) -> Timestamp:

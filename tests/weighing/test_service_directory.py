@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
 from services.weighing import convert
 from services.weighing import directory as directory_module
 from services.weighing.directory import Certificate, Directory, Scale, SourceUnit, WeighingPoint
@@ -59,20 +61,43 @@ def test_records_are_judged_while_the_registry_is_down_and_after_a_restart(
     beside.stop()
     beside.start()
     assert beside.record(record("after-restart")).judgement == first.judgement
-    assert beside.refused_record(record("nowhere", source_unit_id="nobody")).reason == "UNKNOWN_SOURCE_UNIT"
+    assert beside.refused_record(record("nowhere", source_unit_id="nobody")).reason == "SERVICE_UNAVAILABLE"
     own_registry.start()
     register_site(own_registry, "u-back")
     wait_until(
-        lambda: reason_of(beside.record_all([record("back", source_unit_id="u-back")])[0]) != "UNKNOWN_SOURCE_UNIT",
+        lambda: reason_of(beside.record_all([record("back", source_unit_id="u-back")])[0]) == "recorded",
         "the registry is followed again",
     )
+
+
+def test_a_follower_that_pauses_goes_on_at_once_when_a_record_needs_it(
+    beside: RunningWeighing, own_registry: RunningRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = beside.app._follower
+    follow, failures, is_well = follower._follow, list[int](), threading.Event()
+
+    def failing() -> None:
+        if not is_well.is_set():
+            failures.append(1)
+            raise ServiceError(Reason.SERVICE_UNAVAILABLE, "away")
+        follow()
+
+    monkeypatch.setattr(follower, "_follow", failing)
+    wait_until(lambda: follower._call is not None, "it follows")
+    assert follower._call is not None
+    follower._call.cancel()
+    # The pauses between tries have grown beyond what a record waits.
+    wait_until(lambda: len(failures) == 4, "it pauses")
+    is_well.set()
+    register_site(own_registry, "u-paused")
+    assert beside.record(record(source_unit_id="u-paused")).receipt.sequence == 2
 
 
 @pytest.mark.usefixtures("_short_poll")
 def test_a_registry_that_starts_later_is_found(databases: Databases, socket_directory: Path) -> None:
     weighing = RunningWeighing(databases, socket_directory, f"unix:{socket_directory}/{PLATFORM}.sock")
     try:
-        assert weighing.refused_record(record()).reason == "UNKNOWN_SOURCE_UNIT"
+        assert weighing.refused_record(record()).reason == "SERVICE_UNAVAILABLE"
         registry = RunningRegistry(databases, socket_directory, PLATFORM)
         try:
             register_site(registry)
@@ -99,7 +124,7 @@ def test_a_silent_registry_delays_a_batch_of_unknown_records_once(
         started = time.monotonic()
         for _ in range(2):
             results = weighing.record_all(records(1_000))
-            assert {reason_of(result) for result in results} == {"UNKNOWN_SOURCE_UNIT"}
+            assert {reason_of(result) for result in results} == {"SERVICE_UNAVAILABLE"}
         assert time.monotonic() - started < 6
         threads = [threading.Thread(target=weighing.record_all, args=(records(10),)) for _ in range(16)]
         started = time.monotonic()

@@ -1,9 +1,7 @@
 """Finding weighings again: get, list, totals and conflicts, with filters, stable pages and hostile input."""
 
 import itertools
-import json
-from base64 import urlsafe_b64encode
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,29 +9,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.common.paging import filter_digest
 from tests.registry.harness import START, RunningRegistry
-from tests.weighing.harness import RunningWeighing, register_site
-from tests.weighing.records import UNIT, moment, record
-from zhichao.weighing.v1 import record_pb2, weighing_pb2
+from tests.weighing.harness import RunningWeighing, forged, register_site
+from tests.weighing.records import BY_VERDICT, COMPLIANT, SUSPECTED, UNDETERMINED, UNIT, moment, record
 from zhichao.weighing.v1 import service_pb2 as pb
+from zhichao.weighing.v1 import weighing_pb2
 from zhichao.weighing.v1.record_pb2 import Plate
 from zhichao.weighing.v1.weighing_pb2 import Receipt
 
 OTHER_UNIT = "141025-002"
 
-COMPLIANT = weighing_pb2.VERDICT_COMPLIANT
-UNDETERMINED = weighing_pb2.VERDICT_UNDETERMINED
-SUSPECTED = weighing_pb2.VERDICT_SUSPECTED
-NOT_JUDGED = weighing_pb2.VERDICT_NOT_JUDGED
-
-# One weight or event per verdict; an axle count alone leaves the limit open between 25 and 27 t.
-BY_VERDICT: dict[int, dict[str, Any]] = {
-    COMPLIANT: {"gross_weight_kg": 20_000},
-    UNDETERMINED: {"gross_weight_kg": 26_000, "vehicle": record_pb2.Vehicle(axle_count=3)},
-    SUSPECTED: {"gross_weight_kg": 30_000},
-    NOT_JUDGED: {"gross_weight_kg": 9_000, "event": record_pb2.WEIGHING_EVENT_TARE},
-}
 PLATES = ("晋L00001", "晋L0A001", "")
 
 
@@ -218,11 +203,6 @@ def test_page_sizes(shared: RunningWeighing, found: list[pb.HeldWeighing]) -> No
     assert shared.refusal("ListWeighings", pb.ListWeighingsRequest(page_size=-1)).fields == ["page_size"]
 
 
-def forged(method: str, key_: list[Any], *values: Any) -> str:
-    content = json.dumps([1, filter_digest(method, *values), key_])
-    return urlsafe_b64encode(content.encode()).decode().rstrip("=")
-
-
 NO_FILTER = ("", "", "None", "None", "")
 
 
@@ -318,90 +298,3 @@ def test_a_page_of_large_records_stays_below_the_message_limit(weighing: Running
     while seen < 500:
         seen += len(next(watch).held_weighings)
     watch.cancel()
-
-
-# Day totals
-
-
-def test_totals_count_by_day_of_china_and_equal_a_recount(weighing: RunningWeighing, registry: RunningRegistry) -> None:
-    register_site(registry, "u-totals")
-    # Around midnight in China, 16:00 UTC, on two days and at two units.
-    midnight = datetime(2025, 2, 25, 16, tzinfo=UTC)
-    moments = [midnight + timedelta(days=day, microseconds=us) for day in (0, 1) for us in (-1, 0, 1, 86_399_999_999)]
-    batch = [
-        record(f"t-{number}", source_unit_id=unit, weigh_time=moment(when), **BY_VERDICT[verdict])
-        for number, (unit, when, verdict) in enumerate(itertools.product((UNIT, "u-totals"), moments, BY_VERDICT))
-    ]
-    batch[3].ClearField("front_plate")
-    weighing.record_all(batch[: len(batch) // 2])
-    weighing.record_all(batch)
-    expected: dict[tuple[str, str], pb.DayTotal] = {}
-    verdicts = list(BY_VERDICT)
-    for number, one in enumerate(batch):
-        day = (one.weigh_time.ToDatetime(UTC) + timedelta(hours=8)).date().isoformat()
-        total = expected.setdefault(
-            (day, one.source_unit_id), pb.DayTotal(origin="141025", source_unit_id=one.source_unit_id, day=day)
-        )
-        total.weighing_count += 1
-        total.gross_weight_sum_kg += one.gross_weight_kg
-        total.no_plate_count += not one.HasField("front_plate")
-        name = ("compliant_count", "undetermined_count", "suspected_count", "not_judged_count")[number % len(verdicts)]
-        setattr(total, name, getattr(total, name) + 1)
-    ordered = sorted(
-        expected.values(), key=lambda total: (-date.fromisoformat(total.day).toordinal(), total.source_unit_id)
-    )
-    assert [total.day for total in ordered[::2]] == ["2025-02-27", "2025-02-26", "2025-02-25"]
-    assert weighing.day_totals() == ordered
-    for page_size in (1, 2, 5):
-        assert weighing.day_totals(page_size) == ordered
-    assert weighing.day_totals(1, source_unit_id="u-totals") == [t for t in ordered if t.source_unit_id == "u-totals"]
-    assert weighing.day_totals(first_day="2025-02-26", last_day="2025-02-26") == ordered[2:4]
-    assert weighing.day_totals(1, first_day="2025-02-26") == ordered[:4]
-    assert weighing.day_totals(last_day="2025-02-25", origin="141025") == ordered[4:]
-    assert weighing.day_totals(origin="140000") == []
-
-
-@pytest.mark.parametrize(
-    ("fields", "bad"),
-    [
-        ({"first_day": "2025-2-1"}, ["first_day"]),
-        ({"first_day": "20250201"}, ["first_day"]),
-        ({"first_day": "2025-02-30", "last_day": "x" * 10_000}, ["first_day", "last_day"]),
-        ({"first_day": "2025-02-02", "last_day": "2025-02-01"}, ["last_day"]),
-        ({"source_unit_id": "\x00", "origin": "\x7f"}, ["origin", "source_unit_id"]),
-        ({"page_size": -1}, ["page_size"]),
-    ],
-)
-def test_bad_days_are_refused(shared: RunningWeighing, fields: dict[str, Any], bad: list[str]) -> None:
-    assert shared.refusal("ListDayTotals", pb.ListDayTotalsRequest(**fields)).fields == bad
-
-
-@pytest.mark.parametrize("key_", [[0, "a", "b"], [2**62, "a", "b"], [-5, "a", "b"]])
-def test_forged_tokens_of_totals_are_refused(shared: RunningWeighing, key_: list[Any]) -> None:
-    token = forged("ListDayTotals", key_, "", "", "None", "None")
-    assert shared.refusal("ListDayTotals", pb.ListDayTotalsRequest(page_token=token)).reason == "INVALID_PAGE_TOKEN"
-
-
-# Conflicts
-
-
-def test_conflicts_are_listed_newest_first_and_narrowed(weighing: RunningWeighing) -> None:
-    for name in ("a", "b", "c"):
-        weighing.record(record(name))
-        weighing.record_all([record(name, gross_weight_kg=10_000 + number) for number in range(4)])
-    everything = weighing.conflicts()
-    assert len(everything) == 12
-    # Those of one batch share the time of reception; the place decides then.
-    order = [(held.conflict.receive_time.ToNanoseconds(), held.receipt.sequence) for held in everything]
-    assert order == sorted(order, reverse=True)
-    for page_size in (1, 3, 5):
-        assert weighing.conflicts(page_size) == everything
-    of_b = [held for held in everything if held.conflict.record.record_id == "b"]
-    assert weighing.conflicts(2, source_unit_id=UNIT, record_id="b") == of_b
-    assert weighing.conflicts(source_unit_id="other") == []
-    refusal = weighing.refusal("ListWeighingConflicts", pb.ListWeighingConflictsRequest(record_id="b"))
-    assert refusal.fields == ["source_unit_id"]
-    refusal = weighing.refusal(
-        "ListWeighingConflicts", pb.ListWeighingConflictsRequest(source_unit_id="\x00", record_id="\x00")
-    )
-    assert refusal.fields == ["source_unit_id", "record_id"]

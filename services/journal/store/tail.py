@@ -93,15 +93,17 @@ class Tail:
     def _listen(self) -> None:
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as pooled:
             connection = raw_connection(pooled)
-            connection.execute(f"LISTEN {CHANNEL}")
-            # Growth between the last connection and this one was not announced: let everybody look.
-            with self._grown:
-                self._beginnings += 1
-                self._grown.notify_all()
             try:
+                connection.execute(f"LISTEN {CHANNEL}")
+                # Growth between the last connection and this one was not announced: let everybody look.
+                with self._grown:
+                    self._beginnings += 1
+                    self._grown.notify_all()
                 while not self._stopping.is_set():
                     for notification in connection.notifies(timeout=TAIL_POLL_SECONDS, stop_after=1):
                         self.announce(notification.payload)
-            finally:
-                if not connection.closed:
-                    connection.execute("UNLISTEN *")
+                connection.execute("UNLISTEN *")
+            except psycopg.Error:
+                # Not given back to the pool, which would fail to roll it back and log that as a fault.
+                pooled.invalidate()
+                raise

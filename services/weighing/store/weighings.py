@@ -50,15 +50,16 @@ def find_conflicts(connection: Connection, origin: str, key: RecordKey) -> list[
     return [row[0] for row in rows]
 
 
-def read_entry(connection: Connection, origin: str, sequence: int) -> tuple[bytes, bytes]:
-    """Return the bytes and leaf digest of an entry that is held."""
+def read_entries(connection: Connection, origin: str, sequences: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+    """Return the bytes and leaf digests of entries that are held, by their sequences."""
     with connection.cursor(binary=True) as cursor:
-        row = cursor.execute(
-            "SELECT entry, leaf FROM journal_entries WHERE origin = %s AND sequence = %s", (origin, sequence)
-        ).fetchone()
-    if row is None:
-        raise LookupError(f"entry {sequence} of {origin} is in a table and not in the journal")
-    return row[0], row[1]
+        rows = cursor.execute(
+            "SELECT sequence, entry, leaf FROM journal_entries WHERE origin = %s AND sequence = ANY(%s::bigint[])",
+            (origin, sequences),
+        ).fetchall()
+    if len(rows) != len(set(sequences)):
+        raise LookupError(f"entries of {origin} are in a table and not in the journal")
+    return {sequence: (entry, leaf) for sequence, entry, leaf in rows}
 
 
 _PLACES: Final = ", ".join(["%s"] * (COPY_COLUMNS.count(",") + 1))

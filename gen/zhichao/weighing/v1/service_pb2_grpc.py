@@ -28,7 +28,8 @@ if _version_not_supported:
 class WeighingServiceStub:
     """WeighingService records what trucks weighed at source units, judges it and finds it again. Recording is idempotent by
     (source_unit_id, record_id) for ever: the same content gets the first answer again, other content is refused and the
-    first is kept.
+    first is kept. A record takes at most 8 KiB, unknown fields included. Pages and messages of a watch may hold fewer items
+    than asked for; only an empty token or `next_sequence` says where a list stands.
     """
 
     def __init__(self, channel):
@@ -82,15 +83,17 @@ class WeighingServiceStub:
 class WeighingServiceServicer:
     """WeighingService records what trucks weighed at source units, judges it and finds it again. Recording is idempotent by
     (source_unit_id, record_id) for ever: the same content gets the first answer again, other content is refused and the
-    first is kept.
+    first is kept. A record takes at most 8 KiB, unknown fields included. Pages and messages of a watch may hold fewer items
+    than asked for; only an empty token or `next_sequence` says where a list stands.
     """
 
     def RecordWeighing(self, request, context):
         """Records one weighing and answers once it is durable.
 
-        Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT,
-        UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT), RESOURCE_EXHAUSTED
-        (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
+        Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once; ENTRY_TOO_LARGE), FAILED_PRECONDITION
+        (UNKNOWN_SOURCE_UNIT, UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT),
+        RESOURCE_EXHAUSTED (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE; SERVICE_UNAVAILABLE for an id that is unknown while the
+        registry cannot be asked) with RetryInfo: send again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,7 +209,8 @@ def add_WeighingServiceServicer_to_server(servicer, server):
 class WeighingService:
     """WeighingService records what trucks weighed at source units, judges it and finds it again. Recording is idempotent by
     (source_unit_id, record_id) for ever: the same content gets the first answer again, other content is refused and the
-    first is kept.
+    first is kept. A record takes at most 8 KiB, unknown fields included. Pages and messages of a watch may hold fewer items
+    than asked for; only an empty token or `next_sequence` says where a list stands.
     """
 
     @staticmethod

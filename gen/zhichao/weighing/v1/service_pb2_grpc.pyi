@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class WeighingServiceStub:
     """WeighingService records what trucks weighed at source units, judges it and finds it again. Recording is idempotent by
     (source_unit_id, record_id) for ever: the same content gets the first answer again, other content is refused and the
-    first is kept.
+    first is kept. A record takes at most 8 KiB, unknown fields included. Pages and messages of a watch may hold fewer items
+    than asked for; only an empty token or `next_sequence` says where a list stands.
     """
 
     @_typing.overload
@@ -39,9 +40,10 @@ class WeighingServiceStub:
     RecordWeighing: _grpc.UnaryUnaryMultiCallable[_service_pb2.RecordWeighingRequest, _service_pb2.RecordWeighingResponse]
     """Records one weighing and answers once it is durable.
 
-    Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT,
-    UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT), RESOURCE_EXHAUSTED
-    (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
+    Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once; ENTRY_TOO_LARGE), FAILED_PRECONDITION
+    (UNKNOWN_SOURCE_UNIT, UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT),
+    RESOURCE_EXHAUSTED (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE; SERVICE_UNAVAILABLE for an id that is unknown while the
+    registry cannot be asked) with RetryInfo: send again.
     """
     RecordWeighings: _grpc.UnaryUnaryMultiCallable[_service_pb2.RecordWeighingsRequest, _service_pb2.RecordWeighingsResponse]
     """Records up to 1,000 weighings, with one result per record in the order sent. A refused record does not affect others.
@@ -72,16 +74,18 @@ class WeighingServiceStub:
 class WeighingServiceAsyncStub(WeighingServiceStub):
     """WeighingService records what trucks weighed at source units, judges it and finds it again. Recording is idempotent by
     (source_unit_id, record_id) for ever: the same content gets the first answer again, other content is refused and the
-    first is kept.
+    first is kept. A record takes at most 8 KiB, unknown fields included. Pages and messages of a watch may hold fewer items
+    than asked for; only an empty token or `next_sequence` says where a list stands.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordWeighing: _aio.UnaryUnaryMultiCallable[_service_pb2.RecordWeighingRequest, _service_pb2.RecordWeighingResponse]  # type: ignore[assignment]
     """Records one weighing and answers once it is durable.
 
-    Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT,
-    UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT), RESOURCE_EXHAUSTED
-    (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
+    Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once; ENTRY_TOO_LARGE), FAILED_PRECONDITION
+    (UNKNOWN_SOURCE_UNIT, UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT),
+    RESOURCE_EXHAUSTED (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE; SERVICE_UNAVAILABLE for an id that is unknown while the
+    registry cannot be asked) with RetryInfo: send again.
     """
     RecordWeighings: _aio.UnaryUnaryMultiCallable[_service_pb2.RecordWeighingsRequest, _service_pb2.RecordWeighingsResponse]  # type: ignore[assignment]
     """Records up to 1,000 weighings, with one result per record in the order sent. A refused record does not affect others.
@@ -111,7 +115,8 @@ class WeighingServiceAsyncStub(WeighingServiceStub):
 class WeighingServiceServicer(metaclass=_abc_1.ABCMeta):
     """WeighingService records what trucks weighed at source units, judges it and finds it again. Recording is idempotent by
     (source_unit_id, record_id) for ever: the same content gets the first answer again, other content is refused and the
-    first is kept.
+    first is kept. A record takes at most 8 KiB, unknown fields included. Pages and messages of a watch may hold fewer items
+    than asked for; only an empty token or `next_sequence` says where a list stands.
     """
 
     @_abc_1.abstractmethod
@@ -122,9 +127,10 @@ class WeighingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_service_pb2.RecordWeighingResponse, _abc.Awaitable[_service_pb2.RecordWeighingResponse]]:
         """Records one weighing and answers once it is durable.
 
-        Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT,
-        UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT), RESOURCE_EXHAUSTED
-        (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE) with RetryInfo: send again.
+        Errors: INVALID_ARGUMENT (INVALID_ARGUMENT, all bad fields at once; ENTRY_TOO_LARGE), FAILED_PRECONDITION
+        (UNKNOWN_SOURCE_UNIT, UNKNOWN_WEIGHING_POINT, UNKNOWN_SCALE, NO_RULE_SET), ALREADY_EXISTS (RECORD_CONFLICT),
+        RESOURCE_EXHAUSTED (TOO_MANY_CONFLICTS), UNAVAILABLE (DATABASE_UNAVAILABLE; SERVICE_UNAVAILABLE for an id that is unknown while the
+        registry cannot be asked) with RetryInfo: send again.
         """
 
     @_abc_1.abstractmethod
