@@ -25,7 +25,7 @@ MEASUREMENTS: dict[str, tuple[Callable[[], Result], Callable[[], Result]]] = {
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there too.")
 @click.option("--quick", is_flag=True, help="Small sizes: to see that it works, not for figures.")
 @click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
-def main(json_file: Path | None, quick: bool, names: tuple[str, ...]) -> None:  # noqa: FBT001 - click's way
+def main(json_file: Path | None, quick: bool, names: tuple[str, ...]) -> None:
     """Measure speed and memory beside yardsticks in the same run; all measurements unless some are named."""
     console = Console()
     results = []

@@ -1,4 +1,5 @@
-"""Measurement 2: one relay hop and the three-level catch-up of waiting records, against PostgreSQL's logical replication of the
+"""Measurement 2: one relay hop and the three-level catch-up of waiting records, against PostgreSQL's logical
+replication of the
 same rows between clusters of the same kind.
 """
 
@@ -57,7 +58,9 @@ def _fill(directory: Path, records: int, scratch: Path) -> list[tuple[bytes, byt
 
 
 def _relay(directory: Path, levels: list[str]) -> float:
-    """Return the seconds from the county's start until the top holds everything. Upper levels are new and run already."""
+    """Return the seconds from the county's start until the top holds everything. Upper levels are new and run
+    already.
+    """
     platforms: list[PlatformProcess] = []
     try:
         upstream = ""
@@ -84,7 +87,9 @@ def _relay(directory: Path, levels: list[str]) -> float:
 
 
 def _replicate(directory: Path, rows: list[tuple[bytes, bytes]], records: int, levels: int) -> float:
-    """Return the seconds that subscriptions need for the same rows, which wait in the publisher's log when they begin."""
+    """Return the seconds that subscriptions need for the same rows, which wait in the publisher's log when they
+    begin.
+    """
     servers = [
         EmbeddedPostgres(directory / f"replication-{levels}-{number}", databases=["weighing"])
         for number in range(levels)

@@ -1,4 +1,6 @@
-"""What the measurements share: a county with registered source units, ready-made requests, clocks and tables of results."""
+"""What the measurements share: a county with registered source units, ready-made requests, clocks and tables of
+results.
+"""
 
 import json
 import pickle
@@ -15,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
-from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
-from zhichao.weighing.v1 import service_pb2
 
 from cli.platform_process import PlatformProcess
 from cli.simulate.registration import register_site
 from cli.simulate.site import Site, make_site
 from cli.simulate.traffic import Traffic
 from services.common.rpc_client import connect
+from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
+from zhichao.weighing.v1 import service_pb2
 
 COUNTY, CITY, PROVINCE = "141025", "141000", "140000"
 SEED = 20260101
@@ -108,7 +110,7 @@ def stream(address: str, requests: Sequence[bytes], directory: Path) -> float:
     """Send requests from a process of its own and return the seconds until the last was answered."""
     path = directory / "requests.pickle"
     path.write_bytes(pickle.dumps(list(requests)))
-    output = subprocess.run(  # noqa: S603 - our own interpreter and text
+    output = subprocess.run(
         [sys.executable, "-c", _CLIENT, address, str(path), STREAM_METHOD], check=True, capture_output=True, text=True
     )
     path.unlink()

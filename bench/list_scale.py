@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
-from zhichao.weighing.v1 import service_pb2, service_pb2_grpc, weighing_pb2
 
 from bench import harness
 from bench.harness import COUNTY, Result
 from bench.stream_ingest import BATCH_RECORDS
 from cli.platform_process import PlatformProcess
 from services.common.rpc_client import connect
+from zhichao.weighing.v1 import service_pb2, service_pb2_grpc, weighing_pb2
 
 CALLS = 200
 

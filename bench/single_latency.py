@@ -1,16 +1,18 @@
-"""Measurement 3: the reply to one weighing at 100 a second, against an empty RPC plus one bare commit at the same pace."""
+"""Measurement 3: the reply to one weighing at 100 a second, against an empty RPC plus one bare commit at the same
+pace.
+"""
 
 import time
 from collections.abc import Callable
 
 import psycopg
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
 
 from bench import harness
 from bench.harness import COUNTY, Result
 from cli.platform_process import PlatformProcess
 from services.common.rpc_client import connect
+from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
 
 PER_SECOND = 100.0
 

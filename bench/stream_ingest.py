@@ -1,4 +1,6 @@
-"""Measurement 1: weighings streamed into one county, against binary COPY of the same rows into tables like the same ones."""
+"""Measurement 1: weighings streamed into one county, against binary COPY of the same rows into tables like the same
+ones.
+"""
 
 import statistics
 import time

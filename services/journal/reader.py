@@ -88,7 +88,7 @@ class Reader:
     def read(self, origin: str, first_sequence: int, records_max: int = BATCH_RECORDS_MAX) -> Batch | None:
         """Return the batch that begins at `first_sequence`, or None when the log ends right before it.
 
-        Raises ServiceError UNKNOWN_LOG or BEYOND_LOG.
+        Raises ServiceError UNKNOWN_LOG, BEYOND_LOG, or HISTORY_MISMATCH for an entry that is stored no more.
         """
         with self._reading() as connection:
             head = self._head(connection, origin)
@@ -100,9 +100,18 @@ class Reader:
                 )
             if first_sequence == head.size + 1:
                 return None
-            if head.is_own:
-                return self._read_own(connection, head, first_sequence, records_max)
-            return self._read_copy(connection, head, first_sequence, records_max)
+            try:
+                if head.is_own:
+                    return self._read_own(connection, head, first_sequence, records_max)
+                return self._read_copy(connection, head, first_sequence, records_max)
+            except store.MissingEntryError as error:
+                raise ServiceError(
+                    Reason.HISTORY_MISMATCH,
+                    f"entry {error.sequence} of the log of {origin} is gone from this platform's database: "
+                    "restore it from a backup or from another level",
+                    message_zh=f"{origin} 日志第 {error.sequence} 条已从本平台数据库丢失，请从备份或其他级别恢复",
+                    metadata={"origin": origin, "sequence": str(error.sequence)},
+                ) from error
 
     def _read_own(self, connection: store.Connection, head: store.LogHead, first: int, records_max: int) -> Batch:
         end = min(head.size, first - 1 + records_max)
@@ -116,7 +125,10 @@ class Reader:
         signed = checkpoints.end_of_batch(connection, head.origin, first - 1, records_max)
         if signed is None:
             raise LookupError(f"no checkpoint of {head.origin} above {first - 1} is kept")
-        entries, leaves = store.read_entries(connection, head.origin, first, signed.checkpoint.size)
+        last = signed.checkpoint.size
+        entries, leaves = store.read_entries(connection, head.origin, first, last)
+        if len(entries) != last - first + 1:
+            raise store.MissingEntryError(store.first_missing(connection, head.origin, first, last))
         return Batch(head.origin, first, entries, leaves, signed.format())
 
     def checkpoint(self, origin: str, size: int) -> tuple[SignedCheckpoint, str]:

@@ -26,6 +26,11 @@ def held(request: pytest.FixtureRequest, county: Journal, city: Journal) -> Jour
     return county if request.param == "own" else city
 
 
+def read_to_the_end(journal: Journal, first: int) -> None:
+    while (batch := journal.reader.read(COUNTY, first)) is not None:
+        first = batch.last_sequence + 1
+
+
 def reason_of(call: object, *values: object) -> Reason:
     with pytest.raises(ServiceError) as refusal:
         call(*values)  # type: ignore[operator]
@@ -37,6 +42,16 @@ def test_batches_from_any_position(held: Journal, county: Journal) -> None:
     for first in (1, 2, 255, 256, 257, 258, 857, 858, 1_024, 1_025, 1_699, 1_700):
         check_reading(held, known, first)
     assert held.reader.read(COUNTY, 1_701) is None
+
+
+@pytest.mark.parametrize("first", [1, 300, 1_000])
+def test_an_entry_that_somebody_removed_is_named(held: Journal, first: int) -> None:
+    with held.engine.begin() as pooled:
+        raw_connection(pooled).execute("DELETE FROM journal_entries WHERE sequence = 1000")
+    with pytest.raises(ServiceError) as refusal:
+        read_to_the_end(held, first)
+    assert refusal.value.reason is Reason.HISTORY_MISMATCH
+    assert refusal.value.metadata == {"origin": COUNTY, "sequence": "1000"}
 
 
 @pytest.mark.parametrize("first", [0, -1, -(2**63), 1_702, 2**63 - 1])

@@ -18,7 +18,17 @@ from tests.system.levels import Levels
 
 SEED_VARIABLE = "ZHICHAO_SYSTEM_SEED"
 
+# The longest takes about a minute on two cores of its own; the deadlines inside are what ends a test that hangs.
+TEST_SECONDS_MAX = 300
+
 MakeLevels = Callable[..., Levels]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests beside this file more time than others have."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS_MAX))
 
 
 @pytest.fixture

@@ -80,6 +80,14 @@ def grow(head: LogHead, digester: Digester, added: Sequence[NewEntry], write_tim
     return Growth(grown, nodes)
 
 
+class MissingEntryError(LookupError):
+    """An entry below the log's size is not stored: somebody removed it."""
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(f"entry {sequence} is missing")
+        self.sequence = sequence
+
+
 def create_log(connection: Connection, origin: str, is_own: bool, digest_algorithm: str, verifier_key: str) -> None:
     """Insert an empty log unless it, or for the own log another own one, is there.
 
@@ -226,12 +234,25 @@ def read_entries_within(
     """
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(
-            "SELECT entry, leaf FROM (SELECT sequence, entry, leaf, sum(octet_length(entry)) OVER (ORDER BY sequence)"
-            " AS bytes FROM journal_entries WHERE origin = %s AND sequence BETWEEN %s AND %s) AS run"
+            "SELECT entry, leaf, sequence FROM"
+            " (SELECT sequence, entry, leaf, sum(octet_length(entry)) OVER (ORDER BY sequence) AS bytes"
+            "  FROM journal_entries WHERE origin = %s AND sequence BETWEEN %s AND %s) AS run"
             " WHERE bytes <= %s OR sequence = %s ORDER BY sequence",
             (origin, first, last, bytes_max, first),
         ).fetchall()
+    if not rows or rows[-1][2] != first + len(rows) - 1:
+        raise MissingEntryError(first_missing(connection, origin, first, last))
     return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def first_missing(connection: Connection, origin: str, first: int, last: int) -> int:
+    """Return the first sequence of a range at which no entry is stored."""
+    row = connection.execute(
+        "SELECT min(place) FROM generate_series(%s::bigint, %s::bigint) AS place WHERE NOT EXISTS"
+        " (SELECT FROM journal_entries WHERE origin = %s AND sequence = place)",
+        (first, last, origin),
+    ).fetchone()
+    return first if row is None or row[0] is None else int(row[0])
 
 
 def read_entries(connection: Connection, origin: str, first: int, last: int) -> tuple[list[bytes], list[bytes]]:
