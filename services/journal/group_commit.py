@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Plan = TypeVar("Plan")
 Result = TypeVar("Result")
 
-COMMIT_RECORDS_MAX: Final = 4_096
+COMMIT_RECORDS_MAX: Final = 2_048
 """Items in one transaction: beyond this throughput gains nothing (docs/benchmarks.md), and a lone request waits
 longer."""
 

@@ -119,7 +119,7 @@ class LogWriter:
 
         Raises ServiceError(ENTRY_TOO_LARGE) for an entry over the limit.
         """
-        largest = max((len(new.entry) for new in added), default=0)
+        largest = max(map(len, (new.entry for new in added)), default=0)
         if largest > ENTRY_BYTES_MAX:
             raise ServiceError(
                 Reason.ENTRY_TOO_LARGE,

@@ -24,9 +24,7 @@ from services.weighing.directory import (
 from services.weighing.limits import VehicleFacts
 from services.weighing.rows import (
     DAY_SECONDS,
-    Totals,
-    WeighingRow,
-    day_number,
+    PackedRow,
     pack_row,
     pack_text,
     postgres_microseconds,
@@ -154,6 +152,21 @@ def judgement_bytes(judgement: Judgement, site: Site) -> bytes:
     held = site.judgements.get(id(judgement))
     if held is not None:
         return held[1]
+    content = site.judgements_by_value.get(judgement)
+    if content is not None:
+        return content
+    content = _serialized(judgement, site)
+    # Judgements with an excess are made for one truck and never come back.
+    if not judgement.excess_kg and not judgement.axle_excesses:
+        if len(site.judgements) >= JUDGEMENTS_PER_SITE_MAX:
+            site.judgements.clear()
+            site.judgements_by_value.clear()
+        site.judgements[id(judgement)] = (judgement, content)
+        site.judgements_by_value[judgement] = content
+    return content
+
+
+def _serialized(judgement: Judgement, site: Site) -> bytes:
     message = weighing_pb2.Judgement(
         verdict=int(judgement.verdict),  # type: ignore[arg-type]
         rule_set_id=site.rules.rule_set.rule_set_id,
@@ -178,13 +191,7 @@ def judgement_bytes(judgement: Judgement, site: Site) -> bytes:
         value = getattr(judgement, name)
         if value is not None:
             setattr(message, name, value)
-    content = message.SerializeToString()
-    # Judgements with an excess are made for one truck and never come back.
-    if not judgement.excess_kg and not judgement.axle_excesses:
-        if len(site.judgements) >= JUDGEMENTS_PER_SITE_MAX:
-            site.judgements.clear()
-        site.judgements[id(judgement)] = (judgement, content)
-    return content
+    return message.SerializeToString()
 
 
 class Reception:
@@ -245,7 +252,7 @@ def check_instant(name: str, instant: Timestamp) -> None:
         raise Unprojectable(f"{name} is not an instant of the years 1 to 9999")
 
 
-def received_row(payload: bytes) -> WeighingRow:
+def received_row(payload: bytes) -> PackedRow:
     """Return the row of a weighing of another platform. Raises Unprojectable when the payload cannot be one."""
     try:
         weighing = weighing_pb2.Weighing.FromString(payload)
@@ -268,23 +275,20 @@ def received_row(payload: bytes) -> WeighingRow:
         raise Unprojectable(f"verdict {verdict} is not one that this release knows")
     plate = weighing.plate_number
     limit = judgement.lenient_limit_kg
-    return WeighingRow(
-        pack_row(
-            postgres_microseconds(weigh_time.seconds, weigh_time.nanos),
-            postgres_microseconds(receive_time.seconds, receive_time.nanos),
-            record.gross_weight_kg,
-            verdict,
-            judgement.severity,
-            record.event,
-            axle_count,
-            quality_bits([flag for flag in weighing.quality_flags if 0 < flag <= QUALITY_BITS]),
-            limit,
-            judgement.excess_kg,
-            pack_text(record.source_unit_id) + pack_text(record.weighing_point_id) + pack_text(record.scale_id),
-            record.record_id,
-            plate,
-        ),
-        Totals(day_number(weigh_time.seconds), record.source_unit_id, verdict, bool(plate), record.gross_weight_kg),
+    return pack_row(
+        postgres_microseconds(weigh_time.seconds, weigh_time.nanos),
+        postgres_microseconds(receive_time.seconds, receive_time.nanos),
+        record.gross_weight_kg,
+        verdict,
+        judgement.severity,
+        record.event,
+        axle_count,
+        quality_bits([flag for flag in weighing.quality_flags if 0 < flag <= QUALITY_BITS]),
+        limit,
+        judgement.excess_kg,
+        pack_text(record.source_unit_id) + pack_text(record.weighing_point_id) + pack_text(record.scale_id),
+        record.record_id,
+        plate,
     )
 
 

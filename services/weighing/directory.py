@@ -81,6 +81,8 @@ class Site:
     packed: bytes
     judgements: dict[int, tuple[Judgement, bytes]] = field(default_factory=dict)
     """Serialised judgements by identity of the judgement, which is kept beside so that the identity stays its own."""
+    judgements_by_value: dict[Judgement, bytes] = field(default_factory=dict)
+    """The same by value: trucks with measured axles get a judgement each, but the same few values come again."""
 
 
 class Directory:

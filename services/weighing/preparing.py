@@ -14,7 +14,7 @@ from services.weighing import convert
 from services.weighing.directory import Directory, Site
 from services.weighing.plates import normalize_plate
 from services.weighing.quality import find_quality_flags
-from services.weighing.rows import Totals, WeighingRow, day_number, pack_row, postgres_microseconds
+from services.weighing.rows import PackedRow, day_number, pack_row, postgres_microseconds
 from services.weighing.store.weighings import RecordKey
 from services.weighing.validation import validate_record
 from services.weighing.verdict import Judgement, judge
@@ -38,7 +38,7 @@ class PreparedRecord:
     key: RecordKey
     record: record_pb2.WeighingRecord
     entry: NewEntry
-    row: WeighingRow
+    row: PackedRow
     judgement: bytes
     receive_time: datetime
     actor: str
@@ -120,12 +120,11 @@ class RecordPreparer:
         if len(content) > RECORD_BYTES_MAX:
             raise _too_large(len(content))
         payload = reception.weighing_bytes(content, judgement_bytes, site.division_code, plate, flags)
-        verdict = int(judgement.verdict)
         row = pack_row(
             postgres_microseconds(seconds, nanos),
             reception.receive_microseconds,
             gross,
-            verdict,
+            judgement.verdict,
             judgement.severity,
             event,
             vehicle.axle_count,
@@ -140,7 +139,7 @@ class RecordPreparer:
             (unit, record_id),
             record,
             builder.build(payload, self._digester),
-            WeighingRow(row, Totals(day, unit, verdict, bool(plate), gross)),
+            row,
             judgement_bytes,
             now,
             actor,

@@ -12,7 +12,7 @@ from services.journal.projection import Unprojectable
 from services.weighing import convert
 from services.weighing.preparing import WEIGHING_SCHEMA
 from services.weighing.recording import CONFLICT_SCHEMA
-from services.weighing.rows import WeighingRow
+from services.weighing.rows import PackedRow
 from services.weighing.store import weighings as store
 from zhichao.weighing.v1 import weighing_pb2
 
@@ -31,7 +31,7 @@ class WeighingProjection:
 
     kinds: Mapping[str, int] = {convert.WEIGHING_KIND: WEIGHING_SCHEMA, convert.CONFLICT_KIND: CONFLICT_SCHEMA}
 
-    def prepare(self, origin: str, kind: str, payload: bytes, leaf: bytes) -> WeighingRow | ConflictRow:
+    def prepare(self, origin: str, kind: str, payload: bytes, leaf: bytes) -> PackedRow | ConflictRow:
         """Parse one payload. Raises Unprojectable."""
         if kind == convert.WEIGHING_KIND:
             return convert.received_row(payload)
@@ -46,8 +46,8 @@ class WeighingProjection:
 
     def project(self, connection: RawConnection, origin: str, prepared: Sequence[tuple[int, Any]]) -> None:
         """Write the rows of received entries."""
-        rows = [(sequence, row) for sequence, row in prepared if isinstance(row, WeighingRow)]
-        packed = store.pack_weighings(origin, rows)
+        rows = [one for one in prepared if isinstance(one[1], PackedRow)]
+        packed = store.pack_weighings(origin, [sequence for sequence, _ in rows], [row for _, row in rows])
         if packed is not None:
             store.insert_weighings(connection, packed)
         conflicts = [

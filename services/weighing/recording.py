@@ -17,7 +17,7 @@ from services.journal.log_writer import LogWriter, PlannedAppend
 from services.journal.store import COPY_ROWS_MIN, LogHead
 from services.weighing import convert
 from services.weighing.preparing import PreparedRecord
-from services.weighing.rows import WeighingRow
+from services.weighing.rows import PackedRow
 from services.weighing.store import weighings as store
 from services.weighing.store.weighings import RecordKey
 from zhichao.weighing.v1 import weighing_pb2
@@ -144,14 +144,41 @@ class RecordCommitter:
         pending: Sequence[RecordPlan],
     ) -> RecordPlan:
         origin = self._writer.origin
-        held = store.find_places(connection, origin, [item.key for item in items])
+        keys = [item.key for item in items]
+        held = store.find_places(connection, origin, keys)
+        next_sequence = base.size + 1
+        fresh = dict(zip(keys, enumerate(items, next_sequence), strict=True))
+        if not held and len(fresh) == len(keys) and all(plan.fresh.keys().isdisjoint(fresh) for plan in pending):
+            # Nearly every batch: all is new, and nothing but the next sequences remains to be decided.
+            added = [item.entry for item in items]
+            outcomes: list[Outcome] = [
+                Recorded(sequence, item.entry.leaf, item.judgement, False) for sequence, item in fresh.values()
+            ]
+            rows = store.pack_weighings(
+                origin, range(next_sequence, next_sequence + len(items)), [i.row for i in items]
+            )
+            append = self._writer.plan(base, added, items[-1].receive_time)
+            return RecordPlan(items, append, rows, fresh, [], frozenset(), outcomes)
+        return self._decide_singly(connection, items, base, pending, held)
+
+    def _decide_singly(
+        self,
+        connection: RawConnection,
+        items: Sequence[PreparedRecord],
+        base: LogHead,
+        pending: Sequence[RecordPlan],
+        held: dict[RecordKey, int],
+    ) -> RecordPlan:
+        """Decide record by record, because some are held, on their way, or twice in the batch."""
+        origin = self._writer.origin
         # All at once: a backlog that is sent again is nothing but records that are held.
         entries = store.read_entries(connection, origin, list(held.values())) if held else {}
         under_way = {key: place for plan in pending for key, place in plan.fresh.items()}
         known: dict[RecordKey, list[convert.WeighingRecord]] = {}
         next_sequence = base.size + 1
         added: list[NewEntry] = []
-        rows: list[tuple[int, WeighingRow]] = []
+        sequences: list[int] = []
+        rows: list[PackedRow] = []
         fresh: dict[RecordKey, tuple[int, PreparedRecord]] = {}
         conflicts: list[tuple[int, PreparedRecord]] = []
         outcomes: list[Outcome] = []
@@ -162,7 +189,8 @@ class RecordCommitter:
                 sequence = next_sequence + len(added)
                 entry = item.entry
                 added.append(entry)
-                rows.append((sequence, item.row))
+                sequences.append(sequence)
+                rows.append(item.row)
                 fresh[key] = (sequence, item)
                 outcomes.append(Recorded(sequence, entry.leaf, item.judgement, False))
                 continue
@@ -185,7 +213,7 @@ class RecordCommitter:
                 conflicts.append((next_sequence + len(added), item))
                 added.append(conflict)
         append = self._writer.plan(base, added, items[-1].receive_time)
-        packed = store.pack_weighings(origin, rows)
+        packed = store.pack_weighings(origin, sequences, rows)
         return RecordPlan(items, append, packed, fresh, conflicts, frozenset(known), outcomes)
 
     def _known_conflicts(

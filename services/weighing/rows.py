@@ -1,4 +1,4 @@
-"""Rows of the table `weighings` in PostgreSQL's binary COPY form, and what one weighing adds to its day's totals. Pure.
+"""Rows of the table `weighings` in PostgreSQL's binary COPY form. Pure.
 
 Rows are packed in the thread that judges, long before the transaction: only the sequence is missing, and it goes in
 front.
@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 CHINA_STANDARD_TIME_SECONDS: Final = 8 * 3_600
 """Offset of China Standard Time, UTC+8 without daylight saving; days of totals are counted in it."""
@@ -41,21 +41,8 @@ _READ_LENGTH: Final = _LENGTH_FORM.unpack_from
 _LENGTH_BYTES: Final = _LENGTH_FORM.size
 
 
-class Totals(NamedTuple):
-    """What one weighing adds to the totals of its day and source unit."""
-
-    day_number: int
-    source_unit_id: str
-    verdict: int
-    has_plate: bool
-    gross_weight_kg: int
-
-
-class WeighingRow(NamedTuple):
-    """A row but for its place, with what it adds to the totals."""
-
-    packed: bytes
-    totals: Totals
+PackedRow = bytes
+"""A row but for its place: the fields from the third column on, in binary COPY form."""
 
 
 def day_number(seconds: int) -> int:
@@ -136,9 +123,9 @@ def unpack_row(packed: bytes) -> tuple[datetime | int | str, ...]:
     return tuple(values)
 
 
-def placed_rows(origin: str, places: Iterable[tuple[int, WeighingRow]]) -> Iterable[bytes]:
-    """Yield whole rows for (sequence, row) pairs."""
+def placed_rows(origin: str, sequences: Iterable[int], rows: Iterable[PackedRow]) -> list[bytes]:
+    """Return whole rows, each at its sequence."""
     encoded = origin.encode()
     head = struct.pack(f"!hi{len(encoded)}si", _COLUMN_COUNT, len(encoded), encoded, 8)
     pack_sequence = struct.Struct("!q").pack
-    return [head + pack_sequence(sequence) + row.packed for sequence, row in places]
+    return [head + pack_sequence(sequence) + row for sequence, row in zip(sequences, rows, strict=True)]

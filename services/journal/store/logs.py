@@ -69,12 +69,13 @@ class Growth:
 
 def grow(head: LogHead, digester: Digester, added: Sequence[NewEntry], write_time: datetime | None) -> Growth:
     """Return the head after the entries. Pure."""
-    frontier, nodes = head.frontier.extend(digester, [new.leaf for new in added])
+    entries, leaves = zip(*added, strict=True) if added else ((), ())
+    frontier, nodes = head.frontier.extend(digester, leaves)
     grown = replace(
         head,
         frontier=frontier,
         root=frontier.root(digester),
-        total_bytes=head.total_bytes + sum(len(new.entry) for new in added),
+        total_bytes=head.total_bytes + sum(map(len, entries)),
         last_write_time=write_time or head.last_write_time,
     )
     return Growth(grown, nodes)
@@ -167,8 +168,8 @@ def _entry_rows(origin: str, first_sequence: int, added: Sequence[NewEntry]) -> 
     count, width = 4, len(encoded)
     leaf_length = struct.pack("!i", DIGEST_BYTES)
     return [
-        pack(count, width, encoded, 8, sequence, len(new.entry)) + new.entry + leaf_length + new.leaf
-        for sequence, new in enumerate(added, first_sequence)
+        pack(count, width, encoded, 8, sequence, len(entry)) + entry + leaf_length + leaf
+        for sequence, (entry, leaf) in enumerate(added, first_sequence)
     ]
 
 
