@@ -25,6 +25,10 @@ COMMIT_RECORDS_MAX: Final = 2_048
 """Items in one transaction: beyond this throughput gains nothing (docs/benchmarks.md), and a lone request waits
 longer."""
 
+INLINE_RECORDS_MAX: Final = 16
+"""Items that the planning thread commits itself when nothing else is under way: waking the other thread would cost a
+lone request more than it gains; with more items planning ahead is worth it."""
+
 WAITING_RECORDS_MAX: Final = 16_384
 """Items that may wait: four full transactions, some 20 MB. Submitters wait beyond it, which slows their clients."""
 
@@ -68,6 +72,8 @@ class GroupCommit(Generic[Item, Plan, Result]):
         self._commit = commit
         self._jobs: deque[_Job[Item, Result]] = deque()
         self._waiting_records = 0
+        # Groups that are planned and not yet settled.
+        self._under_way = 0
         self._is_stopping = False
         self._changed = threading.Condition()
         # One plan ahead: more would only grow older.
@@ -152,18 +158,30 @@ class GroupCommit(Generic[Item, Plan, Result]):
                 group = _Group(jobs, self._plan([item for job in jobs for item in job.items]))
             except Exception as error:  # noqa: BLE001 - the thread must outlive any fault of one group
                 self._settle_failure(jobs, error)
+                continue
+            with self._changed:
+                is_lone = not self._under_way and sum(len(job.items) for job in jobs) <= INLINE_RECORDS_MAX
+                self._under_way += 1
+            if is_lone:
+                self._run_group(group)
             else:
                 self._planned.put(group)
         self._planned.put(None)
 
     def _run_commits(self) -> None:
         while (group := self._planned.get()) is not None:
-            try:
-                results = _complete(self._commit(group.plan), group.jobs)
-            except Exception as error:  # noqa: BLE001 - as above
-                self._settle_failure(group.jobs, error)
-            else:
-                _settle(group.jobs, results)
+            self._run_group(group)
+
+    def _run_group(self, group: "_Group[Item, Plan, Result]") -> None:
+        try:
+            results = _complete(self._commit(group.plan), group.jobs)
+        except Exception as error:  # noqa: BLE001 - the thread must outlive any fault of one group
+            self._settle_failure(group.jobs, error)
+        else:
+            _settle(group.jobs, results)
+        finally:
+            with self._changed:
+                self._under_way -= 1
 
     def _settle_failure(self, jobs: "list[_Job[Item, Result]]", error: Exception) -> None:
         """Tell the submitters, or try one by one when the fault may be one submitter's."""

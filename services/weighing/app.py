@@ -50,7 +50,7 @@ class WeighingApp:
         self._follower = DirectoryFollower(self._engine, directory, platform.platform, settings.registry_address)
         writer = self._journal.writer
         preparer = RecordPreparer(writer.digester, directory, clock, self._follower.look_again)
-        recorder = RecordCommitter(self._engine, writer, self._journal.tail.announce)
+        recorder = RecordCommitter(self._engine, writer)
         self._committer: GroupCommit[PreparedRecord, RecordPlan, Outcome] = GroupCommit(
             STREAM, recorder.plan, recorder.commit
         )

@@ -3,7 +3,7 @@ database.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -14,11 +14,13 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.journal.entries import EntryBuilder, NewEntry, parse, timestamp
 from services.journal.log_writer import LogWriter, PlannedAppend
-from services.journal.store import COPY_ROWS_MIN, LogHead
+from services.journal.store import LogHead
+from services.journal.store.lone import can_append_one
 from services.weighing import convert
 from services.weighing.preparing import PreparedRecord
 from services.weighing.rows import PackedRow
 from services.weighing.store import weighings as store
+from services.weighing.store.lone import record_one
 from services.weighing.store.weighings import RecordKey
 from zhichao.weighing.v1 import weighing_pb2
 
@@ -57,6 +59,8 @@ class RecordPlan:
     conflicting: frozenset[RecordKey]
     outcomes: list[Outcome]
     is_done: bool = False
+    is_guess: bool = False
+    """Whether nobody looked yet if the record is held; the statement that records it does."""
 
 
 class RecordCommitter:
@@ -68,11 +72,10 @@ class RecordCommitter:
     overtakes what.
     """
 
-    def __init__(self, engine: Engine, writer: LogWriter, announce: Callable[[str], None]) -> None:
+    def __init__(self, engine: Engine, writer: LogWriter) -> None:
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = writer
-        self._announce = announce
         self._planning = threading.Lock()
         self._pending: list[RecordPlan] = []
         self._last_head: LogHead | None = None
@@ -81,6 +84,12 @@ class RecordCommitter:
         """Decide about records against what is held and what is under way. Raises ServiceError when the database is
         away.
         """
+        with self._planning:
+            self._pending = [plan for plan in self._pending if not plan.is_done]
+            if len(items) == 1 and not self._pending and self._last_head is not None:
+                plan = self._guess(items, self._last_head)
+                self._pending.append(plan)
+                return plan
         # Each look-up is a statement of its own: what counts is compared under the lock, and a lone record is spared
         # the round trips of a transaction.
         with self._planning, translate_errors(), self._autocommit.connect() as pooled:
@@ -94,6 +103,15 @@ class RecordCommitter:
             self._pending.append(plan)
             return plan
 
+    def _guess(self, items: Sequence[PreparedRecord], base: LogHead) -> RecordPlan:
+        """Plan a lone record without asking the database: nearly always it is new and the head is where we left it."""
+        (item,) = items
+        sequence = base.size + 1
+        append = self._writer.plan(base, [item.entry], item.receive_time)
+        rows = store.pack_weighings(self._writer.origin, [sequence], [item.row])
+        outcome = Recorded(sequence, item.entry.leaf, item.judgement, is_duplicate=False)
+        return RecordPlan(items, append, rows, {item.key: (sequence, item)}, [], frozenset(), [outcome], is_guess=True)
+
     def commit(self, plan: RecordPlan) -> list[Outcome]:
         """Record in one transaction and return one outcome per record, in order. Raises ServiceError.
 
@@ -101,28 +119,36 @@ class RecordCommitter:
         conflict and refused. Both also within the batch: the first of two counts as held.
         """
         try:
-            with translate_errors(), self._engine.begin() as pooled:
-                connection = raw_connection(pooled)
-                if len(plan.items) < COPY_ROWS_MIN:
-                    # No COPY: the statements and the commit go out together and cost one round trip.
-                    with connection.pipeline():
-                        done = self._write(connection, plan)
-                        connection.commit()
-                else:
-                    done = self._write(connection, plan)
+            with translate_errors():
+                done = plan if self._record_one(plan) else self._record_all(plan)
             self._last_head = done.append.growth.head
         except BaseException:
             self._last_head = None
             raise
         finally:
             plan.is_done = True
-        self._announce(self._writer.origin)
         return done.outcomes
+
+    def _record_one(self, plan: RecordPlan) -> bool:
+        """Record a lone record with one statement. False when there is more to it, and nothing is written then."""
+        growth = plan.append.growth
+        if len(plan.items) != 1 or not plan.fresh or not can_append_one(growth):
+            return False
+        (item,) = plan.items
+        with self._autocommit.connect() as pooled:
+            return record_one(raw_connection(pooled), plan.append.base, growth, item.entry, item.row)
+
+    def _record_all(self, plan: RecordPlan) -> RecordPlan:
+        """Record in a transaction that holds the head from its first statement."""
+        with self._engine.begin() as pooled:
+            return self._write(raw_connection(pooled), plan)
 
     def _write(self, connection: RawConnection, plan: RecordPlan) -> RecordPlan:
         head = self._writer.lock(connection)
         base = plan.append.base
-        if (head.size, head.root) != (base.size, base.root):
+        if plan.is_guess:
+            plan = self._decide(connection, plan.items, head, ())
+        elif (head.size, head.root) != (base.size, base.root):
             _log.info("record_plan_overtaken", planned_size=base.size, size=head.size)
             plan = self._decide(connection, plan.items, head, ())
         self._writer.write(connection, plan.append)

@@ -51,15 +51,14 @@ def day_number(seconds: int) -> int:
 
 
 @lru_cache(_DAYS_CACHED)
-def day_date(number: int) -> date:
-    """Return the date of a day number."""
-    return _EPOCH_DAY + timedelta(days=number)
-
-
-@lru_cache(_DAYS_CACHED)
 def day_text(number: int) -> str:
     """Return the date of a day number as `YYYY-MM-DD`."""
-    return day_date(number).isoformat()
+    return (_EPOCH_DAY + timedelta(days=number)).isoformat()
+
+
+def day_of(moment: datetime) -> date:
+    """Return the day of an aware time in China Standard Time."""
+    return (moment + timedelta(seconds=CHINA_STANDARD_TIME_SECONDS)).astimezone(UTC).date()
 
 
 def pack_text(value: str) -> bytes:

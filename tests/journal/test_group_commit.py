@@ -52,6 +52,13 @@ Committer = GroupCommit[int, tuple[int, ...], str]
 Make = Callable[[Recorder], Committer]
 
 
+@pytest.fixture(autouse=True)
+def _two_threads(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Leave no group to the planning thread, however small, so that tests see both threads at work."""
+    if "inline" not in request.function.__name__:
+        monkeypatch.setattr(group_commit, "INLINE_RECORDS_MAX", 0)
+
+
 @pytest.fixture
 def make() -> Iterator[Make]:
     with ExitStack() as stack:
@@ -72,6 +79,20 @@ def closed(recorder: Recorder, committer: Committer) -> "Future[list[str]]":
     first = committer.submit([0])
     assert recorder.is_committing.wait(WAIT_SECONDS)
     return first
+
+
+def test_small_groups_committed_inline_keep_their_order_and_their_errors(make: Make) -> None:
+    recorder = Recorder()
+    committer = make(recorder)
+    futures = [committer.submit([number]) for number in range(100)]
+    assert [future.result(WAIT_SECONDS) for future in futures] == [[str(number)] for number in range(100)]
+    bad = committer.submit([-2])
+    with pytest.raises(ValueError, match="cannot be committed"):
+        bad.result(WAIT_SECONDS)
+    large = committer.submit(list(range(200, 300)))
+    small = committer.submit([300])
+    assert (len(large.result(WAIT_SECONDS)), small.result(WAIT_SECONDS)) == (100, ["300"])
+    assert [item for commit in recorder.commits for item in commit] == [*range(100), *range(200, 301)]
 
 
 def test_a_lone_submission_is_committed_at_once(make: Make) -> None:
