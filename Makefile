@@ -37,7 +37,7 @@ bench: $(VENV)/runtime.stamp ## Measure throughput and print the figures (ARGS=)
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## Run the tests (ARGS="-n 2 tests/weighing")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadfile)
 
 .PHONY: check
 check: fmt-check lint types imports proto-lint proto-breaking gen-check ## Run every static check

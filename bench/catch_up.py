@@ -109,8 +109,10 @@ def _replicate(directory: Path, rows: list[tuple[bytes, bytes]], records: int, l
                 connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (f"hop_{number}",))
             with psycopg.connect(servers[number].url("weighing"), autocommit=True) as connection:
                 connection.execute(
-                    f"CREATE SUBSCRIPTION hop_{number} CONNECTION '{source}' PUBLICATION records"
-                    f" WITH (enabled = false, create_slot = false, slot_name = 'hop_{number}', copy_data = false)".encode()
+                    (
+                        f"CREATE SUBSCRIPTION hop_{number} CONNECTION '{source}' PUBLICATION records WITH"
+                        f" (enabled = false, create_slot = false, copy_data = false, slot_name = 'hop_{number}')"
+                    ).encode()
                 )
         with psycopg.connect(servers[0].url("weighing")) as connection:
             for entries, weighings in rows:

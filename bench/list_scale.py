@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from bench import harness
 from bench.harness import COUNTY, Result
@@ -49,13 +50,15 @@ def _measure(stub: service_pb2_grpc.WeighingServiceStub) -> dict[str, float]:
     newest = stub.ListWeighings(service_pb2.ListWeighingsRequest()).held_weighings[0].weighing
     until = newest.record.weigh_time.ToDatetime(tzinfo=UTC)
     day = (datetime.now(UTC) + timedelta(hours=8)).date().isoformat()
+    hour_before = Timestamp()
+    hour_before.FromDatetime(until - timedelta(hours=1))
     narrow = service_pb2.WeighingFilter
     filters = {
         "all": narrow(),
         "unit": narrow(source_unit_id=newest.record.source_unit_id),
         "plate": narrow(plate_number=newest.plate_number),
         "suspected": narrow(verdicts=[weighing_pb2.VERDICT_SUSPECTED]),
-        "hour": narrow(end_time=newest.record.weigh_time, start_time=until - timedelta(hours=1)),
+        "hour": narrow(end_time=newest.record.weigh_time, start_time=hour_before),
     }
     calls: dict[str, Callable[[], Any]] = {
         f"list_{name}": lambda one=one: stub.ListWeighings(  # type: ignore[misc]

@@ -26,7 +26,7 @@ from services.weighing.rows import (
     DAY_SECONDS,
     PackedRow,
     pack_row,
-    pack_text,
+    pack_site,
     postgres_microseconds,
 )
 from services.weighing.validation import NANOS_MAX
@@ -233,11 +233,16 @@ def quality_bits(flags: Sequence[int]) -> int:
 
 def check_received(record: record_pb2.WeighingRecord, plate_number: str = "") -> None:
     """Check the texts of another platform's record that go into columns. Raises Unprojectable."""
-    if not record.record_id or not record.source_unit_id:
+    record_id, source_unit_id = record.record_id, record.source_unit_id
+    if not record_id or not source_unit_id:
         raise Unprojectable("the record lacks record_id or source_unit_id")
+    together = record_id + source_unit_id + record.weighing_point_id + record.scale_id + plate_number
+    if len(together) <= RECEIVED_CHARACTERS_MAX and "\x00" not in together:
+        # Nearly always: what is short enough together is short enough each.
+        return
     for name, text in (
-        ("record_id", record.record_id),
-        ("source_unit_id", record.source_unit_id),
+        ("record_id", record_id),
+        ("source_unit_id", source_unit_id),
         ("weighing_point_id", record.weighing_point_id),
         ("scale_id", record.scale_id),
         ("plate_number", plate_number),
@@ -267,26 +272,30 @@ def received_row(payload: bytes) -> PackedRow:
     check_instant("receive_time", receive_time)
     axle_count = record.vehicle.axle_count or len(record.vehicle.axles)
     # Enums are open: a newer release's numbers are kept as far as the columns go.
-    for name, number in (("severity", judgement.severity), ("event", record.event), ("axle_count", axle_count)):
-        if not 0 <= number <= SMALL_NUMBER_MAX:
-            raise Unprojectable(f"{name} {number} lies outside of 0 to {SMALL_NUMBER_MAX}")
+    severity, event = judgement.severity, record.event
+    if not (
+        0 <= severity <= SMALL_NUMBER_MAX and 0 <= event <= SMALL_NUMBER_MAX and 0 <= axle_count <= SMALL_NUMBER_MAX
+    ):
+        raise Unprojectable(
+            f"severity {severity}, event {event} or axle_count {axle_count} lies outside of 0 to {SMALL_NUMBER_MAX}"
+        )
     verdict = judgement.verdict
     if not 1 <= verdict <= 4:
         raise Unprojectable(f"verdict {verdict} is not one that this release knows")
-    plate = weighing.plate_number
+    plate, flags = weighing.plate_number, weighing.quality_flags
     limit = judgement.lenient_limit_kg
     return pack_row(
         postgres_microseconds(weigh_time.seconds, weigh_time.nanos),
         postgres_microseconds(receive_time.seconds, receive_time.nanos),
         record.gross_weight_kg,
         verdict,
-        judgement.severity,
-        record.event,
+        severity,
+        event,
         axle_count,
-        quality_bits([flag for flag in weighing.quality_flags if 0 < flag <= QUALITY_BITS]),
+        quality_bits([flag for flag in flags if 0 < flag <= QUALITY_BITS]) if flags else 0,
         limit,
         judgement.excess_kg,
-        pack_text(record.source_unit_id) + pack_text(record.weighing_point_id) + pack_text(record.scale_id),
+        pack_site(record.source_unit_id, record.weighing_point_id, record.scale_id),
         record.record_id,
         plate,
     )

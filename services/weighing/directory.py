@@ -12,7 +12,7 @@ from typing import Final
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
-from services.weighing.rows import day_text, pack_text
+from services.weighing.rows import day_text, pack_site
 from services.weighing.rules import RuleSet
 from services.weighing.verdict import CompiledRules, Judgement
 
@@ -181,7 +181,7 @@ class Directory:
             certificate_number=max(valid, key=lambda one: one.valid_until).certificate_number if valid else "",
             rules=versions[max(in_force)] if in_force else _nearest(versions, day),
             is_in_force=bool(in_force),
-            packed=pack_text(source_unit_id) + pack_text(weighing_point_id) + pack_text(scale_id),
+            packed=pack_site(source_unit_id, weighing_point_id, scale_id),
         )
 
 

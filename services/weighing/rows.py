@@ -24,6 +24,9 @@ _EPOCH_DAY: Final = date(1970, 1, 1)
 _DAYS_CACHED: Final = 4_096
 """Days kept as date objects: ten years of them."""
 
+SITES_CACHED_MAX: Final = 8_192
+"""Scales whose packed ids are kept: a city receives from some hundreds."""
+
 COPY_COLUMNS: Final = (
     "origin, sequence, weigh_time, receive_time, gross_weight_kg, verdict, severity, event, axle_count, quality_bits,"
     " limit_kg, excess_kg, source_unit_id, weighing_point_id, scale_id, record_id, plate_number"
@@ -65,6 +68,12 @@ def pack_text(value: str) -> bytes:
     """Return one text field."""
     encoded = value.encode()
     return _LENGTH(len(encoded)) + encoded
+
+
+@lru_cache(SITES_CACHED_MAX)
+def pack_site(source_unit_id: str, weighing_point_id: str, scale_id: str) -> bytes:
+    """Return the text fields of unit, point and scale, joined."""
+    return pack_text(source_unit_id) + pack_text(weighing_point_id) + pack_text(scale_id)
 
 
 def postgres_microseconds(seconds: int, nanos: int) -> int:

@@ -17,6 +17,7 @@ REGISTERED_SECONDS_MAX: Final = 30.0
 
 _NOT_KNOWN_YET: Final = frozenset(
     {
+        refusal_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
         refusal_pb2.ERROR_REASON_UNKNOWN_SOURCE_UNIT,
         refusal_pb2.ERROR_REASON_UNKNOWN_WEIGHING_POINT,
         refusal_pb2.ERROR_REASON_UNKNOWN_SCALE,
