@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 
 from cli.platform_process import PlatformProcess
+from cli.simulate.options import FAULTLESS, TrafficOptions
 from cli.simulate.registration import register_site
 from cli.simulate.site import Site, make_site
 from cli.simulate.traffic import Traffic
@@ -79,10 +80,12 @@ def register(platform: PlatformProcess) -> None:
         register_site(registry_grpc.RegistryServiceStub(channel), site(), today=datetime.now(UTC).date())
 
 
-def make_requests(records: int, batch_records: int, *, seed: int = SEED) -> list[bytes]:
+def make_requests(
+    records: int, batch_records: int, *, seed: int = SEED, options: TrafficOptions = FAULTLESS
+) -> list[bytes]:
     """Return serialised stream messages of made-up trucks, weighed up to now."""
     start = datetime.now(UTC) - timedelta(seconds=records / RECORDS_PER_SECOND + 1)
-    traffic = Traffic(site(), seed=seed, start_time=start, records_per_second=RECORDS_PER_SECOND)
+    traffic = Traffic(site(), seed=seed, start_time=start, records_per_second=RECORDS_PER_SECOND, options=options)
     emissions = traffic.emissions()
     requests = []
     for first in range(0, records, batch_records):

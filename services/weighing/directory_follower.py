@@ -14,7 +14,7 @@ from services.common.database import Engine, raw_connection, translate_errors
 from services.common.errors import ServiceError
 from services.common.rpc_client import connect, service_error
 from services.journal.entries import parse
-from services.weighing import convert
+from services.weighing import convert_directory
 from services.weighing.directory import Directory
 from services.weighing.store import directory as store
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
@@ -150,7 +150,7 @@ class DirectoryFollower:
         for sequence, content in enumerate(batch.entries, batch.first_sequence):
             entry = parse(content)
             try:
-                found = convert.directory_object(entry.kind, entry.payload) if entry else None
+                found = convert_directory.directory_object(entry.kind, entry.payload) if entry else None
             except (DecodeError, ValueError):
                 _log.warning("directory_entry_unreadable", sequence=sequence)
                 continue
@@ -168,7 +168,7 @@ class DirectoryFollower:
     def _put(self, kind: str, payload: bytes) -> None:
         """Take an object into the memory. One that this release cannot use is left out: all others must go on."""
         try:
-            found = convert.directory_object(kind, payload)
+            found = convert_directory.directory_object(kind, payload)
             if found is not None:
                 self._directory.put(found[1])
         except Exception:  # noqa: BLE001 - logged with its traceback

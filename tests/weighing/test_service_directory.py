@@ -12,7 +12,7 @@ import pytest
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
-from services.weighing import convert
+from services.weighing import convert, convert_directory
 from services.weighing import directory as directory_module
 from services.weighing.directory import Certificate, Directory, Scale, SourceUnit, WeighingPoint
 from services.weighing.rules import RuleSet
@@ -205,7 +205,7 @@ def filled() -> Directory:
 
 
 def rules(version: int) -> RuleSet:
-    return convert.rule_set_from_message(examples.rule_set(rule_set_id="rules", version=version))
+    return convert_directory.rule_set_from_message(examples.rule_set(rule_set_id="rules", version=version))
 
 
 def test_sites_are_resolved_while_the_directory_changes() -> None:
