@@ -53,18 +53,19 @@ def _measure(stub: service_pb2_grpc.WeighingServiceStub) -> dict[str, float]:
     hour_before = Timestamp()
     hour_before.FromDatetime(until - timedelta(hours=1))
     narrow = service_pb2.WeighingFilter
+    # Pages as long as the few rows can fill, so that both times the same number of weighings is answered.
     filters = {
-        "all": narrow(),
-        "unit": narrow(source_unit_id=newest.record.source_unit_id),
-        "plate": narrow(plate_number=newest.plate_number),
-        "suspected": narrow(verdicts=[weighing_pb2.VERDICT_SUSPECTED]),
-        "hour": narrow(end_time=newest.record.weigh_time, start_time=hour_before),
+        "all": (narrow(), 50),
+        "unit": (narrow(source_unit_id=newest.record.source_unit_id), 50),
+        "plate": (narrow(plate_number=newest.plate_number), 1),
+        "suspected": (narrow(verdicts=[weighing_pb2.VERDICT_SUSPECTED]), 5),
+        "hour": (narrow(end_time=newest.record.weigh_time, start_time=hour_before), 50),
     }
     calls: dict[str, Callable[[], Any]] = {
-        f"list_{name}": lambda one=one: stub.ListWeighings(  # type: ignore[misc]
-            service_pb2.ListWeighingsRequest(filter=one, page_size=50)
+        f"list_{name}": lambda one=one, size=size: stub.ListWeighings(  # type: ignore[misc]
+            service_pb2.ListWeighingsRequest(filter=one, page_size=size)
         )
-        for name, one in filters.items()
+        for name, (one, size) in filters.items()
     }
     calls["day_totals"] = lambda: stub.ListDayTotals(service_pb2.ListDayTotalsRequest(first_day=day, last_day=day))
     medians = {}

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from psycopg import sql
 
 from services.weighing.store.weighings import Connection, RecordKey
+
+FEW_VERDICTS: Final = frozenset({2, 3})
+"""Undetermined and suspected: what the partial index over verdicts holds."""
 
 
 class HeldEntry(NamedTuple):
@@ -69,23 +72,29 @@ def list_weighings(
         require("weigh_time < %s", narrow.end_time)
     if narrow.origin:
         require("origin = %s", narrow.origin)
-    if narrow.verdicts:
+    few = sorted(set(narrow.verdicts)) if narrow.verdicts and set(narrow.verdicts) <= FEW_VERDICTS else []
+    if narrow.verdicts and not few:
         require("verdict = ANY(%s::smallint[])", list(narrow.verdicts))
-        if set(narrow.verdicts) <= {2, 3}:
-            # Says what the partial index of the few holds.
-            require("verdict IN (2, 3)")
     if after is not None:
         require("(weigh_time, origin, sequence) < (%s, %s, %s)", *after)
-    where = sql.SQL("WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")
+    # The few are read verdict by verdict: the index has them in order only within one. IN says what the index holds.
+    conditions_each = [[*conditions, sql.SQL(f"verdict = {verdict} AND verdict IN (2, 3)")] for verdict in few]
+    parts = [
+        sql.SQL(
+            "(SELECT origin, sequence, weigh_time FROM weighings {where}"
+            " ORDER BY weigh_time DESC, origin DESC, sequence DESC LIMIT %s)"
+        ).format(where=sql.SQL("WHERE ") + sql.SQL(" AND ").join(chosen) if chosen else sql.SQL(""))
+        for chosen in conditions_each or [conditions]
+    ]
     statement = sql.SQL(
         "SELECT w.origin, w.sequence, e.leaf, e.entry, w.weigh_time FROM"
-        " (SELECT origin, sequence, weigh_time FROM weighings {where}"
-        "  ORDER BY weigh_time DESC, origin DESC, sequence DESC LIMIT %s) AS w"
+        " (SELECT * FROM ({parts}) AS part ORDER BY weigh_time DESC, origin DESC, sequence DESC LIMIT %s) AS w"
         " JOIN journal_entries e ON e.origin = w.origin AND e.sequence = w.sequence"
         " ORDER BY w.weigh_time DESC, w.origin DESC, w.sequence DESC"
-    ).format(where=where)
+    ).format(parts=sql.SQL(" UNION ALL ").join(parts))
+    values = [*values, count] * len(parts) + [count]
     with connection.cursor(binary=True) as cursor:
-        return [HeldEntry(*row) for row in cursor.execute(statement, (*values, count))]
+        return [HeldEntry(*row) for row in cursor.execute(statement, values)]
 
 
 def get_weighing(connection: Connection, origin: str, sequence: int) -> HeldEntry | None:
