@@ -18,7 +18,8 @@ _log = structlog.get_logger()
 class Cosignatures:
     """Checkpoints that came back cosigned and wait to be handed over.
 
-    What is lost on the way is no harm: the next acknowledgement brings a newer one.
+    While a service is away its newest note waits. What a killed relay had not handed over is no harm: the next
+    acknowledgement brings a newer one.
     """
 
     def __init__(self, find: Callable[[str], LocalService | None]) -> None:
@@ -67,5 +68,16 @@ class Cosignatures:
                 request = journal_pb2.AddCosignaturesRequest(checkpoint=note)
                 service.journal.AddCosignatures(request, timeout=LOCAL_CALL_SECONDS_MAX)
             except grpc.RpcError as error:
-                reason = service_error(error).reason.value
+                failure = service_error(error)
+                if failure.is_retryable and not self._stopping.is_set():
+                    # The service restarts: a log that grows no more would never get another note.
+                    self._put_back(key, note)
+                    continue
+                reason = failure.reason.value
                 _log.warning("cosignature_lost", stream=key.stream, origin=key.origin, reason=reason)
+
+    def _put_back(self, key: LogKey, note: str) -> None:
+        """Keep a note for the next time, unless a newer one has come."""
+        with self._guard:
+            self._notes.setdefault(key, note)
+        self._added.set()

@@ -303,7 +303,9 @@ class AppendEntriesResponse(_message.Message):
     parked_count: _builtins.int
     """How many entries of the batch were parked."""
     checkpoint: _builtins.str
-    """The batch's checkpoint with this platform's cosignature added (C2SP tlog-cosignature)."""
+    """The batch's checkpoint with this platform's cosignature added (C2SP tlog-cosignature); without one when the batch was
+    held already and its checkpoint is kept no more: a cosignature states the largest size seen.
+    """
     @_builtins.property
     def position(self) -> Global___Position:
         """The new position."""
