@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 
 from bench import harness
-from bench.harness import CITY, COUNTY, PROVINCE, Result
-from bench.stream_ingest import BATCH_RECORDS, ENTRY_COLUMNS
+from bench.harness import CITY, COUNTY, ENTRY_COLUMNS, PROVINCE, Result
+from bench.stream_ingest import BATCH_RECORDS
 from cli.platform_process import PlatformProcess
 from cli.postgres import EmbeddedPostgres
 from services.common.database import upgrade
@@ -40,21 +40,12 @@ def run(records: int = 200_000) -> Result:
 
 def _fill(directory: Path, records: int, scratch: Path) -> list[tuple[bytes, bytes]]:
     """Fill a county with weighings and return its rows in binary COPY form."""
-    contents = []
     with PlatformProcess(COUNTY, directory) as county:
         harness.register(county)
         harness.stream(county.address("weighing"), harness.make_requests(records, BATCH_RECORDS), scratch)
         last = harness.log_size(county.address("weighing"), COUNTY)
         with psycopg.connect(county.database_url("weighing")) as connection:
-            for first in range(1, last + 1, COPY_BATCH_RECORDS):
-                where = f"WHERE sequence BETWEEN {first} AND {first + COPY_BATCH_RECORDS - 1} ORDER BY sequence"
-                contents.append(
-                    (
-                        harness.copy_out(connection, f"SELECT {ENTRY_COLUMNS} FROM journal_entries {where}"),  # noqa: S608
-                        harness.copy_out(connection, f"SELECT {COPY_COLUMNS} FROM weighings {where}"),  # noqa: S608
-                    )
-                )
-    return contents
+            return harness.copied_rows(connection, 1, last, COPY_BATCH_RECORDS)
 
 
 def _relay(directory: Path, levels: list[str]) -> float:

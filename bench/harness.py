@@ -24,6 +24,7 @@ from cli.simulate.registration import register_site
 from cli.simulate.site import Site, make_site
 from cli.simulate.traffic import Traffic
 from services.common.rpc_client import connect
+from services.weighing.rows import COPY_COLUMNS
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
 from zhichao.weighing.v1 import service_pb2
@@ -34,6 +35,7 @@ SOURCE_UNITS = 40
 RECORDS_PER_SECOND = 200.0
 """Pace of the made-up trucks' weigh times; it has nothing to do with how fast they are sent."""
 
+ENTRY_COLUMNS = "origin, sequence, entry, leaf"
 STREAM_METHOD = "/zhichao.weighing.v1.WeighingService/StreamWeighings"
 WAIT_SECONDS_MAX = 900.0
 
@@ -142,6 +144,20 @@ def copy_out(connection: psycopg.Connection[Any], query: str) -> bytes:
     """Return the rows of a query in binary COPY form."""
     with connection.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)".encode()) as copy:
         return b"".join(bytes(part) for part in copy)
+
+
+def copied_rows(
+    connection: psycopg.Connection[Any], first: int, last: int, batch_records: int
+) -> list[tuple[bytes, bytes]]:
+    """Return entries and weighings from first to last in binary COPY form, so many sequences to a pair."""
+    contents = []
+    for start in range(first, last + 1, batch_records):
+        end = min(start + batch_records - 1, last)
+        where = f"WHERE sequence BETWEEN {start} AND {end} ORDER BY sequence"
+        entries = copy_out(connection, f"SELECT {ENTRY_COLUMNS} FROM journal_entries {where}")  # noqa: S608 - numbers
+        weighings = copy_out(connection, f"SELECT {COPY_COLUMNS} FROM weighings {where}")  # noqa: S608 - numbers
+        contents.append((entries, weighings))
+    return contents
 
 
 def copy_in(connection: psycopg.Connection[Any], table: str, content: bytes) -> None:

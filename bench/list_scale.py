@@ -62,7 +62,7 @@ def _measure(stub: service_pb2_grpc.WeighingServiceStub) -> dict[str, float]:
         "hour": (narrow(end_time=newest.record.weigh_time, start_time=hour_before), 50),
     }
     calls: dict[str, Callable[[], Any]] = {
-        f"list_{name}": lambda one=one, size=size: stub.ListWeighings(  # type: ignore[misc]
+        f"list_{name}": lambda one=one, size=size: stub.ListWeighings(  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
             service_pb2.ListWeighingsRequest(filter=one, page_size=size)
         )
         for name, (one, size) in filters.items()
@@ -88,11 +88,11 @@ def _multiply(connection: psycopg.Connection, times: int) -> None:
     for copy in range(1, times):
         shift = f"sequence + {copy * size}"
         connection.execute(
-            f"INSERT INTO journal_entries SELECT origin, {shift}, entry, leaf FROM journal_entries"  # noqa: S608
+            f"INSERT INTO journal_entries SELECT origin, {shift}, entry, leaf FROM journal_entries"  # noqa: S608 - numbers of ours
             f" WHERE sequence <= {size}".encode()
         )
         connection.execute(
-            f"INSERT INTO weighings SELECT origin, {shift}, weigh_time - interval '{copy} hours', receive_time,"  # noqa: S608
+            f"INSERT INTO weighings SELECT origin, {shift}, weigh_time - interval '{copy} hours', receive_time,"  # noqa: S608 - numbers of ours
             " gross_weight_kg, verdict, severity, event, axle_count, quality_bits, limit_kg, excess_kg, source_unit_id,"
             f" weighing_point_id, scale_id, record_id || '.{copy}', plate_number FROM weighings"
             f" WHERE sequence <= {size}".encode()

@@ -37,7 +37,7 @@ def run(seconds: float = 20.0) -> Result:
                 weighing.RecordWeighing(service_pb2.RecordWeighingRequest(record=messages[number].records[0]))
 
             def empty(_number: int) -> None:
-                health.Check(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+                health.Check(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]  # grpc_health is untyped
 
             def commit(number: int) -> None:
                 connection.execute("INSERT INTO bench_commit VALUES (%s)", (number,))

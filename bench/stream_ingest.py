@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from bench import harness
-from bench.harness import COUNTY, Result
+from bench.harness import COUNTY, ENTRY_COLUMNS, Result
 from cli.platform_process import PlatformProcess
 from cli.simulate.options import FAULTLESS, TrafficOptions
 from services.weighing.rows import COPY_COLUMNS
@@ -19,8 +19,6 @@ from services.weighing.rows import COPY_COLUMNS
 BATCH_RECORDS = 1_000
 STATIC_SCALES = dataclasses.replace(FAULTLESS, axle_detail_rate=0.0)
 """What most source units have: whole-vehicle scales, which weigh no single axles."""
-
-ENTRY_COLUMNS = "origin, sequence, entry, leaf"
 
 
 def run(records: int = 200_000, rounds: int = 5) -> Result:
@@ -70,15 +68,7 @@ def _measure(result: Result, name: str, options: TrafficOptions, per_round: int,
 def _copy(connection: psycopg.Connection[Any], first: int, last: int, batch: int, prefix: str) -> float:
     for table in ("journal_entries", "weighings"):
         connection.execute(f"CREATE TABLE IF NOT EXISTS {prefix}_{table} (LIKE {table} INCLUDING ALL)".encode())
-    contents = []
-    for start in range(first, last + 1, batch):
-        where = f"WHERE sequence BETWEEN {start} AND {min(start + batch - 1, last)} ORDER BY sequence"
-        contents.append(
-            (
-                harness.copy_out(connection, f"SELECT {ENTRY_COLUMNS} FROM journal_entries {where}"),  # noqa: S608
-                harness.copy_out(connection, f"SELECT {COPY_COLUMNS} FROM weighings {where}"),  # noqa: S608
-            )
-        )
+    contents = harness.copied_rows(connection, first, last, batch)
     connection.commit()
     started = time.perf_counter()
     for entries, weighings in contents:

@@ -214,7 +214,7 @@ def _time(text: str, form: str, zone: tzinfo) -> datetime:
         raise CellError(f"{_shown(text)} is not a time such as 2026-11-16 09:28:13.700")
     *parts, fraction, offset = match.groups()
     try:
-        local = datetime(*(int(part or 0) for part in parts), tzinfo=zone)  # type: ignore[arg-type,misc]
+        local = datetime(*(int(part or 0) for part in parts), tzinfo=zone)  # type: ignore[arg-type,misc]  # the parts are digits: the pattern says so
     except ValueError as error:
         raise CellError(f"{_shown(text)} is not a time: {error}") from error
     if offset:

@@ -245,11 +245,11 @@ def _described(error: ServiceError) -> str:
 def _reason_name(reason: int) -> str:
     # A reason of a newer platform has no name here.
     if reason in refusal_pb2.ErrorReason.values():
-        return refusal_pb2.ErrorReason.Name(reason).removeprefix("ERROR_REASON_")  # type: ignore[arg-type]
+        return refusal_pb2.ErrorReason.Name(reason).removeprefix("ERROR_REASON_")  # type: ignore[arg-type]  # a number off the wire, named or refused by Name
     return f"REASON_{reason}"
 
 
 def _verdict_name(verdict: int) -> str:
     if verdict in weighing_pb2.Verdict.values():
-        return weighing_pb2.Verdict.Name(verdict).removeprefix("VERDICT_").lower()  # type: ignore[arg-type]
+        return weighing_pb2.Verdict.Name(verdict).removeprefix("VERDICT_").lower()  # type: ignore[arg-type]  # a number off the wire, named or refused by Name
     return f"verdict {verdict}"

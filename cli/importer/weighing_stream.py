@@ -91,7 +91,7 @@ def _next_response(
     call: Iterator[service_pb2.StreamWeighingsResponse], stall_seconds: float
 ) -> service_pb2.StreamWeighingsResponse | None:
     # A call without a deadline cannot be read with one, so a timer cancels it.
-    timer = threading.Timer(stall_seconds, call.cancel)  # type: ignore[attr-defined]
+    timer = threading.Timer(stall_seconds, call.cancel)  # type: ignore[attr-defined]  # a call can be cancelled; the stub's type does not say so
     timer.daemon = True
     timer.start()
     try:

@@ -176,4 +176,4 @@ def _fits(directory: Path) -> bool:
 def _short_places() -> list[Path]:
     # The first two are made for this and cannot be entered, or written, by others.
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return [Path(runtime) if runtime else Path("/run"), Path("/run"), Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108
+    return [Path(runtime) if runtime else Path("/run"), Path("/run"), Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108 - looked at, never written to without a directory of our own

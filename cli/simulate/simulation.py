@@ -93,7 +93,7 @@ class Simulation:
                 service_pb2_grpc.WeighingServiceStub(channel),
                 self._ledger,
                 self._control,
-                offline_until=lambda offset, index=index: self._offline_until(index, offset),  # type: ignore[misc]
+                offline_until=lambda offset, index=index: self._offline_until(index, offset),  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
                 rng=seeded_random("backoff", self._seed, index),
             )
             self._senders.append(sender)

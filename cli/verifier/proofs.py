@@ -21,7 +21,7 @@ def choose(results: Sequence[LogResult], count: int, seed: int) -> list[tuple[in
     """Choose entries evenly over all logs; return (place of the log in `results`, sequence), in order."""
     total = sum(result.size for result in results)
     # A seed makes the choice repeatable, which is wanted: nothing here is a secret.
-    picks = sorted(random.Random(seed).sample(range(total), min(count, total)))  # noqa: S311
+    picks = sorted(random.Random(seed).sample(range(total), min(count, total)))  # noqa: S311 - a seeded sample that anyone can repeat, no secret
     chosen, place, before = [], 0, 0
     for pick in picks:
         while pick - before >= results[place].size:

@@ -203,9 +203,9 @@ def serving(
     address = address or f"unix:{directory}/{next(_NUMBERS)}.sock"
     with futures.ThreadPoolExecutor(max_workers=32) as pool:
         server = grpc.server(pool)
-        service_pb2_grpc.add_WeighingServiceServicer_to_server(weighing, server)  # type: ignore[arg-type]
+        service_pb2_grpc.add_WeighingServiceServicer_to_server(weighing, server)  # type: ignore[arg-type]  # wrong or untyped on purpose
         if registry is not None:
-            registry_grpc.add_RegistryServiceServicer_to_server(registry, server)  # type: ignore[arg-type]
+            registry_grpc.add_RegistryServiceServicer_to_server(registry, server)  # type: ignore[arg-type]  # wrong or untyped on purpose
         assert server.add_insecure_port(address)
         server.start()
         try:

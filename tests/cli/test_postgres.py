@@ -99,18 +99,6 @@ def test_is_reached_through_a_private_socket_only(reachable: Path) -> None:
         }
 
 
-def test_a_stopped_server_is_started_again_with_changed_settings(tmp_path: Path) -> None:
-    server = EmbeddedPostgres(tmp_path / "data", databases=["weighing"])
-    server.start()
-    server.query("ALTER SYSTEM SET wal_level = logical")
-    server.stop()
-    server.start()
-    try:
-        assert server.query("SHOW wal_level").strip() == "logical"
-    finally:
-        server.stop()
-
-
 def test_promises_durability_in_utc(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "postgres") as server:
         names = ("fsync", "synchronous_commit", "jit", "TimeZone", "server_encoding", "max_wal_size")

@@ -249,7 +249,7 @@ def test_the_terminals_interrupt_stops_in_order(tmp_path: Path) -> None:
     ("arguments", "text"),
     [
         (["--platform", "1410"], "six-digit division code"),
-        (["--platform", "141025", "--listen", "0.0.0.0"], "ZHICHAO_ALLOW_PLAINTEXT_NETWORK=true"),  # noqa: S104
+        (["--platform", "141025", "--listen", "0.0.0.0"], "ZHICHAO_ALLOW_PLAINTEXT_NETWORK=true"),  # noqa: S104 - refused, never listened on
         (["--platform", "141025", "--services", "weighing"], "weighing needs registry"),
         (["--platform", "141025", "--services", "wheighing"], "wheighing: choose from registry, weighing, relay"),
         (["--platform", "141025", "--services", "registry", "--upstream", "127.0.0.1:7806"], "needs the service relay"),

@@ -171,7 +171,7 @@ def test_another_copy_names_the_entry_changed_with_its_digest(county_url: str, c
     Tamperer(city_url).change_together(sequence)
     exit_code, document = command("--database-url", city_url, "--against", county_url, "--origin", COUNTY)
     assert exit_code == 1
-    (log,) = document["platforms"][0]["logs"]  # type: ignore[index]
+    (log,) = document["platforms"][0]["logs"]  # type: ignore[index]  # JSON and messages are walked by name
     faults = {one["fault"]: (one["first_sequence"], one["last_sequence"]) for one in log["findings"]}
     assert faults["copies_differ"] == (sequence, sequence)
     first, last = faults["entry_changed"]
@@ -180,7 +180,7 @@ def test_another_copy_names_the_entry_changed_with_its_digest(county_url: str, c
 
 def test_two_copies_that_are_equal(county_url: str, city_url: str) -> None:
     exit_code, document = command("--database-url", city_url, "--against", county_url, "--origin", COUNTY)
-    (log,) = document["platforms"][0]["logs"]  # type: ignore[index]
+    (log,) = document["platforms"][0]["logs"]  # type: ignore[index]  # JSON and messages are walked by name
     assert (exit_code, log["compared"], log["cosigners"]) == (0, SIZE, {f"zhichao/{CITY}": True})
     assert command("--database-url", city_url, "--against", county_url, "--origin", CITY)[0] == 2
 
@@ -188,7 +188,7 @@ def test_two_copies_that_are_equal(county_url: str, city_url: str) -> None:
 def test_a_swap_is_named_by_another_copy(county_url: str, city_url: str) -> None:
     Tamperer(city_url).swap(300, 600)
     _, document = command("--database-url", city_url, "--against", county_url, "--origin", COUNTY)
-    (log,) = document["platforms"][0]["logs"]  # type: ignore[index]
+    (log,) = document["platforms"][0]["logs"]  # type: ignore[index]  # JSON and messages are walked by name
     assert ("copies_differ", 300) in {(one["fault"], one["first_sequence"]) for one in log["findings"]}
 
 

@@ -27,7 +27,7 @@ def proto_statuses() -> dict[str, str]:
 
 
 def test_equals_proto_enum() -> None:
-    in_proto = [name.removeprefix("ERROR_REASON_") for name in refusal_pb2.ErrorReason.keys()]  # noqa: SIM118
+    in_proto = [name.removeprefix("ERROR_REASON_") for name in refusal_pb2.ErrorReason.keys()]  # noqa: SIM118 - keys() is the enum's method, the wrapper is no dictionary
 
     assert [reason.value for reason in Reason] == [name for name in in_proto if name != "UNSPECIFIED"]
 

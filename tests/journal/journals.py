@@ -215,7 +215,7 @@ class Journal:
 
     def content(self) -> dict[str, list[Any]]:
         """Return everything that is stored."""
-        return {table: self.query(f"SELECT * FROM {table} ORDER BY 1, 2, 3") for table in TABLES}  # noqa: S608
+        return {table: self.query(f"SELECT * FROM {table} ORDER BY 1, 2, 3") for table in TABLES}  # noqa: S608 - constants of the test
 
     def empty(self) -> None:
         """Remove everything, as if the database were new."""

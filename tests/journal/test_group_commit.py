@@ -164,7 +164,7 @@ def test_a_queue_that_stays_full_refuses(make: Make, monkeypatch: pytest.MonkeyP
     committer = make(recorder)
     closed(recorder, committer)
     for number in range(3):
-        eventually(lambda count=number: len(recorder.plans) >= min(count + 1, 3), "a group is planned")  # type: ignore[misc]
+        eventually(lambda count=number: len(recorder.plans) >= min(count + 1, 3), "a group is planned")  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
         committer.submit([1] * WAITING_RECORDS_MAX)
     with pytest.raises(ServiceError) as refusal:
         committer.submit([1])

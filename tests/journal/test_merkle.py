@@ -152,7 +152,7 @@ def changed(paths: Sequence[bytes]) -> list[list[bytes]]:
 def test_no_other_inclusion_path_leaf_place_or_root_is_accepted(case: tuple[int, int]) -> None:
     size, index = case
     path, root = NAIVE.path(index, size), NAIVE.root(size)
-    accepts: Callable[..., bool] = lambda *given: merkle.verify_inclusion(SHA256, *given)  # noqa: E731
+    accepts: Callable[..., bool] = lambda *given: merkle.verify_inclusion(SHA256, *given)  # noqa: E731 - typed as a callable for the threads below
     assert not any(accepts(LEAVES[index], index, size, wrong, root) for wrong in changed(path))
     assert not accepts(LEAVES[(index + 1) % SIZE_MAX], index, size, path, root)
     assert not accepts(LEAVES[index], index, size, path, LEAVES[0] if size > 1 else LEAVES[1])
@@ -169,7 +169,7 @@ def test_no_other_inclusion_path_leaf_place_or_root_is_accepted(case: tuple[int,
 def test_no_other_consistency_proof_size_or_root_is_accepted(case: tuple[int, int]) -> None:
     first, second = case
     path, roots = NAIVE.proof(first, second), (NAIVE.root(first), NAIVE.root(second))
-    accepts: Callable[..., bool] = lambda *given: merkle.verify_consistency(SHA256, *given)  # noqa: E731
+    accepts: Callable[..., bool] = lambda *given: merkle.verify_consistency(SHA256, *given)  # noqa: E731 - typed as a callable for the threads below
     assert not any(accepts(first, second, *roots, wrong) for wrong in changed(path))
     assert not accepts(first, second, roots[1], roots[0], path)
     assert not accepts(first, second, LEAVES[-1], roots[1], path)

@@ -223,7 +223,7 @@ def test_a_replay_waits_for_a_batch_of_the_same_log(city: Journal, journal: Make
 
     city.projection.before_project = hold
     results: list[Any] = []
-    run: Callable[[Callable[[], Any]], threading.Thread] = lambda call: threading.Thread(  # noqa: E731
+    run: Callable[[Callable[[], Any]], threading.Thread] = lambda call: threading.Thread(  # noqa: E731 - typed as a callable for the threads below
         target=lambda: results.append(call())
     )
     receiving = run(lambda: city.receive(paper.batch(4)))

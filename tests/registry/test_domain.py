@@ -86,7 +86,7 @@ def test_divisions_of_the_standard_are_taken_without_doubt(code: str, level: int
     ],
 )
 def test_divisions_that_are_refused(changes: dict[str, object], wrong: list[str]) -> None:
-    assert fields(replace(DIVISION, **changes).violations()) == wrong  # type: ignore[arg-type]
+    assert fields(replace(DIVISION, **changes).violations()) == wrong  # type: ignore[arg-type]  # wrong or untyped on purpose
 
 
 def test_an_extra_zone_may_have_any_code_and_parent() -> None:
@@ -129,7 +129,7 @@ def test_places(latitude: float, longitude: float, wrong: list[str], doubtful: l
     ],
 )  # fmt: skip
 def test_scales(changes: dict[str, object], wrong: list[str]) -> None:
-    assert fields(replace(SCALE, **changes).violations()) == wrong  # type: ignore[arg-type]
+    assert fields(replace(SCALE, **changes).violations()) == wrong  # type: ignore[arg-type]  # wrong or untyped on purpose
 
 
 @pytest.mark.parametrize(

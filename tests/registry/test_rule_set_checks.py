@@ -38,7 +38,7 @@ def setting(path: str, value: object) -> Change:
         *parents, last = path.split(".")
         message: object = rule_set
         for parent in parents:
-            message = message[int(parent)] if parent.isdecimal() else getattr(message, parent)  # type: ignore[index]
+            message = message[int(parent)] if parent.isdecimal() else getattr(message, parent)  # type: ignore[index]  # JSON and messages are walked by name
         setattr(message, last, value)
 
     return change

@@ -55,7 +55,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hand_over(owner: Owner) -> Cosignatures:
-    handing = Cosignatures(lambda _stream: owner)  # type: ignore[arg-type,return-value]
+    handing = Cosignatures(lambda _stream: owner)  # type: ignore[arg-type,return-value]  # wrong or untyped on purpose
     handing.start()
     return handing
 

@@ -161,9 +161,9 @@ class Levels:
         """Wait until every level holds what the level below it holds, and the relays say so."""
         for lower, upper in zip(self.all, self.all[1:], strict=False):
             wait_until(
-                lambda lower=lower, upper=upper: _is_held(lower, upper),  # type: ignore[misc]
+                lambda lower=lower, upper=upper: _is_held(lower, upper),  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
                 seconds_max,
-                lambda lower=lower: f"{lower.platform} is not current: {lower.seen()}",  # type: ignore[misc]
+                lambda lower=lower: f"{lower.platform} is not current: {lower.seen()}",  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
             )
             lower.wait_state(relay_pb2.LINK_STATE_CURRENT, seconds_max)
 

@@ -110,7 +110,7 @@ def test_a_full_disk_refuses_and_loses_nothing(
             ballast.unlink()
             for start in range(0, len(refused), RECORDS_PER_CALL):
                 batch = refused[start : start + RECORDS_PER_CALL]
-                wait_until(lambda batch=batch: record_once(stub, batch, history), WORKS_SECONDS_MAX, "still refuses")  # type: ignore[misc]
+                wait_until(lambda batch=batch: record_once(stub, batch, history), WORKS_SECONDS_MAX, "still refuses")  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
             channel.close()
             levels.check()
             assert "INTERNAL" not in county.process.log_text()

@@ -123,7 +123,7 @@ def test_services_start_and_stop_in_any_order(directory: Path, database_template
             with running(order, urls, directory) as found:
                 register_and_weigh(site, history, found)
                 record_all(found["weighing"], source, history, records_max=RECORDS, seconds_max=60)
-                wait_until(lambda found=found: relay_has_seen_all(found), 30, "the relay does not see all")  # type: ignore[misc]
+                wait_until(lambda found=found: relay_has_seen_all(found), 30, "the relay does not see all")  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
                 findings = Checker([Held(COUNTY, found)], history).check()
                 assert not findings, describe(findings)
 

@@ -33,7 +33,7 @@ def write(level: Level, sequence: int, columns: Mapping[str, bytes]) -> None:
     with psycopg.connect(level.process.database_url("weighing")) as connection:
         for column, value in columns.items():
             connection.execute(
-                f"UPDATE journal_entries SET {column} = %s WHERE origin = %s AND sequence = %s".encode(),  # noqa: S608
+                f"UPDATE journal_entries SET {column} = %s WHERE origin = %s AND sequence = %s".encode(),  # noqa: S608 - constants of the test
                 (value, COUNTY, sequence),
             )
 

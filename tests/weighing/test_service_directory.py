@@ -170,7 +170,7 @@ def test_a_fault_while_following_is_got_over(
         if not failed.is_set():
             failed.set()
             raise RuntimeError("a fault of the program")
-        take(batch)  # type: ignore[arg-type]
+        take(batch)  # type: ignore[arg-type]  # wrong or untyped on purpose
 
     monkeypatch.setattr(follower, "_take", failing)
     register_site(own_registry, "u-fault")

@@ -223,7 +223,7 @@ def test_a_stream_ends_with_the_refusal_and_its_answers_before_hold(weighing: Ru
 def test_a_poisoned_record_fails_only_its_submitter(weighing: RunningWeighing, size: int) -> None:
     poison = "IF NEW.record_id = 'bad-0' THEN RAISE EXCEPTION 'poison' USING ERRCODE = '22012'; END IF;"
     committer = weighing.app._committer
-    planning: threading.Lock = committer._plan.__self__._planning  # type: ignore[attr-defined]
+    planning: threading.Lock = committer._plan.__self__._planning  # type: ignore[attr-defined]  # a look inside, on purpose
     with trigger(weighing, "weighings", poison), ThreadPoolExecutor(8) as pool, capture_logs() as logs:
         with planning:
             # The first is being planned meanwhile, and the others go into one group.

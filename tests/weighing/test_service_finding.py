@@ -252,7 +252,7 @@ def test_paging_is_stable_under_inserts(
 ) -> None:
     """Whatever is recorded between pages, before or behind them: what was held at first comes exactly once."""
     unit = {"source_unit_id": OTHER_UNIT}
-    narrow = pb.WeighingFilter(verdicts=verdicts, **unit)  # type: ignore[arg-type]
+    narrow = pb.WeighingFilter(verdicts=verdicts, **unit)  # type: ignore[arg-type]  # wrong or untyped on purpose
     at_first = [held.receipt.sequence for held in shared.list_all(1_000, verdicts=verdicts, **unit)]
     listed: list[pb.HeldWeighing] = []
     token, inserts = "", iter(steps)

@@ -30,7 +30,7 @@ def rows(database_url: str, origin: str = "141025") -> Rows:
             connection = raw_connection(pooled)
             return {
                 table: sorted(
-                    connection.execute(f"SELECT * FROM {table} WHERE origin = %s".encode(), (origin,)).fetchall()  # noqa: S608
+                    connection.execute(f"SELECT * FROM {table} WHERE origin = %s".encode(), (origin,)).fetchall()  # noqa: S608 - constants of the test
                 )
                 for table in TABLES
             }

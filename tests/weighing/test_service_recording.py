@@ -189,7 +189,7 @@ def test_every_bad_field_is_named_at_once(shared: RunningWeighing) -> None:
             record_id="no spaces",
             source_unit_id=UNIT,
             weighing_point_id="gate-1",
-            event=77,  # type: ignore[arg-type]
+            event=77,  # type: ignore[arg-type]  # wrong or untyped on purpose
             gross_weight_kg=200_001,
             front_plate=record_pb2.Plate(number="x" * 17),
             goods="\x00",
@@ -223,8 +223,8 @@ def test_a_request_without_a_record_is_refused(shared: RunningWeighing) -> None:
         {"gross_weight_kg": -(2**31)},
         {"lane": 2**31 - 1},
         {"event": 4},
-        {"vehicle": record_pb2.Vehicle(vehicle_class=2**31 - 1)},  # type: ignore[arg-type]
-        {"front_plate": record_pb2.Plate(number="晋L00001", color=-1)},  # type: ignore[arg-type]
+        {"vehicle": record_pb2.Vehicle(vehicle_class=2**31 - 1)},  # type: ignore[arg-type]  # wrong or untyped on purpose
+        {"front_plate": record_pb2.Plate(number="晋L00001", color=-1)},  # type: ignore[arg-type]  # wrong or untyped on purpose
         {"goods": "x" * 65},
         {"record_id": "x" * 65},
         {"record_id": "r'; DROP TABLE weighings"},
@@ -341,13 +341,13 @@ def test_a_record_too_large_for_an_entry_is_refused_alone(shared: RunningWeighin
 
 
 def test_the_answer_to_the_worst_batch_fits_into_a_message(shared: RunningWeighing) -> None:
-    axle = record_pb2.Axle(weight_kg=-1, spacing_mm=-1, tires=99)  # type: ignore[arg-type]
+    axle = record_pb2.Axle(weight_kg=-1, spacing_mm=-1, tires=99)  # type: ignore[arg-type]  # wrong or untyped on purpose
     worst = WeighingRecord(
         record_id="é" * 100,
         source_unit_id="\n" * 100,
         weighing_point_id="\n" * 100,
         scale_id="\n" * 100,
-        event=99,  # type: ignore[arg-type]
+        event=99,  # type: ignore[arg-type]  # wrong or untyped on purpose
         parent_record_id="\n" * 100,
         visit_id="\n" * 100,
         goods="\n" * 100,
@@ -355,7 +355,7 @@ def test_the_answer_to_the_worst_batch_fits_into_a_message(shared: RunningWeighi
         lane=-1,
         speed_kmh=-1,
         vehicle=record_pb2.Vehicle(
-            vehicle_class=99,  # type: ignore[arg-type]
+            vehicle_class=99,  # type: ignore[arg-type]  # wrong or untyped on purpose
             axle_count=21,
             axles=[axle] * 20,
             axle_group_codes="\n" * 100,
@@ -365,8 +365,8 @@ def test_the_answer_to_the_worst_batch_fits_into_a_message(shared: RunningWeighi
             width_mm=1,
             height_mm=1,
         ),
-        front_plate=record_pb2.Plate(number="\n" * 100, color=99, raw_color_code="\n" * 100),  # type: ignore[arg-type]
-        rear_plate=record_pb2.Plate(number="\n" * 100, color=99, raw_color_code="\n" * 100),  # type: ignore[arg-type]
+        front_plate=record_pb2.Plate(number="\n" * 100, color=99, raw_color_code="\n" * 100),  # type: ignore[arg-type]  # wrong or untyped on purpose
+        rear_plate=record_pb2.Plate(number="\n" * 100, color=99, raw_color_code="\n" * 100),  # type: ignore[arg-type]  # wrong or untyped on purpose
         transport_permit=record_pb2.TransportPermit(number="\n" * 100),
     )
     results = shared.record_all([worst] * 1_000)

@@ -72,7 +72,7 @@ def setting(path: str, value: object) -> Change:
         *parents, last = path.split(".")
         message: object = record
         for parent in parents:
-            message = message[int(parent)] if parent.isdecimal() else getattr(message, parent)  # type: ignore[index]
+            message = message[int(parent)] if parent.isdecimal() else getattr(message, parent)  # type: ignore[index]  # JSON and messages are walked by name
         setattr(message, last, value)
 
     return change
@@ -345,7 +345,7 @@ def test_lone_surrogates_are_refused_wherever_they_come_from() -> None:
         def __getattr__(self, name: str) -> object:
             return "a\ud800" if name == "goods" else getattr(self._record, name)
 
-    found = validate_record(Record(good()), NOW_SECONDS)  # type: ignore[arg-type]
+    found = validate_record(Record(good()), NOW_SECONDS)  # type: ignore[arg-type]  # wrong or untyped on purpose
 
     assert found == [("goods", "is 'a\\ud800'; it must not hold the control character U+D800 at position 2")]
 
