@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol, Self
 
 import grpc
 import structlog
@@ -16,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from services.common.request import RequestContext, request_context
 from services.common.rpc_interceptor import CallExecutor, RequestInterceptor
 from services.common.rpc_limits import MESSAGE_BYTES_MAX, REFUSALS_MAX, SERVER_OPTIONS, UNARY_CALLS_MAX
+from services.common.settings import PlatformSettings
 
 __all__ = ["MESSAGE_BYTES_MAX", "AddressInUse", "ListenError", "RequestContext", "RpcServer", "request_context"]
 
@@ -38,6 +40,30 @@ class ListenError(Exception):
 
 class AddressInUse(ListenError):  # noqa: N818 - reads as the fact it is
     """Another process listens there already."""
+
+
+class ServerSettings(Protocol):
+    """What a service's settings say about its server."""
+
+    @property
+    def listen(self) -> str:
+        """Address of the server."""
+        ...
+
+    @property
+    def health_listen(self) -> str | None:
+        """Address of the health-only port."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Unary calls worked on at once."""
+        ...
+
+    @property
+    def streams_max(self) -> int:
+        """Open streams."""
+        ...
 
 
 class RpcServer:
@@ -88,6 +114,18 @@ class RpcServer:
         self._services: list[str] = []
         self.address = listen
         self.health_address = health_listen
+
+    @classmethod
+    def for_service(cls, name: str, platform: PlatformSettings, settings: ServerSettings) -> Self:
+        """Make the server of a service as its settings say. Raises ListenError like the constructor."""
+        return cls(
+            name,
+            settings.listen,
+            health_listen=settings.health_listen,
+            threads=settings.threads,
+            streams_max=settings.streams_max,
+            allow_plaintext_network=platform.allow_plaintext_network,
+        )
 
     def add(self, register: Callable[[grpc.Server], None], service_full_name: str) -> None:
         """Add a service before the start: `register` gets the server, the name is for health and reflection."""

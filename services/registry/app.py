@@ -46,14 +46,7 @@ class RegistryApp:
             clock,
         )
         self.handlers = RegistryHandlers(self._engine, self._journal.writer, clock, self._journal.tail.announce)
-        self.server = RpcServer(
-            STREAM,
-            settings.listen,
-            health_listen=settings.health_listen,
-            threads=settings.threads,
-            streams_max=settings.streams_max,
-            allow_plaintext_network=platform.allow_plaintext_network,
-        )
+        self.server = RpcServer.for_service(STREAM, platform, settings)
         servicer = RegistryServicer(self.handlers)
         self.server.add(
             lambda server: service_pb2_grpc.add_RegistryServiceServicer_to_server(servicer, server),

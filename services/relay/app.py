@@ -30,14 +30,7 @@ class RelayApp:
         self._services = LocalServices(settings.local_addresses())
         self._link = Link(settings.upstream, identity, self._services, clock, times)
         self.handlers = RelayHandlers(identity, self._services, self._link, DownstreamLinks(clock), clock)
-        self.server = RpcServer(
-            NAME,
-            settings.listen,
-            health_listen=settings.health_listen,
-            threads=settings.threads,
-            streams_max=settings.streams_max,
-            allow_plaintext_network=platform.allow_plaintext_network,
-        )
+        self.server = RpcServer.for_service(NAME, platform, settings)
         servicer = RelayServicer(self.handlers)
         self.server.add(
             lambda server: relay_pb2_grpc.add_RelayServiceServicer_to_server(servicer, server),

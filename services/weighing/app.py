@@ -55,14 +55,7 @@ class WeighingApp:
             STREAM, recorder.plan, recorder.commit
         )
         self.handlers = WeighingHandlers(self._engine, platform.platform, preparer, self._committer, self._journal.tail)
-        self.server = RpcServer(
-            STREAM,
-            settings.listen,
-            health_listen=settings.health_listen,
-            threads=settings.threads,
-            streams_max=settings.streams_max,
-            allow_plaintext_network=platform.allow_plaintext_network,
-        )
+        self.server = RpcServer.for_service(STREAM, platform, settings)
         servicer = WeighingServicer(self.handlers)
         self.server.add(
             lambda server: service_pb2_grpc.add_WeighingServiceServicer_to_server(servicer, server),
