@@ -86,8 +86,9 @@ def test_a_database_that_is_away_at_the_start_is_told(socket_directory: Path) ->
 def test_lost_connections_are_replaced(registry: RunningRegistry) -> None:
     created = create(registry, examples.platform())
     with psycopg.connect(registry.database_url, autocommit=True) as connection:
+        # With a time to wait: without it the answer comes before the connections are closed.
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     assert get(registry, examples.platform()) == created
