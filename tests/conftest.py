@@ -51,7 +51,7 @@ class Databases:
         with psycopg.connect(url) as connection:
             # A test may have left connections open, even in a transaction.
             connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
             tables = connection.execute(

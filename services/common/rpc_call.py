@@ -23,6 +23,10 @@ _REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{REQUEST_ID_CHARACTERS_MAX}}}"
 # gRPC reports "no deadline" as a time some centuries away.
 _NO_DEADLINE_SECONDS = 10.0 * 365 * 24 * 3600
 
+# A time-out travels as a duration and begins anew where it arrives, so the caller gives up about one network delay
+# before our own reckoning says so: this much earlier still counts as its deadline and not as a change of mind.
+_DEADLINE_TOLERANCE_SECONDS = 0.1
+
 # Statuses that mean our own side is in trouble; the others are the callers' business.
 _LOG_ERROR = frozenset({"INTERNAL", "DATA_LOSS", "UNKNOWN"})
 _LOG_WARNING = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
@@ -192,7 +196,7 @@ def stopping_error() -> ServiceError:
 
 
 def _ended_by_caller(call: Call) -> str:
-    late = call.deadline is not None and call.deadline <= time.monotonic()
+    late = call.deadline is not None and call.deadline <= time.monotonic() + _DEADLINE_TOLERANCE_SECONDS
     return "DEADLINE_EXCEEDED" if late else "CANCELLED"
 
 

@@ -227,7 +227,7 @@ class Journal:
         """Terminate this journal's connections on the server; return how many there were."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             rows = connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s",
                 (f"test-{self.platform}",),
             ).fetchall()
         return len(rows)

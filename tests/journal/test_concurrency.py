@@ -175,7 +175,7 @@ class Killed:
         self._left -= 1
         if self._left == 0:
             with psycopg.connect(self._journal.url, autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
 
 
 STEPS = ["lock_head", "read_leaves", "insert_entries", "insert_parked", "store_growth"]

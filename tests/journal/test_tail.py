@@ -109,7 +109,7 @@ def test_a_reader_follows_through_lost_connections(tail: Tail, county: Journal, 
         while not is_over.wait(0.02):
             with psycopg.connect(county.url, autocommit=True) as connection:
                 connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND query = 'LISTEN zhichao_journal'"
                 )
 

@@ -72,7 +72,7 @@ def terminate_waiting(weighing: RunningWeighing) -> bool:
     """End the connection that waits for a lock, if there is one."""
     return bool(
         weighing.query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
     )
@@ -128,7 +128,7 @@ def test_all_connections_lost_again_and_again_under_load(weighing: RunningWeighi
     def killer() -> None:
         while not is_over.wait(0.02):
             weighing.query(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
 

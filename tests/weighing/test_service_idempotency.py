@@ -179,7 +179,7 @@ def test_a_duplicate_of_a_failed_first_is_recorded_itself(weighing: RunningWeigh
             planned = weighing.app._committer._planned
             wait_until(lambda: planned.qsize() == 1, "the second is planned on the first")
             weighing.query(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
             assert first.result().reason == "DATABASE_UNAVAILABLE"
