@@ -62,9 +62,7 @@ def test_everything_arrives_once_whatever_happens_to_the_connections(
     city.wait_for_state("CURRENT")
 
 
-def test_what_was_committed_but_not_acknowledged_is_held_once(
-    platform: Make, proxy: MakeProxy
-) -> None:
+def test_what_was_committed_but_not_acknowledged_is_held_once(platform: Make, proxy: MakeProxy) -> None:
     city = platform(CITY, streams=["weighing"])
     city.start()
     # Handshake and a few answers pass, then the connection breaks with batches in flight.
