@@ -114,24 +114,28 @@ class LogWriter:
             raise LogIdentityError(f"the {self.stream} log of {self.origin} has not been begun")
         return head
 
-    def plan(self, head: store.LogHead, added: Sequence[NewEntry], write_time: datetime) -> PlannedAppend:
-        """Compute everything that appending after this head needs. Pure; the head may be one still to be written.
+    def plan(
+        self, head: store.LogHead, entries: Sequence[bytes], leaves: Sequence[bytes], write_time: datetime
+    ) -> PlannedAppend:
+        """Compute everything that appending entries with these leaf digests after this head needs.
+
+        Pure; the head may be one still to be written.
 
         Raises ServiceError(ENTRY_TOO_LARGE) for an entry over the limit.
         """
-        largest = max(map(len, (new.entry for new in added)), default=0)
+        largest = max(map(len, entries), default=0)
         if largest > ENTRY_BYTES_MAX:
             raise ServiceError(
                 Reason.ENTRY_TOO_LARGE,
                 f"an entry has {largest} bytes, more than {ENTRY_BYTES_MAX}",
                 metadata={"limit": str(ENTRY_BYTES_MAX), "actual": str(largest)},
             )
-        growth = store.grow(head, self.digester, added, write_time)
-        return PlannedAppend(head, store.pack_entries(self.origin, head.size + 1, added), growth)
+        growth = store.grow(head, self.digester, entries, leaves, write_time)
+        return PlannedAppend(head, store.pack_entries(self.origin, head.size + 1, entries, leaves), growth)
 
     def write(self, connection: RawConnection, planned: PlannedAppend) -> None:
         """Append what was planned after the head that `lock` returned in this transaction."""
-        if planned.packed.added:
+        if planned.packed.entries:
             store.insert_entries(connection, planned.packed)
             store.store_growth(connection, planned.growth)
 
@@ -142,5 +146,5 @@ class LogWriter:
 
         Raises ServiceError(ENTRY_TOO_LARGE) for an entry over the limit; then nothing is written.
         """
-        self.write(connection, self.plan(head, added, write_time))
+        self.write(connection, self.plan(head, [new.entry for new in added], [new.leaf for new in added], write_time))
         return [Place(self.origin, sequence, new.leaf) for sequence, new in enumerate(added, head.size + 1)]

@@ -17,7 +17,7 @@ from services.common.reasons import Reason
 from services.common.request import request_context
 from services.journal import merkle, projection, store
 from services.journal.digests import Digester
-from services.journal.entries import NewEntry, is_platform_code, parse_log_start, written_at
+from services.journal.entries import is_platform_code, parse_log_start, written_at
 from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ENTRY_BYTES_MAX, LOGS_MAX
 from services.journal.lookahead import Lookahead
 from services.journal.notes import NoteError, SignedCheckpoint, Signer, VerifierKey, log_name, signer_name
@@ -44,7 +44,7 @@ class PreparedBatch:
 
     incoming: IncomingBatch
     digest_algorithm: str
-    added: list[NewEntry]
+    leaves: list[bytes]
     prepared: list[tuple[int, Any]]
     parked: list[Parked]
     signed: SignedCheckpoint
@@ -125,11 +125,11 @@ class Receiver:
             )
         algorithm = self._algorithm(batch, begun_with)
         digester = Digester(algorithm)
-        added = list(map(NewEntry, batch.entries, digester.leaves(batch.entries)))
+        leaves = digester.leaves(batch.entries)
         prepared: list[tuple[int, Any]] = []
         parked: list[Parked] = []
-        for sequence, new in enumerate(added, batch.first_sequence):
-            outcome = projection.prepare(self._projection, batch.origin, sequence, new.entry, new.leaf)
+        for sequence, (entry, leaf) in enumerate(zip(batch.entries, leaves, strict=True), batch.first_sequence):
+            outcome = projection.prepare(self._projection, batch.origin, sequence, entry, leaf)
             if isinstance(outcome, Parked):
                 parked.append(outcome)
             elif outcome is not None:
@@ -137,7 +137,7 @@ class Receiver:
         # The last entry's time; an earlier one's when that is no entry, or says nothing of it.
         times = (written_at(entry) for entry in reversed(batch.entries))
         write_time = next((time for time in times if time is not None), None)
-        return PreparedBatch(batch, algorithm, added, prepared, parked, signed, write_time)
+        return PreparedBatch(batch, algorithm, leaves, prepared, parked, signed, write_time)
 
     def commit(self, batch: PreparedBatch) -> Received:
         """Append a prepared batch. Raises ServiceError SEQUENCE_GAP, HISTORY_MISMATCH, UNKNOWN_SIGNER, ….
@@ -226,17 +226,17 @@ class Receiver:
             head = self._locked_head(connection, incoming)
             if head.digest_algorithm != batch.digest_algorithm:
                 raise _mismatch(incoming.origin, 1, "entry 1 sent again names another digest algorithm")
-            held_count = min(head.size + 1 - incoming.first_sequence, len(batch.added))
+            held_count = min(head.size + 1 - incoming.first_sequence, len(batch.leaves))
             if held_count < 0:
                 raise _gap(incoming.origin, head.size + 1, incoming.first_sequence)
-            self._check_held(connection, incoming, batch.added[:held_count])
-            added = batch.added[held_count:]
-            if not added:
+            self._check_held(connection, incoming, batch.leaves[:held_count])
+            if held_count == len(batch.leaves):
                 return self._answer_duplicate(connection, head, batch)
-            growth = store.grow(head, Digester(head.digest_algorithm), added, batch.write_time)
+            entries, leaves = incoming.entries[held_count:], batch.leaves[held_count:]
+            growth = store.grow(head, Digester(head.digest_algorithm), entries, leaves, batch.write_time)
             signed = self._verify(head, batch, growth.head.root)
             cosigned = self._signer.cosign(signed, self._cosign_seconds(connection, head))
-            store.insert_entries(connection, store.pack_entries(incoming.origin, head.size + 1, added))
+            store.insert_entries(connection, store.pack_entries(incoming.origin, head.size + 1, entries, leaves))
             first_new = head.size + 1
             parked = [one for one in batch.parked if one.sequence >= first_new]
             prepared = [one for one in batch.prepared if one[0] >= first_new] if held_count else batch.prepared
@@ -271,11 +271,11 @@ class Receiver:
             raise LookupError(f"the log of {incoming.origin} cannot be received into this database")
         return head
 
-    def _check_held(self, connection: store.Connection, incoming: IncomingBatch, again: list[NewEntry]) -> None:
+    def _check_held(self, connection: store.Connection, incoming: IncomingBatch, again: list[bytes]) -> None:
         """Compare entries sent again with what is held: other bytes at the same place are another history."""
         held = store.read_leaves(connection, incoming.origin, incoming.first_sequence, len(again)) if again else []
-        for sequence, (leaf, new) in enumerate(zip(held, again, strict=True), incoming.first_sequence):
-            if leaf != new.leaf:
+        for sequence, (leaf, sent) in enumerate(zip(held, again, strict=True), incoming.first_sequence):
+            if leaf != sent:
                 raise _mismatch(incoming.origin, sequence, "other bytes are held at this place")
 
     def _verify(self, head: store.LogHead, batch: PreparedBatch, root: bytes) -> SignedCheckpoint:
@@ -317,7 +317,7 @@ class Receiver:
         root = head.root if size == head.size else merkle.frontier_at(digester, nodes, size).root(digester)
         signed = self._verify(head, batch, root)
         held = checkpoints.at_size(connection, head.origin, size)
-        return Received(head, len(batch.added), 0, (held or signed).format())
+        return Received(head, len(batch.leaves), 0, (held or signed).format())
 
     def replay_parked(self, origin: str | None) -> tuple[int, int]:
         """Project parked entries again in order. Return how many are projected and how many stay (see `replay`)."""

@@ -107,7 +107,7 @@ class RecordCommitter:
         """Plan a lone record without asking the database: nearly always it is new and the head is where we left it."""
         (item,) = items
         sequence = base.size + 1
-        append = self._writer.plan(base, [item.entry], item.receive_time)
+        append = self._writer.plan(base, [item.entry.entry], [item.entry.leaf], item.receive_time)
         rows = store.pack_weighings(self._writer.origin, [sequence], [item.row])
         outcome = Recorded(sequence, item.entry.leaf, item.judgement, is_duplicate=False)
         return RecordPlan(items, append, rows, {item.key: (sequence, item)}, [], frozenset(), [outcome], is_guess=True)
@@ -183,7 +183,7 @@ class RecordCommitter:
             rows = store.pack_weighings(
                 origin, range(next_sequence, next_sequence + len(items)), [i.row for i in items]
             )
-            append = self._writer.plan(base, added, items[-1].receive_time)
+            append = self._writer.plan(base, [e.entry for e in added], [e.leaf for e in added], items[-1].receive_time)
             return RecordPlan(items, append, rows, fresh, [], frozenset(), outcomes)
         return self._decide_singly(connection, items, base, pending, held)
 
@@ -238,7 +238,7 @@ class RecordCommitter:
                 known[key].append(item.record)
                 conflicts.append((next_sequence + len(added), item))
                 added.append(conflict)
-        append = self._writer.plan(base, added, items[-1].receive_time)
+        append = self._writer.plan(base, [e.entry for e in added], [e.leaf for e in added], items[-1].receive_time)
         packed = store.pack_weighings(origin, sequences, rows)
         return RecordPlan(items, append, packed, fresh, conflicts, frozenset(known), outcomes)
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 import psycopg
 
 from services.journal.digests import DIGEST_BYTES, Digester
-from services.journal.entries import NewEntry
 from services.journal.merkle import Frontier, StoredNode
 from services.journal.store.copy_format import copy_content, send_copy
 
@@ -67,9 +66,10 @@ class Growth:
     nodes: list[StoredNode]
 
 
-def grow(head: LogHead, digester: Digester, added: Sequence[NewEntry], write_time: datetime | None) -> Growth:
-    """Return the head after the entries. Pure."""
-    entries, leaves = zip(*added, strict=True) if added else ((), ())
+def grow(
+    head: LogHead, digester: Digester, entries: Sequence[bytes], leaves: Sequence[bytes], write_time: datetime | None
+) -> Growth:
+    """Return the head after entries with these leaf digests. Pure."""
     frontier, nodes = head.frontier.extend(digester, leaves)
     grown = replace(
         head,
@@ -137,15 +137,17 @@ class PackedEntries:
 
     origin: str
     first_sequence: int
-    added: Sequence[NewEntry]
+    entries: Sequence[bytes]
+    leaves: Sequence[bytes]
     copy_content: bytes
     """The rows in binary COPY form; empty for a batch so small that an INSERT is quicker."""
 
 
-def pack_entries(origin: str, first_sequence: int, added: Sequence[NewEntry]) -> PackedEntries:
+def pack_entries(origin: str, first_sequence: int, entries: Sequence[bytes], leaves: Sequence[bytes]) -> PackedEntries:
     """Return entries ready to be inserted. Pure."""
-    content = b"" if len(added) < COPY_ROWS_MIN else copy_content(_entry_rows(origin, first_sequence, added))
-    return PackedEntries(origin, first_sequence, added, content)
+    is_copied = len(entries) >= COPY_ROWS_MIN
+    content = copy_content(_entry_rows(origin, first_sequence, entries, leaves)) if is_copied else b""
+    return PackedEntries(origin, first_sequence, entries, leaves, content)
 
 
 def insert_entries(connection: Connection, packed: PackedEntries) -> None:
@@ -153,23 +155,20 @@ def insert_entries(connection: Connection, packed: PackedEntries) -> None:
     if packed.copy_content:
         send_copy(connection, _COPY_ENTRIES, packed.copy_content)
         return
-    added = packed.added
-    sequences = list(range(packed.first_sequence, packed.first_sequence + len(added)))
+    sequences = list(range(packed.first_sequence, packed.first_sequence + len(packed.entries)))
     connection.execute(
-        _INSERT_ENTRIES,
-        (packed.origin, sequences, [new.entry for new in added], [new.leaf for new in added]),
-        binary=True,
+        _INSERT_ENTRIES, (packed.origin, sequences, list(packed.entries), list(packed.leaves)), binary=True
     )
 
 
-def _entry_rows(origin: str, first_sequence: int, added: Sequence[NewEntry]) -> list[bytes]:
+def _entry_rows(origin: str, first_sequence: int, entries: Sequence[bytes], leaves: Sequence[bytes]) -> list[bytes]:
     encoded = origin.encode()
     pack = struct.Struct(f"!hi{len(encoded)}siqi").pack
     count, width = 4, len(encoded)
     leaf_length = struct.pack("!i", DIGEST_BYTES)
     return [
         pack(count, width, encoded, 8, sequence, len(entry)) + entry + leaf_length + leaf
-        for sequence, (entry, leaf) in enumerate(added, first_sequence)
+        for sequence, (entry, leaf) in enumerate(zip(entries, leaves, strict=True), first_sequence)
     ]
 
 
