@@ -1,13 +1,13 @@
 """Group commit: takes all work that waits, up to a bound, into one transaction. No timers.
 
 Throughput comes from what arrives while the last commit runs; a lone request is committed at once. Two threads: one
-plans the next transaction while the other runs the last one.
+plans the next transaction while the other runs the last one. Whoever waits anyway may do both for a small batch.
 """
 
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -17,20 +17,20 @@ import structlog
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 
-Item = TypeVar("Item")
+Batch = TypeVar("Batch", bound=Sized)
 Plan = TypeVar("Plan")
 Result = TypeVar("Result")
 
 COMMIT_RECORDS_MAX: Final = 2_048
-"""Items in one transaction: beyond this throughput gains nothing (docs/benchmarks.md), and a lone request waits
+"""Records in one transaction: beyond this throughput gains nothing (docs/benchmarks.md), and a lone request waits
 longer."""
 
 INLINE_RECORDS_MAX: Final = 16
-"""Items that the planning thread commits itself when nothing else is under way: waking the other thread would cost a
-lone request more than it gains; with more items planning ahead is worth it."""
+"""Records that one thread plans and commits when nothing else is under way: waking another thread would cost a lone
+request more than it gains; with more records planning ahead is worth it."""
 
 WAITING_RECORDS_MAX: Final = 16_384
-"""Items that may wait: four full transactions, some 20 MB. Submitters wait beyond it, which slows their clients."""
+"""Records that may wait: eight full transactions, some 20 MB. Submitters wait beyond it, which slows their clients."""
 
 SUBMIT_SECONDS_MAX: Final = 30.0
 """Longest wait for room in the queue before the caller is told to come back."""
@@ -42,42 +42,45 @@ _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class _Job(Generic[Item, Result]):
-    items: Sequence[Item]
-    future: "Future[list[Result]]"
+class _Job(Generic[Batch, Result]):
+    batch: Batch
+    future: "Future[Result]"
 
 
 @dataclass(slots=True)
-class _Group(Generic[Item, Plan, Result]):
-    jobs: "list[_Job[Item, Result]]"
+class _Group(Generic[Batch, Plan, Result]):
+    jobs: "list[_Job[Batch, Result]]"
     plan: Plan
 
 
-class GroupCommit(Generic[Item, Plan, Result]):
-    """Runs `plan(items)` and then `commit(plan)`: one result per item, in order, durable on return.
+class GroupCommit(Generic[Batch, Plan, Result]):
+    """Runs `plan(batches)` and then `commit(plan)`: one result per batch, in order, durable on return.
 
-    Plans are made one after another, each while the transaction of the last may still run; `commit` must notice a plan
-    that was overtaken and make it anew. A ServiceError that is retryable fails every submitter of the group: the
-    database is away. Any other failure is tried again submitter by submitter, so that one bad item harms nobody else.
+    A batch has a length, its number of records, and is never split. Plans are made one after another, each while the
+    transaction of the last may still run; `commit` must notice a plan that was overtaken and make it anew. A
+    ServiceError that is retryable fails every submitter of the group: the database is away. Any other failure is tried
+    again batch by batch, so that one bad batch harms nobody else.
     """
 
     def __init__(
         self,
         name: str,
-        plan: Callable[[Sequence[Item]], Plan],
+        plan: Callable[[Sequence[Batch]], Plan],
         commit: Callable[[Plan], Sequence[Result]],
     ) -> None:
         self._name = name
         self._plan = plan
         self._commit = commit
-        self._jobs: deque[_Job[Item, Result]] = deque()
+        self._jobs: deque[_Job[Batch, Result]] = deque()
         self._waiting_records = 0
         # Groups that are planned and not yet settled.
         self._under_way = 0
+        # Whether a submitter commits by itself; the planning thread then waits, so that plans follow one another.
+        self._is_led = False
         self._is_stopping = False
         self._changed = threading.Condition()
         # One plan ahead: more would only grow older.
-        self._planned: queue.Queue[_Group[Item, Plan, Result] | None] = queue.Queue(1)
+        self._planned: queue.Queue[_Group[Batch, Plan, Result] | None] = queue.Queue(1)
         self._threads = [
             threading.Thread(target=self._run_plans, name=f"{name}-plan", daemon=True),
             threading.Thread(target=self._run_commits, name=f"{name}-commit", daemon=True),
@@ -85,7 +88,7 @@ class GroupCommit(Generic[Item, Plan, Result]):
 
     @property
     def waiting_records(self) -> int:
-        """Items that wait for a transaction now."""
+        """Records that wait for a transaction now."""
         return self._waiting_records
 
     def start(self) -> None:
@@ -102,66 +105,95 @@ class GroupCommit(Generic[Item, Plan, Result]):
             if thread.ident is not None:
                 thread.join(timeout_seconds)
 
-    def submit(self, items: Sequence[Item]) -> "Future[list[Result]]":
-        """Queue items that belong together; the future gives one result per item. Waits while the queue is full.
+    def submit(self, batch: Batch) -> "Future[Result]":
+        """Queue a batch of at least one record; the future gives its result. Waits while the queue is full.
 
         A future that is cancelled before its transaction is planned is left out of it.
         Raises ServiceError(TOO_MANY_REQUESTS) when no room comes up in time and SHUTTING_DOWN when stopping.
         """
-        job: _Job[Item, Result] = _Job(items, Future())
-        if not items:
-            job.future.set_result([])
-            return job.future
+        job: _Job[Batch, Result] = _Job(batch, Future())
         with self._changed:
-            has_room = self._changed.wait_for(
-                lambda: self._is_stopping or self._waiting_records < WAITING_RECORDS_MAX, SUBMIT_SECONDS_MAX
-            )
-            if self._is_stopping:
-                raise ServiceError(
-                    Reason.SHUTTING_DOWN, "the server is stopping", retry_after_seconds=RETRY_AFTER_SECONDS
-                )
-            if not has_room:
-                raise ServiceError(
-                    Reason.TOO_MANY_REQUESTS,
-                    f"more than {WAITING_RECORDS_MAX} records wait to be committed",
-                    metadata={"limit": str(WAITING_RECORDS_MAX)},
-                    retry_after_seconds=RETRY_AFTER_SECONDS,
-                )
-            self._jobs.append(job)
-            self._waiting_records += len(items)
-            if len(self._jobs) == 1:
-                self._changed.notify_all()
+            self._queue(job)
         return job.future
 
-    def _take(self) -> list[_Job[Item, Result]]:
+    def run(self, batch: Batch) -> Result:
+        """Commit a batch of at least one record and return its result, or raise what became of it.
+
+        A small batch is committed in the caller's own thread when nothing else is under way: a lone request is spared
+        two changes of thread. Otherwise it is queued like any other. Raises like `submit`.
+        """
+        job: _Job[Batch, Result] = _Job(batch, Future())
+        with self._changed:
+            is_leader = (
+                len(batch) <= INLINE_RECORDS_MAX
+                and not self._jobs
+                and not self._under_way
+                and not self._is_led
+                and not self._is_stopping
+            )
+            if is_leader:
+                self._is_led = True
+            else:
+                self._queue(job)
+        if is_leader:
+            try:
+                return _complete(self._commit(self._plan([batch])), [job])[0]
+            finally:
+                with self._changed:
+                    self._is_led = False
+                    self._changed.notify_all()
+        return job.future.result()
+
+    def _queue(self, job: "_Job[Batch, Result]") -> None:
+        """Queue a job; the caller holds the condition."""
+        has_room = self._changed.wait_for(
+            lambda: self._is_stopping or self._waiting_records < WAITING_RECORDS_MAX, SUBMIT_SECONDS_MAX
+        )
+        if self._is_stopping:
+            raise ServiceError(Reason.SHUTTING_DOWN, "the server is stopping", retry_after_seconds=RETRY_AFTER_SECONDS)
+        if not has_room:
+            raise ServiceError(
+                Reason.TOO_MANY_REQUESTS,
+                f"more than {WAITING_RECORDS_MAX} records wait to be committed",
+                metadata={"limit": str(WAITING_RECORDS_MAX)},
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        self._jobs.append(job)
+        self._waiting_records += len(job.batch)
+        if len(self._jobs) == 1:
+            self._changed.notify_all()
+
+    def _take(self) -> "list[_Job[Batch, Result]]":
         """Return all jobs that wait, up to the bound; an empty list means stop."""
-        taken: list[_Job[Item, Result]] = []
+        taken: list[_Job[Batch, Result]] = []
         with self._changed:
             while not taken:
-                self._changed.wait_for(lambda: self._jobs or self._is_stopping)
+                self._changed.wait_for(lambda: (self._jobs or self._is_stopping) and not self._is_led)
                 if not self._jobs:
                     break
                 count = 0
-                while self._jobs and (not taken or count + len(self._jobs[0].items) <= COMMIT_RECORDS_MAX):
+                while self._jobs and (not taken or count + len(self._jobs[0].batch) <= COMMIT_RECORDS_MAX):
                     job = self._jobs.popleft()
-                    self._waiting_records -= len(job.items)
+                    self._waiting_records -= len(job.batch)
                     # From here on the future cannot be cancelled: setting its result never fails.
                     if job.future.set_running_or_notify_cancel():
                         taken.append(job)
-                        count += len(job.items)
+                        count += len(job.batch)
+                if taken:
+                    self._under_way += 1
                 self._changed.notify_all()
         return taken
 
     def _run_plans(self) -> None:
         while jobs := self._take():
             try:
-                group = _Group(jobs, self._plan([item for job in jobs for item in job.items]))
+                group = _Group(jobs, self._plan([job.batch for job in jobs]))
             except Exception as error:  # noqa: BLE001 - the thread must outlive any fault of one group
                 self._settle_failure(jobs, error)
+                self._end_group()
                 continue
             with self._changed:
-                is_lone = not self._under_way and sum(len(job.items) for job in jobs) <= INLINE_RECORDS_MAX
-                self._under_way += 1
+                is_lone = self._under_way == 1 and sum(len(job.batch) for job in jobs) <= INLINE_RECORDS_MAX
             if is_lone:
                 self._run_group(group)
             else:
@@ -172,18 +204,22 @@ class GroupCommit(Generic[Item, Plan, Result]):
         while (group := self._planned.get()) is not None:
             self._run_group(group)
 
-    def _run_group(self, group: "_Group[Item, Plan, Result]") -> None:
+    def _run_group(self, group: "_Group[Batch, Plan, Result]") -> None:
         try:
             results = _complete(self._commit(group.plan), group.jobs)
         except Exception as error:  # noqa: BLE001 - the thread must outlive any fault of one group
             self._settle_failure(group.jobs, error)
         else:
-            _settle(group.jobs, results)
+            for job, result in zip(group.jobs, results, strict=True):
+                job.future.set_result(result)
         finally:
-            with self._changed:
-                self._under_way -= 1
+            self._end_group()
 
-    def _settle_failure(self, jobs: "list[_Job[Item, Result]]", error: Exception) -> None:
+    def _end_group(self) -> None:
+        with self._changed:
+            self._under_way -= 1
+
+    def _settle_failure(self, jobs: "list[_Job[Batch, Result]]", error: Exception) -> None:
         """Tell the submitters, or try one by one when the fault may be one submitter's."""
         if len(jobs) == 1 or (isinstance(error, ServiceError) and error.is_retryable):
             for job in jobs:
@@ -192,24 +228,15 @@ class GroupCommit(Generic[Item, Plan, Result]):
         _log.warning("commit_split", name=self._name, jobs=len(jobs), error=type(error).__name__)
         for job in jobs:
             try:
-                results = _complete(self._commit(self._plan(job.items)), [job])
+                (result,) = _complete(self._commit(self._plan([job.batch])), [job])
             except Exception as single_error:  # noqa: BLE001 - told to the one who submitted it
                 job.future.set_exception(single_error)
             else:
-                _settle([job], results)
+                job.future.set_result(result)
 
 
-def _complete(results: Sequence[Result], jobs: "list[_Job[Item, Result]]") -> Sequence[Result]:
-    """Refuse results that are not one per item: settled in order, all that follow would go to the wrong submitters."""
-    count = sum(len(job.items) for job in jobs)
-    if len(results) != count:
-        raise AssertionError(f"a commit of {count} items gave {len(results)} results")
+def _complete(results: Sequence[Result], jobs: "list[_Job[Batch, Result]]") -> Sequence[Result]:
+    """Refuse results that are not one per batch: settled in order, all that follow would go to the wrong submitters."""
+    if len(results) != len(jobs):
+        raise AssertionError(f"a commit of {len(jobs)} batches gave {len(results)} results")
     return results
-
-
-def _settle(jobs: "list[_Job[Item, Result]]", results: Sequence[Result]) -> None:
-    start = 0
-    for job in jobs:
-        end = start + len(job.items)
-        job.future.set_result(list(results[start:end]))
-        start = end

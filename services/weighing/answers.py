@@ -10,8 +10,9 @@ from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.rpc_status import status_number
 from services.journal.entries import parse, varint
 from services.weighing.plates import normalize_plate
-from services.weighing.recording import Outcome, Recorded
-from services.weighing.rows import day_text
+from services.weighing.preparing import Prepared
+from services.weighing.recording import NewlyRecorded, Outcome, Recorded
+from services.weighing.rows import RecordKey, day_text
 from services.weighing.store.queries import DayTotalRow, HeldEntry, WeighingFilter
 from services.weighing.validation import FORBIDDEN
 from services.weighing.verdict import Verdict
@@ -51,19 +52,49 @@ class RecordedWriter:
         """Return the message."""
         return pb.Recorded.FromString(self.recorded_bytes(recorded))
 
-    def results_bytes(self, record_ids: Sequence[str], outcomes: Sequence[Outcome]) -> bytes:
-        """Return a serialised response whose field 1 is one RecordResult per outcome."""
-        parts: list[bytes] = []
-        for record_id, outcome in zip(record_ids, outcomes, strict=True):
-            if isinstance(outcome, Recorded):
-                name = _field(_FIELD_1, record_id.encode())
-                result = name + _field(_FIELD_2, self.recorded_bytes(outcome))
-            else:
-                # A longer id is refused; sent back whole it could make the answer larger than a message may be.
-                name_shown = record_id[:FILTER_CHARACTERS_MAX]
-                result = pb.RecordResult(record_id=name_shown, refusal=refusal(outcome)).SerializeToString()
-            parts.append(_field(_FIELD_1, result))
-        return b"".join(parts)
+    def results_bytes(self, prepared: Prepared, outcomes: Sequence[Outcome]) -> bytes:
+        """Return a serialised response whose field 1 is one RecordResult per record of the request."""
+        keys, refusals = prepared.batch.keys, prepared.refusals
+        if isinstance(outcomes, NewlyRecorded):
+            results = self._new_results(keys, outcomes)
+        else:
+            results = [self._result(key[1], outcome) for key, outcome in zip(keys, outcomes, strict=True)]
+        for place, (record_id, error) in refusals.items():
+            results.insert(place, _refused(record_id, error))
+        return b"".join(results)
+
+    def _new_results(self, keys: Sequence[RecordKey], outcomes: NewlyRecorded) -> list[bytes]:
+        """Return the results of records that are all new: nearly every batch, so without a call per part."""
+        origin, tags_1, tags_2 = self._origin, _FIELD_1, _FIELD_2
+        results: list[bytes] = []
+        for sequence, (_, record_id), leaf, judgement in zip(
+            range(outcomes.first_sequence, outcomes.first_sequence + len(outcomes)),
+            keys,
+            outcomes.leaves,
+            outcomes.judgements,
+            strict=True,
+        ):
+            if len(judgement) >= _LENGTHS // 2:
+                results.append(self._result(record_id, Recorded(sequence, leaf, judgement, is_duplicate=False)))
+                continue
+            receipt = origin + varint(sequence) + b"\x1a\x20" + leaf
+            recorded = tags_1[len(receipt)] + receipt + tags_2[len(judgement)] + judgement
+            # A checked id is ASCII: as many bytes as characters.
+            result = tags_1[len(record_id)] + record_id.encode() + tags_2[len(recorded)] + recorded
+            results.append(tags_1[len(result)] + result)
+        return results
+
+    def _result(self, record_id: str, outcome: Outcome) -> bytes:
+        if isinstance(outcome, ServiceError):
+            return _refused(record_id, outcome)
+        name = _field(_FIELD_1, record_id.encode())
+        return _field(_FIELD_1, name + _field(_FIELD_2, self.recorded_bytes(outcome)))
+
+
+def _refused(record_id: str, error: ServiceError) -> bytes:
+    # A longer id is refused; sent back whole it could make the answer larger than a message may be.
+    shown = record_id[:FILTER_CHARACTERS_MAX]
+    return _field(_FIELD_1, pb.RecordResult(record_id=shown, refusal=refusal(error)).SerializeToString())
 
 
 def refusal(error: ServiceError) -> refusal_pb2.Refusal:

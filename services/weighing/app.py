@@ -1,21 +1,25 @@
 """Puts the weighing service together: the only place where its parts meet."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
+from services.common.rpc_raw import with_raw_messages
 from services.common.rpc_server import RpcServer
 from services.journal.group_commit import GroupCommit
 from services.journal.mounting import JournalParts
 from services.journal.signing import load_signer
+from services.weighing.batches import BatchPreparer
 from services.weighing.config import WeighingConfig
 from services.weighing.directory import Directory
 from services.weighing.directory_follower import DirectoryFollower
 from services.weighing.handlers import WeighingHandlers
-from services.weighing.preparing import PreparedRecord, RecordPreparer
+from services.weighing.preparing import PreparedBatch, RecordPreparer
+from services.weighing.preparing_process import PreparingProcess
 from services.weighing.projection import WeighingProjection
 from services.weighing.recording import Outcome, RecordCommitter, RecordPlan
-from services.weighing.servicer import WeighingServicer
+from services.weighing.servicer import SERIALIZED_METHODS, WeighingServicer
 from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
 
 STREAM = "weighing"
@@ -49,16 +53,23 @@ class WeighingApp:
         directory = Directory(settings.rule_set_id)
         self._follower = DirectoryFollower(self._engine, directory, platform.platform, settings.registry_address)
         writer = self._journal.writer
-        preparer = RecordPreparer(writer.digester, directory, clock, self._follower.look_again)
+        self._processes = [
+            PreparingProcess(directory, writer.digester.algorithm) for _ in range(settings.preparing_processes)
+        ]
+        preparer = BatchPreparer(
+            RecordPreparer(writer.digester, directory, self._follower.look_again), self._processes, clock
+        )
         recorder = RecordCommitter(self._engine, writer)
-        self._committer: GroupCommit[PreparedRecord, RecordPlan, Outcome] = GroupCommit(
+        self._committer: GroupCommit[PreparedBatch, RecordPlan, Sequence[Outcome]] = GroupCommit(
             STREAM, recorder.plan, recorder.commit
         )
         self.handlers = WeighingHandlers(self._engine, platform.platform, preparer, self._committer, self._journal.tail)
         self.server = RpcServer.for_service(STREAM, platform, settings)
         servicer = WeighingServicer(self.handlers)
         self.server.add(
-            lambda server: service_pb2_grpc.add_WeighingServiceServicer_to_server(servicer, server),
+            lambda server: service_pb2_grpc.add_WeighingServiceServicer_to_server(
+                servicer, with_raw_messages(server, SERIALIZED_METHODS)
+            ),
             service_pb2.DESCRIPTOR.services_by_name["WeighingService"].full_name,
         )
         self._journal.register(self.server)
@@ -79,6 +90,8 @@ class WeighingApp:
             starting.callback(self._journal.stop)
             self._follower.start()
             starting.callback(self._follower.stop)
+            for process in self._processes:
+                starting.callback(process.stop)
             self._committer.start()
             starting.callback(self._committer.stop, COMMIT_STOP_SECONDS)
             self.server.start()

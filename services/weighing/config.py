@@ -23,6 +23,15 @@ class WeighingSettings(ServiceSettings):
     rule_set_id: Annotated[
         str, Field(pattern=r"^[a-z0-9-]{1,64}$", description="the rule set that judges where a source unit names none")
     ] = "order-62-2016"
+    preparing_processes: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=16,
+            description="processes that check and judge backlogs beside the service's own, each with some 60 MB while "
+            "there is a backlog; 0 for none",
+        ),
+    ] = 1
 
 
 SETTINGS: Final[tuple[type[BaseSettings], ...]] = (PlatformSettings, WeighingSettings)

@@ -89,7 +89,9 @@ class Directory:
     """The objects of the registry by key. Threads may share it; a change empties the resolved sites."""
 
     def __init__(self, rule_set_id_default: str) -> None:
-        self._rule_set_id_default = rule_set_id_default
+        self.rule_set_id_default = rule_set_id_default
+        self._newest: dict[tuple[str, ...], tuple[int, DirectoryObject]] = {}
+        self._version = 0
         self._units: dict[str, SourceUnit] = {}
         self._points: set[tuple[str, str]] = set()
         self._scales: dict[tuple[str, str], Scale] = {}
@@ -115,12 +117,21 @@ class Directory:
                 case RuleSet():
                     versions = self._rule_sets.get(changed.rule_set_id, {})
                     self._rule_sets[changed.rule_set_id] = {**versions, changed.version: CompiledRules(changed)}
+            self._version += 1
+            self._newest[_key(changed)] = (self._version, changed)
             # A new dictionary, so that a thread that resolves meanwhile cannot put an old site into it.
             self._sites = {}
 
     def counts(self) -> Mapping[str, int]:
         """Return how many objects of each kind are known, for the log."""
         return {"units": len(self._units), "scales": len(self._scales), "rule_sets": len(self._rule_sets)}
+
+    def changes_since(self, version: int) -> tuple[int, list[DirectoryObject]]:
+        """Return the version now, and the newest state of what changed after another one; everything after 0."""
+        if version == self._version:
+            return version, []
+        with self._guard:
+            return self._version, [changed for changed_at, changed in self._newest.values() if changed_at > version]
 
     def site(self, source_unit_id: str, weighing_point_id: str, scale_id: str, day: int) -> Site:
         """Return the site of a scale on a day (number of days since 1970-01-01, China Standard Time).
@@ -161,7 +172,7 @@ class Directory:
                 message_zh=f"称重点 {weighing_point_id!r} 没有衡器 {scale_id!r}，请先登记",
                 metadata={"scale_id": scale_id},
             )
-        rule_set_id = unit.rule_set_id or self._rule_set_id_default
+        rule_set_id = unit.rule_set_id or self.rule_set_id_default
         versions = self._rule_sets.get(rule_set_id)
         if not versions:
             raise ServiceError(
@@ -183,6 +194,20 @@ class Directory:
             is_in_force=bool(in_force),
             packed=pack_site(source_unit_id, weighing_point_id, scale_id),
         )
+
+
+def _key(changed: DirectoryObject) -> tuple[str, ...]:
+    match changed:
+        case SourceUnit():
+            return "unit", changed.source_unit_id
+        case WeighingPoint():
+            return "point", changed.source_unit_id, changed.weighing_point_id
+        case Scale():
+            return "scale", changed.source_unit_id, changed.scale_id
+        case Certificate():
+            return "certificate", changed.source_unit_id, changed.scale_id, changed.certificate_number
+        case RuleSet():
+            return "rule-set", changed.rule_set_id, str(changed.version)
 
 
 def _nearest(versions: Mapping[int, CompiledRules], day: str) -> CompiledRules:

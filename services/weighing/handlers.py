@@ -13,14 +13,12 @@ from services.common.request import request_context
 from services.journal.group_commit import GroupCommit
 from services.journal.store import read_head
 from services.journal.store.tail import Tail
-from services.weighing.preparing import PreparedRecord, RecordPreparer
+from services.weighing.batches import BatchPreparer
+from services.weighing.preparing import Prepared, PreparedBatch
 from services.weighing.recording import Outcome, Recorded, RecordPlan
 from services.weighing.store import queries
 from services.weighing.store.queries import DayTotalRow, HeldEntry, WeighingFilter
 from zhichao.weighing.v1 import record_pb2
-
-BATCH_RECORDS_MAX: Final = 1_000
-"""Records in one message: at some 300 bytes each far below the message limit, and committed in about 40 ms."""
 
 LIST_PAGE_SIZE_DEFAULT: Final = 50
 """Weighings in one answer when the caller names no number: a screen."""
@@ -49,8 +47,8 @@ class WeighingHandlers:
         self,
         engine: Engine,
         origin: str,
-        preparer: RecordPreparer,
-        committer: GroupCommit[PreparedRecord, RecordPlan, Outcome],
+        preparer: BatchPreparer,
+        committer: GroupCommit[PreparedBatch, RecordPlan, Sequence[Outcome]],
         tail: Tail,
     ) -> None:
         self._engine = engine
@@ -66,47 +64,28 @@ class WeighingHandlers:
 
     def record(self, record: record_pb2.WeighingRecord) -> Recorded:
         """Record one weighing. Raises ServiceError for a refusal."""
-        (outcome,) = self.begin_recording([record]).result()
+        request = request_context()
+        batch, refusals = self._preparer.prepare_one(record, request.principal, request.request_id)
+        if refusals:
+            raise refusals[0].error
+        (outcome,) = self._committer.run(batch)
         if isinstance(outcome, ServiceError):
             raise outcome
         return outcome
 
-    def begin_recording(self, records: Sequence[record_pb2.WeighingRecord]) -> "Future[list[Outcome]]":
-        """Check and judge a batch now and commit it soon; the future gives one outcome per record, in order.
+    def begin_recording(self, content: bytes) -> tuple[Prepared, "Future[Sequence[Outcome]]"]:
+        """Check and judge a serialised batch request now and commit it soon.
 
-        Raises ServiceError BATCH_TOO_LARGE or INVALID_ARGUMENT for a batch of no records; waits when too much waits
-        already.
+        Returns what was found and a future with one outcome for each record that is fit, in order. Raises ServiceError
+        BATCH_TOO_LARGE, INVALID_ARGUMENT for a batch of no records; waits when too much waits already.
         """
-        if len(records) > BATCH_RECORDS_MAX:
-            raise ServiceError(
-                Reason.BATCH_TOO_LARGE,
-                f"a message holds 1 to {BATCH_RECORDS_MAX} records, this one has {len(records)}: split it",
-                message_zh=f"每条消息最多 {BATCH_RECORDS_MAX} 条记录，实际 {len(records)} 条，请拆分后重发",
-                metadata={"limit": str(BATCH_RECORDS_MAX), "actual": str(len(records))},
-            )
-        if not records:
-            raise invalid([FieldViolation("records", "is empty; send at least one record")])
         request = request_context()
-        prepared = self._preparer.prepare(records, request.principal, request.request_id)
-        fit = [one for one in prepared if isinstance(one, PreparedRecord)]
-        answer: Future[list[Outcome]] = Future()
-        if not fit:
-            answer.set_result([one for one in prepared if isinstance(one, ServiceError)])
-            return answer
-        committed = self._committer.submit(fit)
-        if len(fit) == len(prepared):
-            return committed
-
-        def merge(done: "Future[list[Outcome]]") -> None:
-            error = done.exception()
-            if error is not None:
-                answer.set_exception(error)
-                return
-            outcomes = iter(done.result())
-            answer.set_result([one if isinstance(one, ServiceError) else next(outcomes) for one in prepared])
-
-        committed.add_done_callback(merge)
-        return answer
+        prepared = self._preparer.prepare(content, request.principal, request.request_id)
+        if prepared.batch:
+            return prepared, self._committer.submit(prepared.batch)
+        nothing: Future[Sequence[Outcome]] = Future()
+        nothing.set_result(())
+        return prepared, nothing
 
     def get_by_place(self, origin: str, sequence: int) -> HeldEntry:
         """Return one weighing by its place. Raises NOT_FOUND."""

@@ -44,6 +44,9 @@ _READ_LENGTH: Final = _LENGTH_FORM.unpack_from
 _LENGTH_BYTES: Final = _LENGTH_FORM.size
 
 
+RecordKey = tuple[str, str]
+"""Source unit id and record id: how a terminal names a record."""
+
 PackedRow = bytes
 """A row but for its place: the fields from the third column on, in binary COPY form."""
 

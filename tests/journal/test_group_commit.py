@@ -25,15 +25,18 @@ class Recorder:
         self.is_committing = threading.Event()
         self.commits: Committed = []
         self.plans: Committed = []
+        self.threads: list[str] = []
         self.error: Exception | None = None
 
-    def plan(self, items: Sequence[int]) -> tuple[int, ...]:
-        self.plans.append(tuple(items))
+    def plan(self, batches: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        items = _items(batches)
+        self.plans.append(items)
         if -1 in items:
             raise ValueError("a number that cannot be planned")
-        return tuple(items)
+        return batches
 
-    def commit(self, plan: tuple[int, ...]) -> list[str]:
+    def commit(self, batches: Sequence[Sequence[int]]) -> list[list[str]]:
+        plan = _items(batches)
         self.is_committing.set()
         assert self.gate.wait(WAIT_SECONDS)
         if self.error is not None:
@@ -43,12 +46,17 @@ class Recorder:
         if -3 in plan:
             raise ServiceError(Reason.ENTRY_TOO_LARGE, "a number that is too large")
         if -4 in plan:
-            return ["one too few"] * (len(plan) - 1)
+            return [["one too few"]] * (len(batches) - 1)
         self.commits.append(plan)
-        return [str(item) for item in plan]
+        self.threads.append(threading.current_thread().name)
+        return [[str(item) for item in batch] for batch in batches]
 
 
-Committer = GroupCommit[int, tuple[int, ...], str]
+def _items(batches: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(item for batch in batches for item in batch)
+
+
+Committer = GroupCommit[Sequence[int], Sequence[Sequence[int]], list[str]]
 Make = Callable[[Recorder], Committer]
 
 
@@ -93,6 +101,60 @@ def test_small_groups_committed_inline_keep_their_order_and_their_errors(make: M
     small = committer.submit([300])
     assert (len(large.result(WAIT_SECONDS)), small.result(WAIT_SECONDS)) == (100, ["300"])
     assert [item for commit in recorder.commits for item in commit] == [*range(100), *range(200, 301)]
+
+
+def test_who_waits_anyway_commits_a_lone_small_batch_inline(make: Make) -> None:
+    recorder = Recorder()
+    committer = make(recorder)
+    assert committer.run([1, 2]) == ["1", "2"]
+    assert recorder.threads == [threading.current_thread().name]
+    for poison, error in ((-1, ValueError), (-2, ValueError), (-3, ServiceError), (-4, AssertionError)):
+        with pytest.raises(error):
+            committer.run([poison])
+    assert committer.run([0] * (group_commit.INLINE_RECORDS_MAX + 1))[0] == "0"
+    assert recorder.threads[1] != threading.current_thread().name
+    eventually(lambda: committer.run([3]) == ["3"] and recorder.threads[-1] == recorder.threads[0], "inline again")
+
+
+def test_what_comes_while_one_commits_inline_waits_and_goes_together(make: Make) -> None:
+    recorder = Recorder()
+    committer = make(recorder)
+    recorder.gate.clear()
+    results: list[list[str]] = []
+    leader = threading.Thread(target=lambda: results.append(committer.run([1])), name="leader")
+    leader.start()
+    assert recorder.is_committing.wait(WAIT_SECONDS)
+    waiting = [threading.Thread(target=lambda n=n: results.append(committer.run([n]))) for n in range(2, 6)]
+    for thread in waiting:
+        thread.start()
+    eventually(lambda: committer.waiting_records == 4, "all others wait")
+    # Nothing is planned beside it: a plan holds only after the one before.
+    assert recorder.plans == [(1,)]
+    recorder.gate.set()
+    for thread in [leader, *waiting]:
+        thread.join(WAIT_SECONDS)
+    assert sorted(results) == [[str(number)] for number in range(1, 6)]
+    assert (recorder.commits[0], len(recorder.commits)) == ((1,), 2)
+    assert recorder.threads[0] == "leader"
+
+
+def test_stopping_lets_an_inline_commit_end(make: Make) -> None:
+    recorder = Recorder()
+    committer = make(recorder)
+    recorder.gate.clear()
+    results: list[list[str]] = []
+    leader = threading.Thread(target=lambda: results.append(committer.run([1])))
+    leader.start()
+    assert recorder.is_committing.wait(WAIT_SECONDS)
+    stopping = threading.Thread(target=committer.stop, args=(WAIT_SECONDS,))
+    stopping.start()
+    recorder.gate.set()
+    leader.join(WAIT_SECONDS)
+    stopping.join(WAIT_SECONDS)
+    assert results == [["1"]]
+    with pytest.raises(ServiceError) as refusal:
+        committer.run([2])
+    assert refusal.value.reason is Reason.SHUTTING_DOWN
 
 
 def test_a_lone_submission_is_committed_at_once(make: Make) -> None:
@@ -230,13 +292,6 @@ def test_what_is_under_way_cannot_be_given_up(make: Make) -> None:
     assert first.result(WAIT_SECONDS) == ["0"]
 
 
-def test_nothing_to_commit_is_done_at_once(make: Make) -> None:
-    recorder = Recorder()
-    committer = make(recorder)
-    closed(recorder, committer)
-    assert committer.submit([]).result(0) == []
-
-
 def test_stopping_commits_what_waits_and_refuses_the_rest() -> None:
     recorder = Recorder()
     committer: Committer = GroupCommit("test", recorder.plan, recorder.commit)
@@ -290,7 +345,7 @@ def test_stopping_what_was_never_started() -> None:
     GroupCommit("test", recorder.plan, recorder.commit).stop(WAIT_SECONDS)
 
 
-def test_many_submitters_get_their_own_answers(make: Make) -> None:
+def test_many_submitters_get_their_own_answers_inline_or_not(make: Make) -> None:
     recorder = Recorder()
     committer = make(recorder)
     answers: dict[int, list[str]] = {}
@@ -298,7 +353,8 @@ def test_many_submitters_get_their_own_answers(make: Make) -> None:
     def submit(number: int) -> None:
         for turn in range(50):
             item = number * 1_000 + turn
-            answers[item] = committer.submit([item, -item - 10]).result(WAIT_SECONDS)
+            batch = [item, -item - 10]
+            answers[item] = committer.run(batch) if turn % 3 else committer.submit(batch).result(WAIT_SECONDS)
 
     threads = [threading.Thread(target=submit, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -308,6 +364,8 @@ def test_many_submitters_get_their_own_answers(make: Make) -> None:
     assert answers == {
         item: [str(item), str(-item - 10)] for number in range(8) for item in range(number * 1_000, number * 1_000 + 50)
     }
+    # A plan holds only after the one before: they are committed in the order in which they are made.
+    assert recorder.commits == recorder.plans
     # Each submitter's own are in the order in which it submitted them.
     order = [item for commit in recorder.commits for item in commit if item >= 0]
     for number in range(8):

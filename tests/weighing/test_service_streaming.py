@@ -203,10 +203,10 @@ def test_a_fault_in_preparing_ends_the_stream_after_the_answers_before_it(
     preparer = weighing.app.handlers._preparer
     prepare = preparer.prepare
 
-    def failing(batch: Any, *more: Any) -> Any:
-        if batch[0].record_id.startswith("fault"):
+    def failing(content: bytes, *more: Any) -> Any:
+        if b"fault-" in content:
             raise RuntimeError("a fault of the program")
-        return prepare(batch, *more)
+        return prepare(content, *more)
 
     monkeypatch.setattr(preparer, "prepare", failing)
     stream = weighing.stream([records(3, "good"), records(3, "fault"), records(3, "later")])

@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from psycopg import sql
 
-from services.weighing.store.weighings import Connection, RecordKey
+from services.weighing.rows import RecordKey
+from services.weighing.store.weighings import Connection
 
 FEW_VERDICTS: Final = frozenset({2, 3})
 """Undetermined and suspected: what the partial index over verdicts holds."""

@@ -7,12 +7,9 @@ import psycopg
 
 from services.journal.store import COPY_ROWS_MIN
 from services.journal.store.copy_format import copy_content, send_copy
-from services.weighing.rows import COPY_COLUMNS, PackedRow, placed_rows, unpack_row
+from services.weighing.rows import COPY_COLUMNS, PackedRow, RecordKey, placed_rows, unpack_row
 
 Connection = psycopg.Connection[Any]
-RecordKey = tuple[str, str]
-"""Source unit id and record id: how a terminal names a record."""
-
 _COPY: Final = f"COPY weighings ({COPY_COLUMNS}) FROM STDIN (FORMAT BINARY)".encode()
 _ADD_TOTALS: Final = (
     # Summed up by the database, from the rows just written: they are in its cache, and Python would take ten times as

@@ -1,0 +1,160 @@
+"""Prepares batches in a process beside the service's own (`preparing_worker`).
+
+One Python process works on one record at a time, whatever the machine has; checking and judging is half of the work of
+a backlog.
+"""
+
+import contextlib
+import os
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime
+from multiprocessing.connection import Connection
+from typing import Final
+
+import structlog
+
+from services.weighing import preparing_worker
+from services.weighing.directory import Directory
+from services.weighing.preparing import Prepared, PreparedBatch
+
+BATCH_BYTES_MIN: Final = 16 * 1024
+"""Bytes of a message that is worth the way to another process and back, a tenth of a millisecond: some 60 records."""
+
+REPLY_SECONDS_MAX: Final = 10.0
+"""Longest wait for a batch, which takes 20 ms: a process that takes longer hangs and is replaced."""
+
+RESTART_SECONDS: Final = 5.0
+"""Shortest time between two starts of a process, so that one that cannot live does not take the machine's time."""
+
+STOP_SECONDS: Final = 2.0
+"""How long a process may take to end when its socket is closed before it is killed."""
+
+_log = structlog.get_logger()
+
+
+class PreparingProcess:
+    """One process, started when the first large batch comes. Threads may share it; it works for one of them at a time.
+
+    It never stands in the way: when it is busy, not ready yet, dead or without an answer, `prepare` gives None and the
+    caller does the work itself.
+    """
+
+    def __init__(self, directory: Directory, digest_algorithm: str) -> None:
+        self._directory = directory
+        self._digest_algorithm = digest_algorithm
+        self._guard = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._is_ready = False
+        self._is_stopped = False
+        self._directory_version = 0
+        self._not_before = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while there is one."""
+        process = self._process
+        return process.pid if process is not None else None
+
+    def prepare(self, content: bytes, now: datetime, actor: str, request_id: str) -> tuple[Prepared, list[int]] | None:
+        """Prepare the records of a serialised batch request.
+
+        Returns the fit ones, and the places of all others, which the caller has to look at again; None when it has to
+        look at all.
+        """
+        if not self._guard.acquire(blocking=False):
+            return None
+        try:
+            connection = self._ready_connection()
+            if connection is None:
+                return None
+            try:
+                return self._ask(connection, content, now, actor, request_id)
+            except (OSError, EOFError, ValueError, TypeError) as error:
+                _log.warning("preparing_process_lost", cause=type(error).__name__)
+                self._end()
+                return None
+        finally:
+            self._guard.release()
+
+    def stop(self) -> None:
+        """End the process; none is started any more."""
+        with self._guard:
+            self._is_stopped = True
+            self._end()
+
+    def _ask(
+        self, connection: Connection, content: bytes, now: datetime, actor: str, request_id: str
+    ) -> tuple[Prepared, list[int]] | None:
+        version, changed = self._directory.changes_since(self._directory_version)
+        if changed:
+            preparing_worker.send(connection, (preparing_worker.DIRECTORY, pickle.dumps(changed)))
+            self._directory_version = version
+        preparing_worker.send(connection, (preparing_worker.BATCH, content, now.isoformat(), actor, request_id))
+        answer = preparing_worker.receive(connection)
+        if answer is None:
+            return None
+        places, columns = answer
+        return Prepared(PreparedBatch(now, actor, request_id, *columns), {}), places
+
+    def _ready_connection(self) -> Connection | None:
+        if self._process is not None and self._process.poll() is not None:
+            # It ended for want of work, or somebody killed it.
+            self._end()
+        if self._connection is None:
+            self._start()
+        elif not self._is_ready and self._connection.poll(0):
+            try:
+                self._is_ready = preparing_worker.receive(self._connection) is True
+            except (OSError, EOFError, ValueError):
+                self._end()
+        return self._connection if self._is_ready else None
+
+    def _start(self) -> None:
+        if self._is_stopped or time.monotonic() < self._not_before:
+            return
+        self._not_before = time.monotonic() + RESTART_SECONDS
+        ours, theirs = socket.socketpair()
+        with theirs:
+            timeout = _timeval(REPLY_SECONDS_MAX)
+            # A process that was stopped takes nothing more: without these we would wait for it for ever.
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+            arguments = (str(theirs.fileno()), self._digest_algorithm, self._directory.rule_set_id_default)
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                    [sys.executable, "-m", preparing_worker.__name__, *arguments],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    # None of our settings: passwords are among them.
+                    env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                )
+            except OSError as error:
+                _log.warning("preparing_process_not_started", cause=type(error).__name__)
+                ours.close()
+                return
+        self._connection = Connection(ours.detach())
+        self._directory_version = 0
+        _log.info("preparing_process_started", pid=self._process.pid)
+
+    def _end(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS if self._is_stopped else 0)
+            self._process.kill()
+            self._process.wait()
+        self._process = self._connection = None
+        self._is_ready = False
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("@ll", int(seconds), 0)

@@ -1,0 +1,351 @@
+"""The process that prepares backlogs: gives what the service itself would, and never stands in the way."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.clock import SystemClock
+from services.journal.digests import Digester
+from services.weighing import preparing_process, preparing_worker
+from services.weighing.batches import BATCH_RECORDS_MAX, BatchPreparer
+from services.weighing.directory import Certificate, Directory, Scale, SourceUnit, WeighingPoint
+from services.weighing.preparing import Prepared, RecordPreparer
+from services.weighing.preparing_process import BATCH_BYTES_MIN, PreparingProcess
+from tests.registry.calls import create
+from tests.registry.examples import source_unit, verification_certificate
+from tests.registry.harness import START, RunningRegistry
+from tests.weighing.harness import RunningWeighing, register_site, wait_until
+from tests.weighing.records import BY_VERDICT, record, records, vehicle
+from zhichao.weighing.v1 import record_pb2
+from zhichao.weighing.v1 import service_pb2 as pb
+
+LARGE = 300
+"""Records of a batch that is large enough for the process."""
+
+ActorAndRequest = ("local", "request-1")
+
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+
+
+@pytest.fixture(autouse=True)
+def _restarts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing_process, "RESTART_SECONDS", 0.0)
+
+
+@pytest.fixture
+def directory(shared: RunningWeighing) -> Directory:
+    """Return the directory of a running service: a registered site and the shipped rule sets."""
+    # The service follows the registry; it knows the site once it has recorded there.
+    shared.record_all([record("known")])
+    found: Directory = shared.app._processes[0]._directory
+    copy = Directory(found.rule_set_id_default)
+    for changed in found.changes_since(0)[1]:
+        copy.put(changed)
+    return copy
+
+
+@pytest.fixture
+def process(directory: Directory) -> Iterator[PreparingProcess]:
+    running = PreparingProcess(directory, "sha256")
+    yield running
+    running.stop()
+
+
+def serialised(batch: list[record_pb2.WeighingRecord]) -> bytes:
+    return pb.StreamWeighingsRequest(records=batch).SerializeToString()
+
+
+def asked(process: PreparingProcess, batch: list[record_pb2.WeighingRecord], now: datetime = START) -> Any:
+    """Prepare in the process, once it is ready."""
+    content = serialised(batch)
+    return wait_until(lambda: process.prepare(content, now, *ActorAndRequest), "the process is ready")
+
+
+def locally(directory: Directory, batch: list[record_pb2.WeighingRecord], now: datetime = START) -> Prepared:
+    preparer = RecordPreparer(Digester("sha256"), directory, lambda: False)
+    return preparer.prepare(batch, now, *ActorAndRequest)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended and that nobody asked about yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def made_up(seed: int, count: int = LARGE) -> list[record_pb2.WeighingRecord]:
+    """Return records of every verdict, some with axles, some that cannot be recorded."""
+    random_ = random.Random(seed)
+    batch = []
+    for number in range(count):
+        fields: dict[str, Any] = dict(random_.choice(list(BY_VERDICT.values())))
+        if random_.random() < 0.2:
+            axles = [record_pb2.Axle(weight_kg=random_.randrange(9_000), spacing_mm=3_000) for _ in range(2)]
+            fields["vehicle"] = vehicle(axles=[*axles, record_pb2.Axle(weight_kg=8_000)])
+        if random_.random() < 0.05:
+            fields |= random_.choice(
+                [{"gross_weight_kg": -1}, {"scale_id": "unknown"}, {"source_unit_id": "nobody"}, {"scale_id": "坏"}]
+            )
+        batch.append(record(f"r-{seed}-{number}", **fields))
+    return batch
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_gives_what_the_service_itself_would(process: PreparingProcess, directory: Directory, seed: int) -> None:
+    batch = made_up(seed)
+    prepared, places = asked(process, batch)
+    expected = locally(directory, batch)
+    assert prepared.batch == expected.batch
+    assert places == list(expected.refusals)
+    assert 0 < len(places) < LARGE
+
+
+def test_learns_what_changes_in_the_directory(process: PreparingProcess, directory: Directory) -> None:
+    batch = records(LARGE, source_unit_id="141025-900")
+    assert asked(process, batch)[1] == list(range(LARGE))
+    directory.put(SourceUnit("141025-900", "141025", ""))
+    directory.put(WeighingPoint("141025-900", "gate-1"))
+    directory.put(Scale("141025-900", "gate-1", "scale-1", 1, 100_000))
+    prepared, places = asked(process, batch)
+    assert (len(prepared.batch), places) == (LARGE, [])
+    directory.put(Certificate("141025-900", "scale-1", "C-900", "2025-01-01", "2026-01-01"))
+    assert b"C-900" in asked(process, batch)[0].batch.judgements[0]
+
+
+@pytest.mark.parametrize("content", [b"\xff" * BATCH_BYTES_MIN, serialised(records(BATCH_RECORDS_MAX + 1))])
+def test_what_no_batch_can_be_is_refused_by_the_service(
+    process: PreparingProcess, directory: Directory, content: bytes
+) -> None:
+    asked(process, records(LARGE))
+    here = RecordPreparer(Digester("sha256"), directory, lambda: False)
+    preparer = BatchPreparer(here, [process], SystemClock())
+    with pytest.raises(Exception, match=r"is not a batch|1 to 1000 records"):
+        preparer.prepare(content, *ActorAndRequest)
+    assert asked(process, records(LARGE))[1] == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_records_that_are_fit_only_here_keep_their_places(
+    process: PreparingProcess, directory: Directory, seed: int
+) -> None:
+    batch = made_up(seed)
+    asked(process, batch)
+    registered = Directory(directory.rule_set_id_default)
+    for changed in directory.changes_since(0)[1]:
+        registered.put(changed)
+    registered.put(SourceUnit("nobody", "141025", ""))
+    registered.put(WeighingPoint("nobody", "gate-1"))
+    registered.put(Scale("nobody", "gate-1", "scale-1", 1, 100_000))
+    clock = FixedClock()
+    preparer = BatchPreparer(RecordPreparer(Digester("sha256"), registered, lambda: True), [process], clock)
+    merged = preparer.prepare(serialised(batch), *ActorAndRequest)
+    expected = locally(registered, batch)
+    assert merged.batch == expected.batch
+    assert list(merged.refusals) == list(expected.refusals)
+    assert {place: one.record_id for place, one in merged.refusals.items()} == {
+        place: batch[place].record_id for place in expected.refusals
+    }
+    assert any(one.source_unit_id == "nobody" for one in batch)
+
+
+class FixedClock(SystemClock):
+    def now(self) -> datetime:
+        return START
+
+
+def test_is_started_for_the_first_large_batch_only(weighing: RunningWeighing) -> None:
+    (process,) = weighing.app._processes
+    weighing.record_all(records(5, "small"))
+    assert process.pid is None
+    weighing.record_all(records(LARGE, "large"))
+    assert process.pid is not None
+
+
+def test_holds_none_of_the_service_s_secrets(process: PreparingProcess) -> None:
+    asked(process, records(LARGE))
+    child = Path(f"/proc/{process.pid}")
+    assert [one.partition("=")[0] for one in (child / "environ").read_text().split("\0") if one] == ["PYTHONPATH"]
+    # Its one socket is the one to us.
+    opened = [str(one.readlink()) for one in (child / "fd").iterdir()]
+    assert len([one for one in opened if one.startswith("socket:")]) == 1
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_dies_or_hangs_is_done_without_and_replaced(
+    process: PreparingProcess, monkeypatch: pytest.MonkeyPatch, fault: signal.Signals
+) -> None:
+    monkeypatch.setattr(preparing_process, "REPLY_SECONDS_MAX", 1.0)
+    asked(process, records(LARGE))
+    first = process.pid
+    assert first is not None
+    os.kill(first, fault)
+    assert process.prepare(serialised(records(LARGE)), START, *ActorAndRequest) is None
+    assert asked(process, records(LARGE))[1] == []
+    assert process.pid != first
+    assert not is_alive(first)
+
+
+def test_a_process_that_cannot_start_is_done_without(
+    weighing: RunningWeighing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert len(weighing.record_all(records(LARGE))) == LARGE
+    assert weighing.app._processes[0].pid is None
+
+
+def test_signals_to_the_group_leave_it_to_the_service(process: PreparingProcess) -> None:
+    asked(process, records(LARGE))
+    pid = process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGINT)
+    assert asked(process, records(LARGE))[1] == []
+    assert process.pid == pid
+
+
+def test_ends_with_the_service(weighing: RunningWeighing) -> None:
+    weighing.record_all(records(LARGE))
+    pid = weighing.app._processes[0].pid
+    assert pid is not None
+    weighing.stop()
+    assert not is_alive(pid)
+    weighing.start()
+
+
+def test_ends_when_the_service_is_killed(tmp_path: Path) -> None:
+    """A parent that is killed closes nothing by itself: the kernel does, and the process must see it."""
+    code = (
+        "import sys, time\n"
+        "from services.weighing.directory import Directory\n"
+        "from services.weighing.preparing_process import PreparingProcess\n"
+        "from datetime import datetime, UTC\n"
+        "process = PreparingProcess(Directory('none'), 'sha256')\n"
+        "while process.prepare(b'', datetime.now(UTC), '', '') is None: time.sleep(0.01)\n"
+        "print(process.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(next(line for line in parent.stdout if line.strip().isdecimal()))
+        parent.kill()
+    wait_until(lambda: not is_alive(pid), "it ends")
+
+
+def test_ends_when_nothing_comes_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing_worker, "IDLE_SECONDS", 0.05)
+    with serving() as (connection, thread):
+        assert preparing_worker.receive(connection) is True
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_one_that_ended_for_want_of_work_is_started_again(process: PreparingProcess) -> None:
+    asked(process, records(LARGE))
+    first = process._process
+    assert first is not None
+    # What the process does by itself after IDLE_SECONDS.
+    first.kill()
+    first.wait()
+    assert asked(process, records(LARGE))[1] == []
+    assert process._process is not first
+
+
+@contextmanager
+def serving() -> Iterator[tuple[Connection, threading.Thread]]:
+    ours, theirs = socket.socketpair()
+    with Connection(ours.detach()) as connection, Connection(theirs.detach()) as other:
+        thread = threading.Thread(target=preparing_worker.serve, args=(other, "sha256", "none"))
+        thread.start()
+        yield connection, thread
+
+
+# As a client sees it
+
+
+def test_answers_and_journal_are_the_same_with_and_without(
+    databases: Any, registry: RunningRegistry, socket_directory: Path
+) -> None:
+    batch = made_up(7)
+    answers, journals = [], []
+    for count in ("0", "1", "3"):
+        running = RunningWeighing(
+            databases,
+            socket_directory,
+            registry.environment["ZHICHAO_REGISTRY_LISTEN"],
+            name=f"with-{count}",
+            settings={"ZHICHAO_WEIGHING_PREPARING_PROCESSES": count},
+        )
+        try:
+            assert len(running.app._processes) == int(count)
+            running.record_all(records(LARGE, "first"))
+            for process in running.app._processes[:1]:
+                asked(process, batch, running.clock.now())
+            (answer,) = running.stream([batch])
+            answers.append([(one.record_id, one.refusal.reason, one.recorded.judgement) for one in answer.results])
+            assert [one.record_id for one in answer.results] == [one.record_id[:64] for one in batch]
+            weighings = running.weighings_in_journal()
+            for one in weighings.values():
+                # The test's clock moves on with every look.
+                one.ClearField("receive_time")
+            journals.append(weighings)
+            by_sequence = {
+                one.recorded.receipt.sequence: one.record_id for one in answer.results if one.HasField("recorded")
+            }
+            assert (
+                by_sequence.items() <= {sequence: one.record.record_id for sequence, one in weighings.items()}.items()
+            )
+        finally:
+            running.close()
+    assert answers[0] == answers[1] == answers[2]
+    assert journals[0] == journals[1] == journals[2]
+
+
+def test_a_unit_registered_a_moment_ago_is_known(weighing: RunningWeighing, registry: RunningRegistry) -> None:
+    weighing.record_all(records(LARGE, "first"))
+    asked(weighing.app._processes[0], records(LARGE), weighing.clock.now())
+    register_site(registry, "141025-901")
+    mixed = [record(f"m-{n}", **({"source_unit_id": "141025-901"} if n % 3 else {})) for n in range(LARGE)]
+    results = weighing.record_all(mixed)
+    assert [one.record_id for one in results] == [one.record_id for one in mixed]
+    assert all(one.HasField("recorded") for one in results)
+    sequences = [one.recorded.receipt.sequence for one in results]
+    assert sequences == list(range(sequences[0], sequences[0] + LARGE))
+    create(registry, source_unit(source_unit_id="141025-902"))
+    create(registry, verification_certificate(source_unit_id="141025-901", certificate_number="C-901"))
+
+
+def test_killed_again_and_again_nothing_is_lost(weighing: RunningWeighing) -> None:
+    (process,) = weighing.app._processes
+    stopped = threading.Event()
+
+    def kill() -> None:
+        while not stopped.wait(0.05):
+            if (pid := process.pid) is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        answers = list(weighing.stream(records(LARGE, f"batch-{number}") for number in range(60)))
+    finally:
+        stopped.set()
+        killer.join()
+    results = [one for answer in answers for one in answer.results]
+    assert len(results) == 60 * LARGE
+    assert all(one.HasField("recorded") and not one.recorded.is_duplicate for one in results)
+    assert weighing.position().size == 60 * LARGE + 1
