@@ -181,6 +181,13 @@ def resident_bytes(pid: int) -> tuple[int, int]:
     return values["VmRSS"], values["VmHWM"]
 
 
+def preparing_pids(pid: int) -> list[int]:
+    """Return the processes that prepare backlogs for a service (Linux /proc)."""
+    lists = [thread / "children" for thread in Path(f"/proc/{pid}/task").iterdir()]
+    children = [child for one in lists for child in one.read_text(encoding="ascii").split()]
+    return [int(child) for child in children if b"preparing_worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 def dump(results: Sequence[Result]) -> str:
     """Return results as JSON."""
     return json.dumps([result.to_json() for result in results], indent=2, ensure_ascii=False)

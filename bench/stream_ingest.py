@@ -79,23 +79,27 @@ def _copy(connection: psycopg.Connection[Any], first: int, last: int, batch: int
 
 
 def memory(records: int = 500_000) -> Result:
-    """Measurement 5: memory of the county's process while records stream in."""
+    """Measurement 5: memory of the county's process while records stream in, with the one that prepares for it."""
     result = Result("memory", "flat, and at most 300 MB at its highest")
     step = records // 5
     with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county", log_format="json") as county:
         harness.register(county)
         pid = county.service_pid("weighing")
+        peak_beside = 0.0
         megabytes = [harness.resident_bytes(pid)[0] / 1e6]
         for number in range(5):
             requests = harness.make_requests(step, BATCH_RECORDS, seed=harness.SEED + number)
             harness.stream(county.address("weighing"), requests, Path(directory))
-            megabytes.append(harness.resident_bytes(pid)[0] / 1e6)
+            beside = [harness.resident_bytes(one) for one in harness.preparing_pids(pid)]
+            peak_beside = max(peak_beside, sum(peak for _, peak in beside) / 1e6)
+            megabytes.append((harness.resident_bytes(pid)[0] + sum(now for now, _ in beside)) / 1e6)
         peak = harness.resident_bytes(pid)[1] / 1e6
     result.figures = {
         "start_megabytes": megabytes[0],
         **{f"after_{(number + 1) * step}_megabytes": value for number, value in enumerate(megabytes[1:])},
-        "peak_megabytes": peak,
+        "peak_service_megabytes": peak,
+        "peak_preparing_megabytes": peak_beside,
     }
     # Flat: caches fill for a while, but four times the records may not take a fifth more.
-    result.is_reached = peak <= 300 and megabytes[-1] <= megabytes[1] * 1.2
+    result.is_reached = peak + peak_beside <= 300 and megabytes[-1] <= megabytes[1] * 1.2
     return result

@@ -28,7 +28,7 @@ class WeighingSettings(ServiceSettings):
         Field(
             ge=0,
             le=16,
-            description="processes that check and judge backlogs beside the service's own, each with some 60 MB while "
+            description="processes that check and judge backlogs beside the service's own, each with some 40 MB while "
             "there is a backlog; 0 for none",
         ),
     ] = 1

@@ -61,14 +61,14 @@ def test_callers_notice_nothing(start: Start, methods: tuple[str, ...]) -> None:
     channel = start(
         lambda server: health_pb2_grpc.add_HealthServicer_to_server(Health(), with_raw_messages(server, methods))
     )
-    stub = health_pb2_grpc.HealthStub(channel)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
     assert stub.Check(ASKED, timeout=WAIT_SECONDS) == SERVING
     assert list(stub.Watch(ASKED, timeout=WAIT_SECONDS)) == [SERVING]
 
 
 def test_streams_both_ways(start: Start) -> None:
     channel = start(
-        lambda server: reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+        lambda server: reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # generated without types
             Echo(), with_raw_messages(server, ["ServerReflectionInfo"])
         )
     )
