@@ -39,6 +39,11 @@ def varint(number: int) -> bytes:
 _PREFIXES: Final = tuple(_PAYLOAD_TAG + varint(length) for length in range(_SMALL_LENGTHS))
 
 
+def payload_opening(length: int) -> bytes:
+    """Return what stands before the content of a payload field of this many bytes: tag and length."""
+    return _PREFIXES[length] if length < _SMALL_LENGTHS else _PAYLOAD_TAG + varint(length)
+
+
 def timestamp(moment: datetime) -> Timestamp:
     """Return an aware datetime as a protobuf timestamp."""
     message = Timestamp()

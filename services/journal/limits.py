@@ -8,6 +8,19 @@ BATCH_RECORDS_MAX: Final = 1_024
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 """Bytes of entries in one batch that travels: a quarter of the message limit, so one more large entry always fits."""
 
+RUN_RECORDS_MAX: Final = 4 * BATCH_RECORDS_MAX
+"""Entries received in one transaction, and prepared for the next one meanwhile: each half of the batches that a relay
+has in flight (services.relay.limits.WINDOW_BATCHES_MAX). The commit itself, some 2 ms, is then a fortieth of the
+whole."""
+
+RUN_BYTES_MAX: Final = 2 * BATCH_BYTES_MAX
+"""Bytes of entries in these: four full batches of common entries have 1.5 MiB. Packed for the database they are held
+twice, beside their rows: a stream holds some 20 MiB at most for the run that commits, and as much for the next."""
+
+RUN_BATCHES_MAX: Final = 16
+"""Batches in one transaction: twice a relay's window, so that it never counts there; bounds what senders of very small
+batches make us sign while the log's row is locked (0.1 ms each)."""
+
 ENTRY_BYTES_MAX: Final = 64 * 1024
 """Bytes of one entry: the largest valid weighing record is near 4 KiB, a rule set near 20 KiB."""
 

@@ -1,14 +1,16 @@
 """What a service tells the journal about its entries: which kinds it knows and how received ones become rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from services.common.database import RawConnection, translate_errors
 from services.common.errors import ServiceError
 from services.journal import entries
 from services.journal.limits import DETAIL_CHARACTERS_MAX
+from services.journal.payloads import PayloadRun, read_payloads
 
 
 class ParkCause(StrEnum):
@@ -48,6 +50,17 @@ class Projection(Protocol):
         """
 
 
+@runtime_checkable
+class PackingProjection(Projection, Protocol):
+    """A projection that makes the rows of a batch ready to be sent before the transaction begins."""
+
+    def pack(self, origin: str, prepared: Sequence[tuple[int, Any]]) -> Any:
+        """Return (sequence, prepared) pairs in the form that `project_packed` takes. No database, raises nothing."""
+
+    def project_packed(self, connection: RawConnection, origin: str, packed: Sequence[Any]) -> None:
+        """Do what `project` does, for the batches that follow each other in a log and are committed together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parked:
     """An entry that could not be prepared or projected."""
@@ -58,37 +71,103 @@ class Parked:
     detail: str
 
 
+def prepare_all(
+    projection: Projection, origin: str, first_sequence: int, batch: Sequence[bytes], leaves: Sequence[bytes]
+) -> tuple[list[tuple[int, Any]], list[Parked]]:
+    """Return what the projection needs for the entries of a batch that have rows, and those that are parked, and why.
+
+    Pure. An entry that says the beginning of a log has no rows.
+    """
+    prepared: list[tuple[int, Any]] = []
+    parked: list[Parked] = []
+    sequence = first_sequence
+    for run in read_payloads(batch):
+        if run.is_entry and run.kind == entries.LOG_START_KIND:
+            sequence += len(run.payloads)
+            continue
+        refusal = _refusal(projection, run)
+        if refusal is not None:
+            cause, detail_text = refusal
+            kind = run.kind[:DETAIL_CHARACTERS_MAX]
+            parked += [
+                Parked(place, kind, cause, detail_text) for place in range(sequence, sequence + len(run.payloads))
+            ]
+            sequence += len(run.payloads)
+            continue
+        kind, prepare_one = run.kind, projection.prepare
+        for payload in run.payloads:
+            try:
+                prepared.append((sequence, prepare_one(origin, kind, payload, leaves[sequence - first_sequence])))
+            except Unprojectable as error:
+                parked.append(Parked(sequence, kind, ParkCause.MALFORMED, str(error)[:DETAIL_CHARACTERS_MAX]))
+            except Exception as error:  # noqa: BLE001 - what a peer wrote must not keep its log from advancing, whatever it is
+                parked.append(Parked(sequence, kind, ParkCause.PROJECTION_FAILED, detail(error)))
+            sequence += 1
+    return prepared, parked
+
+
+def _refusal(projection: Projection, run: PayloadRun) -> tuple[ParkCause, str] | None:
+    """Return why no entry of the run can be prepared, whatever its payload holds."""
+    if not run.is_entry:
+        return ParkCause.MALFORMED, "the bytes are not an Entry"
+    schema_known = projection.kinds.get(run.kind)
+    if schema_known is None:
+        return ParkCause.UNKNOWN_KIND, "this release knows no such kind"
+    if run.schema > schema_known:
+        newer = f"schema {run.schema} is newer than {schema_known}, the newest that this release knows"
+        return ParkCause.NEWER_SCHEMA, newer
+    return None
+
+
 def prepare(
     projection: Projection, origin: str, sequence: int, entry: bytes, leaf: bytes
 ) -> tuple[int, Any] | Parked | None:
     """Return what the projection needs for one entry, or why it is parked, or None for an entry without rows."""
-    parsed = entries.parse(entry)
-    if parsed is None:
-        return Parked(sequence, "", ParkCause.MALFORMED, "the bytes are not an Entry")
-    kind = parsed.kind
-    if kind == entries.LOG_START_KIND:
-        return None
-    schema_known = projection.kinds.get(kind)
-    if schema_known is None:
-        return Parked(sequence, kind[:DETAIL_CHARACTERS_MAX], ParkCause.UNKNOWN_KIND, "this release knows no such kind")
-    if parsed.schema > schema_known:
-        newer = f"schema {parsed.schema} is newer than {schema_known}, the newest that this release knows"
-        return Parked(sequence, kind, ParkCause.NEWER_SCHEMA, newer)
-    try:
-        return sequence, projection.prepare(origin, kind, parsed.payload, leaf)
-    except Unprojectable as error:
-        return Parked(sequence, kind, ParkCause.MALFORMED, str(error)[:DETAIL_CHARACTERS_MAX])
-    except Exception as error:  # noqa: BLE001 - what a peer wrote must not keep its log from advancing, whatever it is
-        return Parked(sequence, kind, ParkCause.PROJECTION_FAILED, detail(error))
+    prepared, parked = prepare_all(projection, origin, sequence, [entry], [leaf])
+    return (*prepared, *parked, None)[0]
+
+
+def pack(projection: Projection, origin: str, prepared: Sequence[tuple[int, Any]]) -> Any:
+    """Return rows ready to be sent, or None where the projection does not pack."""
+    return projection.pack(origin, prepared) if prepared and isinstance(projection, PackingProjection) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Projectable:
+    """What a projection writes for one batch: (sequence, prepared) pairs, and what `pack` made of them."""
+
+    prepared: Sequence[tuple[int, Any]]
+    packed: Any
+
+
+def project_together(
+    projection: Projection, connection: RawConnection, origin: str, batches: Sequence[Projectable]
+) -> None:
+    """Write the rows of batches that follow each other in a log. Raises as `project`."""
+    filled = [batch for batch in batches if batch.prepared]
+    if not filled:
+        return
+    if isinstance(projection, PackingProjection):
+        with _told_apart():
+            projection.project_packed(connection, origin, [batch.packed for batch in filled])
+    else:
+        project(projection, connection, origin, [pair for batch in filled for pair in batch.prepared])
 
 
 def project(
     projection: Projection, connection: RawConnection, origin: str, prepared: Sequence[tuple[int, Any]]
 ) -> None:
     """Write rows. Raises ProjectionFailed, and ServiceError(DATABASE_UNAVAILABLE) when it is not the entries' fault."""
+    with _told_apart():
+        projection.project(connection, origin, prepared)
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """Tell a database that is away, which is nobody's fault, from entries that will fail again."""
     try:
         with translate_errors():
-            projection.project(connection, origin, prepared)
+            yield
     except ServiceError:
         raise
     except Exception as error:

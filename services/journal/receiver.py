@@ -1,12 +1,10 @@
-"""Receives logs of lower platforms: checks place, bytes, root and signature, projects, cosigns and commits in one
-transaction.
+"""Receives logs of lower platforms: checks place, bytes, root and signature, projects, cosigns and commits. Batches of
+a log that wait together are one transaction.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -17,38 +15,27 @@ from services.common.reasons import Reason
 from services.common.request import request_context
 from services.journal import merkle, projection, store
 from services.journal.digests import Digester
-from services.journal.entries import is_platform_code, parse_log_start, written_at
-from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ENTRY_BYTES_MAX, LOGS_MAX
+from services.journal.entries import parse_log_start
+from services.journal.incoming import BatchPreparer, IncomingBatch, Plan, PreparedBatch, sequence_gap, verify_signature
+from services.journal.limits import (
+    BATCH_BYTES_MAX,
+    BATCH_RECORDS_MAX,
+    LOGS_MAX,
+    RUN_BATCHES_MAX,
+    RUN_BYTES_MAX,
+    RUN_RECORDS_MAX,
+)
 from services.journal.lookahead import Lookahead
-from services.journal.notes import NoteError, SignedCheckpoint, Signer, VerifierKey, log_name, signer_name
-from services.journal.projection import Parked, Projection, ProjectionFailed
+from services.journal.notes import SignedCheckpoint, Signer
+from services.journal.projection import Projection, ProjectionFailed
 from services.journal.replay import project_singly, replay_parked
 from services.journal.store import checkpoints
+from services.journal.store.runs import store_run
+
+# What a caller of the receiver deals with; that batches are prepared elsewhere is no concern of theirs.
+__all__ = ["IncomingBatch", "Received", "Receiver"]
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class IncomingBatch:
-    """A batch as it arrived."""
-
-    origin: str
-    first_sequence: int
-    entries: list[bytes]
-    checkpoint: str
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedBatch:
-    """A batch with everything computed that needs no database."""
-
-    incoming: IncomingBatch
-    digest_algorithm: str
-    leaves: list[bytes]
-    prepared: list[tuple[int, Any]]
-    parked: list[Parked]
-    signed: SignedCheckpoint
-    write_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,149 +62,129 @@ class Receiver:
         announce: Callable[[str], None],
     ) -> None:
         self._engine = engine
-        self._own_origin = own_origin
         self._stream = stream
         self._signer = signer
         self._projection = tables
         self._clock = clock
         self._announce = announce
-        self._algorithms: dict[str, str] = {}
+        self._preparer = BatchPreparer(own_origin, stream, tables, self._find_head)
+        # Where logs stood when they were last looked at, as many as are held: what batches are planned on.
+        self._heads: dict[str, store.LogHead] = {}
 
     def receive_all(self, batches: Iterable[IncomingBatch]) -> Iterator[Received]:
-        """Receive batches in order; the next is parsed and hashed while the last one commits.
+        """Receive batches in order; those that come while the last ones commit are prepared, then committed together.
 
-        Ends early, without a word, when the call ends or the server stops. Raises ServiceError as `prepare` and
-        `commit` do, after every batch before the refused one is committed and told.
+        Ends early, without a word, when the call ends or the server stops. Raises ServiceError as
+        `BatchPreparer.prepare` and `commit` do, after every batch before the refused one is committed and told.
         """
-        begun: dict[str, str] = {}
+        expected: dict[str, store.LogHead | None] = {}
 
         def prepare_next(batch: IncomingBatch) -> PreparedBatch:
-            prepared = self.prepare(batch, begun.get(batch.origin))
-            begun[batch.origin] = prepared.digest_algorithm
+            prepared = self._preparer.prepare(batch, expected.get(batch.origin))
+            expected[batch.origin] = prepared.expected_head
             return prepared
 
-        ahead = Lookahead(f"{self._stream}-receive", iter(batches), prepare_next)
+        ahead = Lookahead(f"{self._stream}-receive", iter(batches), prepare_next, _has_room)
         request_context().on_end(ahead.stop)
         ahead.start()
         try:
-            while (prepared := ahead.take()) is not None:
-                yield self.commit(prepared)
+            while run := ahead.take_run(_is_continued):
+                yield from self.commit(run)
         finally:
             ahead.stop()
 
-    def prepare(self, batch: IncomingBatch, begun_with: str | None = None) -> PreparedBatch:
-        """Parse and hash a batch. Raises ServiceError for a batch that no state of the log could accept.
+    def commit(self, run: Sequence[PreparedBatch]) -> Iterator[Received]:
+        """Append prepared batches of one log, and tell of each once it is durable.
 
-        `begun_with` is the digest algorithm of the same log's earlier batch in this stream, which may not be committed.
+        All in one transaction if all is as planned, else one by one: then every batch before a refused one is committed
+        and told. Raises ServiceError SEQUENCE_GAP, HISTORY_MISMATCH, UNKNOWN_SIGNER, …, and DATABASE_UNAVAILABLE, after
+        which nothing of the run is left but what was told.
         """
-        self._check_bounds(batch)
-        try:
-            signed = SignedCheckpoint.parse(batch.checkpoint)
-        except NoteError as error:
-            raise self._bad_checkpoint(batch, str(error)) from error
-        expected_name = log_name(self._stream, batch.origin)
-        expected_size = batch.first_sequence + len(batch.entries) - 1
-        if (signed.checkpoint.log_name, signed.checkpoint.size) != (expected_name, expected_size):
-            raise self._bad_checkpoint(
-                batch,
-                f"it is for {signed.checkpoint.log_name[:64]!r} at {signed.checkpoint.size}, "
-                f"not {expected_name!r} at {expected_size}",
-            )
-        algorithm = self._algorithm(batch, begun_with)
-        digester = Digester(algorithm)
-        leaves = digester.leaves(batch.entries)
-        prepared: list[tuple[int, Any]] = []
-        parked: list[Parked] = []
-        for sequence, (entry, leaf) in enumerate(zip(batch.entries, leaves, strict=True), batch.first_sequence):
-            outcome = projection.prepare(self._projection, batch.origin, sequence, entry, leaf)
-            if isinstance(outcome, Parked):
-                parked.append(outcome)
-            elif outcome is not None:
-                prepared.append(outcome)
-        # The last entry's time; an earlier one's when that is no entry, or says nothing of it.
-        times = (written_at(entry) for entry in reversed(batch.entries))
-        write_time = next((time for time in times if time is not None), None)
-        return PreparedBatch(batch, algorithm, leaves, prepared, parked, signed, write_time)
+        has_failed = False
+        together: list[Received] | None = None
+        with translate_errors():
+            try:
+                together = self._append_planned(run)
+            except ProjectionFailed:
+                has_failed = True
+        if together is not None:
+            self._announce(run[0].incoming.origin)
+            yield from together
+            return
+        for batch in run:
+            # What has just failed for this batch alone fails again.
+            yield self._commit_one(batch, is_careful=has_failed and len(run) == 1)
 
-    def commit(self, batch: PreparedBatch) -> Received:
-        """Append a prepared batch. Raises ServiceError SEQUENCE_GAP, HISTORY_MISMATCH, UNKNOWN_SIGNER, ….
+    def _commit_one(self, batch: PreparedBatch, is_careful: bool) -> Received:
+        """Append a batch whatever it was planned on.
 
         The projection is tried as a whole; only if that fails is the batch done again entry by entry, parking the bad
         ones.
         """
         with translate_errors():
             try:
-                received = self._append(batch, is_careful=False)
+                received = self._append(batch, is_careful)
             except ProjectionFailed:
                 received = self._append(batch, is_careful=True)
         self._announce(batch.incoming.origin)
         return received
 
-    def _check_bounds(self, batch: IncomingBatch) -> None:
-        if batch.origin == self._own_origin:
-            raise ServiceError(
-                Reason.ORIGIN_NOT_ALLOWED,
-                f"{batch.origin} is this platform itself; its log is written here and nowhere else",
-                metadata={"origin": batch.origin},
-            )
-        if not is_platform_code(batch.origin):
-            raise ServiceError(
-                Reason.INVALID_ARGUMENT, f"origin {batch.origin[:32]!r} is not a six-digit platform code"
-            )
-        if not 1 <= len(batch.entries) <= BATCH_RECORDS_MAX:
-            raise ServiceError(
-                Reason.BATCH_TOO_LARGE,
-                f"a batch has 1 to {BATCH_RECORDS_MAX} entries, this one has {len(batch.entries)}",
-                metadata={"limit": str(BATCH_RECORDS_MAX), "actual": str(len(batch.entries))},
-            )
-        if batch.first_sequence < 1:
-            raise ServiceError(Reason.INVALID_ARGUMENT, f"first_sequence {batch.first_sequence} is below 1")
-        largest = max(map(len, batch.entries))
-        total = sum(map(len, batch.entries))
-        if largest > ENTRY_BYTES_MAX or (total > BATCH_BYTES_MAX and len(batch.entries) > 1):
-            limit, actual = (ENTRY_BYTES_MAX, largest) if largest > ENTRY_BYTES_MAX else (BATCH_BYTES_MAX, total)
-            raise ServiceError(
-                Reason.ENTRY_TOO_LARGE,
-                f"{actual} bytes are more than the {limit} allowed for "
-                f"{'an entry' if limit == ENTRY_BYTES_MAX else 'a batch'}",
-                metadata={"limit": str(limit), "actual": str(actual)},
-            )
-
-    def _algorithm(self, batch: IncomingBatch, begun_with: str | None) -> str:
-        """Return the digest algorithm of the batch's log: from entry 1 if it is here, else from the log held."""
-        if batch.first_sequence == 1:
-            start = parse_log_start(batch.entries[0])
-            if start is None or (start.origin, start.stream) != (batch.origin, self._stream):
-                raise ServiceError(
-                    Reason.HISTORY_MISMATCH,
-                    f"entry 1 does not begin the {self._stream} log of {batch.origin}",
-                    metadata={"origin": batch.origin, "sequence": "1"},
-                )
-            self._read_key(batch, start.verifier_key)
-            try:
-                return Digester(start.digest_algorithm).algorithm
-            except ValueError as error:
-                raise ServiceError(Reason.INVALID_ARGUMENT, str(error)) from error
-        algorithm = self._algorithms.get(batch.origin) or begun_with
-        if algorithm is None:
+    def _find_head(self, origin: str, first_sequence: int) -> store.LogHead | None:
+        head = self._heads.get(origin)
+        if head is None or head.size + 1 < first_sequence:
             with translate_errors(), self._engine.begin() as pooled:
-                head = store.read_head(raw_connection(pooled), batch.origin)
-            if head is None:
-                raise _gap(batch.origin, 1, batch.first_sequence)
-            algorithm = self._algorithms[batch.origin] = head.digest_algorithm
-        return algorithm
+                head = store.read_head(raw_connection(pooled), origin)
+            if head is not None:
+                self._heads[origin] = head
+        return head
 
-    def _read_key(self, batch: IncomingBatch, text: str) -> VerifierKey:
-        """Return the key of entry 1; it signs under its platform's own name, so that nobody signs as another."""
-        try:
-            key = VerifierKey.parse(text)
-        except NoteError as error:
-            raise self._bad_checkpoint(batch, f"entry 1 of the log holds no usable key: {error}") from error
-        if key.name != signer_name(batch.origin):
-            raise self._bad_checkpoint(
-                batch, f"entry 1 of the log holds a key of {key.name}, not of {signer_name(batch.origin)}"
-            )
-        return key
+    def _append_planned(self, run: Sequence[PreparedBatch]) -> list[Received] | None:
+        """Append whole batches that were planned one on the other; None, and nothing done, where that does not hold."""
+        plans = [batch.plan for batch in run if batch.plan is not None]
+        if len(plans) < len(run):
+            return None
+        origin = run[0].incoming.origin
+        with self._engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            # Every root and signature was checked after the head that the plan began with: the same head, the same log.
+            if self._locked_head(connection, run[0].incoming) != plans[0].base:
+                return None
+            kept = checkpoints.newest_kept(connection, origin)
+            seconds = self._cosign_seconds(SignedCheckpoint.parse(kept[-1].note) if kept else None)
+            cosigned = [self._signer.cosign(plan.verified, seconds) for plan in plans]
+            self._insert_entries(connection, run, plans)
+            projection.project_together(self._projection, connection, origin, [plan.rows for plan in plans])
+            parked = [one for batch in run for one in batch.parked]
+            if parked:
+                store.insert_parked(connection, origin, parked)
+            head = plans[-1].growth.head
+            added = [
+                checkpoints.Kept(plan.growth.head.size, plan.growth.head.total_bytes, signed.format())
+                for plan, signed in zip(plans, cosigned, strict=True)
+            ]
+            nodes = [node for plan in plans for node in plan.growth.nodes]
+            store_run(connection, head, nodes, *checkpoints.thin(kept, added))
+        self._heads[origin] = head
+        self._warn_of_parked(origin, len(parked))
+        return [
+            Received(plan.growth.head, 0, len(batch.parked), one.note)
+            for batch, plan, one in zip(run, plans, added, strict=True)
+        ]
+
+    def _insert_entries(
+        self, connection: store.Connection, run: Sequence[PreparedBatch], plans: Sequence[Plan]
+    ) -> None:
+        if sum(len(batch.leaves) for batch in run) >= store.COPY_ROWS_MIN:
+            store.copy_entries(connection, [plan.entry_rows for plan in plans])
+            return
+        entries = [entry for batch in run for entry in batch.incoming.entries]
+        leaves = [leaf for batch in run for leaf in batch.leaves]
+        first = run[0].incoming
+        store.insert_entries(connection, store.pack_entries(first.origin, first.first_sequence, entries, leaves))
+
+    def _warn_of_parked(self, origin: str, count: int) -> None:
+        if count:
+            _log.warning("entries_parked", origin=origin, stream=self._stream, count=count)
 
     def _append(self, batch: PreparedBatch, is_careful: bool) -> Received:
         incoming = batch.incoming
@@ -228,14 +195,14 @@ class Receiver:
                 raise _mismatch(incoming.origin, 1, "entry 1 sent again names another digest algorithm")
             held_count = min(head.size + 1 - incoming.first_sequence, len(batch.leaves))
             if held_count < 0:
-                raise _gap(incoming.origin, head.size + 1, incoming.first_sequence)
+                raise sequence_gap(incoming.origin, head.size + 1, incoming.first_sequence)
             self._check_held(connection, incoming, batch.leaves[:held_count])
             if held_count == len(batch.leaves):
                 return self._answer_duplicate(connection, head, batch)
             entries, leaves = incoming.entries[held_count:], batch.leaves[held_count:]
             growth = store.grow(head, Digester(head.digest_algorithm), entries, leaves, batch.write_time)
-            signed = self._verify(head, batch, growth.head.root)
-            cosigned = self._signer.cosign(signed, self._cosign_seconds(connection, head))
+            signed = _verify(batch, head, growth.head.root)
+            cosigned = self._signer.cosign(signed, self._cosign_seconds(checkpoints.newest(connection, head.origin)))
             store.insert_entries(connection, store.pack_entries(incoming.origin, head.size + 1, entries, leaves))
             first_new = head.size + 1
             parked = [one for one in batch.parked if one.sequence >= first_new]
@@ -248,8 +215,8 @@ class Receiver:
                 store.insert_parked(connection, incoming.origin, parked)
             checkpoints.add(connection, incoming.origin, growth.head.total_bytes, cosigned)
             store.store_growth(connection, growth)
-        if parked:
-            _log.warning("entries_parked", origin=incoming.origin, stream=self._stream, count=len(parked))
+        self._heads[incoming.origin] = growth.head
+        self._warn_of_parked(incoming.origin, len(parked))
         return Received(growth.head, held_count, len(parked), cosigned.format())
 
     def _locked_head(self, connection: store.Connection, incoming: IncomingBatch) -> store.LogHead:
@@ -257,7 +224,7 @@ class Receiver:
         if head is None:
             start = parse_log_start(incoming.entries[0]) if incoming.first_sequence == 1 else None
             if start is None:
-                raise _gap(incoming.origin, 1, incoming.first_sequence)
+                raise sequence_gap(incoming.origin, 1, incoming.first_sequence)
             if store.count_logs(connection) >= LOGS_MAX:
                 raise ServiceError(
                     Reason.ORIGIN_NOT_ALLOWED,
@@ -278,30 +245,12 @@ class Receiver:
             if leaf != sent:
                 raise _mismatch(incoming.origin, sequence, "other bytes are held at this place")
 
-    def _verify(self, head: store.LogHead, batch: PreparedBatch, root: bytes) -> SignedCheckpoint:
-        """Return the batch's checkpoint with its origin's signature and cosignatures, once it is known to be true."""
-        incoming, signed = batch.incoming, batch.signed
-        size = signed.checkpoint.size
-        if signed.checkpoint.root != root:
-            raise _mismatch(incoming.origin, size, "the root computed here differs from the checkpoint's")
-        key = self._read_key(incoming, head.verifier_key)
-        verified = signed.verified(key)
-        if verified is None:
-            raise ServiceError(
-                Reason.UNKNOWN_SIGNER,
-                f"the checkpoint of {incoming.origin} at {size} is not signed with the key "
-                f"that the log began with, {key.format()}",
-                metadata={"origin": incoming.origin},
-            )
-        return verified
-
-    def _cosign_seconds(self, connection: store.Connection, head: store.LogHead) -> int:
-        """Return the time of a cosignature: now, but never before the last one of the log.
+    def _cosign_seconds(self, newest: SignedCheckpoint | None) -> int:
+        """Return the time of a cosignature: now, but never before the last one of the log, on its newest checkpoint.
 
         A cosignature states the largest size seen at its time (C2SP tlog-cosignature); a clock that was set back must
         not make us state a larger size at an earlier time.
         """
-        newest = checkpoints.newest(connection, head.origin)
         last = newest.cosigned_at(self._signer.verifier_key) if newest else None
         return max(int(self._clock.now().timestamp()), last or 0)
 
@@ -315,28 +264,13 @@ class Receiver:
         digester = Digester(head.digest_algorithm)
         size = batch.signed.checkpoint.size
         root = head.root if size == head.size else merkle.frontier_at(digester, nodes, size).root(digester)
-        signed = self._verify(head, batch, root)
+        signed = _verify(batch, head, root)
         held = checkpoints.at_size(connection, head.origin, size)
         return Received(head, len(batch.leaves), 0, (held or signed).format())
 
     def replay_parked(self, origin: str | None) -> tuple[int, int]:
         """Project parked entries again in order. Return how many are projected and how many stay (see `replay`)."""
         return replay_parked(self._engine, self._projection, origin)
-
-    def _bad_checkpoint(self, batch: IncomingBatch, detail: str) -> ServiceError:
-        return ServiceError(
-            Reason.INVALID_CHECKPOINT,
-            f"the checkpoint of {batch.origin} cannot be used: {detail}",
-            metadata={"origin": batch.origin},
-        )
-
-
-def _gap(origin: str, expected: int, actual: int) -> ServiceError:
-    return ServiceError(
-        Reason.SEQUENCE_GAP,
-        f"the log of {origin} goes on at sequence {expected} here, not at {actual}",
-        metadata={"origin": origin, "expected_sequence": str(expected)},
-    )
 
 
 def _mismatch(origin: str, sequence: int, detail: str) -> ServiceError:
@@ -345,3 +279,28 @@ def _mismatch(origin: str, sequence: int, detail: str) -> ServiceError:
         f"two histories of {origin} exist from sequence {sequence} or before: {detail}",
         metadata={"origin": origin, "sequence": str(sequence)},
     )
+
+
+def _verify(batch: PreparedBatch, head: store.LogHead, root: bytes) -> SignedCheckpoint:
+    """Return the batch's checkpoint as it is kept, once it is known to be true."""
+    if batch.signed.checkpoint.root != root:
+        raise _mismatch(
+            batch.incoming.origin,
+            batch.signed.checkpoint.size,
+            "the root computed here differs from the checkpoint's",
+        )
+    return verify_signature(batch.incoming, batch.signed, head.verifier_key)
+
+
+def _has_room(waiting: Sequence[PreparedBatch]) -> bool:
+    """Return whether the largest batch beside those that wait would still stay within a run."""
+    return not waiting or (
+        len(waiting) < RUN_BATCHES_MAX
+        and sum(len(batch.leaves) for batch in waiting) + BATCH_RECORDS_MAX <= RUN_RECORDS_MAX
+        and sum(batch.byte_count for batch in waiting) + BATCH_BYTES_MAX <= RUN_BYTES_MAX
+    )
+
+
+def _is_continued(batch: PreparedBatch, following: PreparedBatch) -> bool:
+    """Return whether a batch was planned on the head that the one before it leaves."""
+    return batch.plan is not None and following.plan is not None and following.plan.base is batch.plan.growth.head

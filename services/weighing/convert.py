@@ -5,25 +5,16 @@ building messages.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.journal.entries import varint
-from services.journal.projection import Unprojectable
 from services.weighing.axles import Axle
 from services.weighing.directory import (
     JUDGEMENTS_PER_SITE_MAX,
     Site,
 )
 from services.weighing.limits import VehicleFacts
-from services.weighing.rows import (
-    DAY_SECONDS,
-    PackedRow,
-    pack_row,
-    pack_site,
-    postgres_microseconds,
-)
-from services.weighing.validation import NANOS_MAX
+from services.weighing.rows import postgres_microseconds
 from services.weighing.verdict import Judgement
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
 
@@ -40,20 +31,6 @@ VEHICLES_CACHED_MAX: Final = 8_192
 
 VEHICLE_BYTES_CACHED_MAX: Final = 128
 """Bytes of a vehicle message that is kept: with every field but axles it has some 60, with unknown ones any number."""
-
-RECEIVED_CHARACTERS_MAX: Final = 320
-"""Characters of a text of another platform that goes into an index, whose rows hold 2,704 bytes: the longest plate that
-normalising can make has 288, two ids have 64 each."""
-
-SMALL_NUMBER_MAX: Final = 2**15 - 1
-"""Largest number of a smallint column."""
-
-QUALITY_BITS: Final = 31
-"""Quality flags that the column has room for; later ones stay in the entry."""
-
-INSTANT_MIN_SECONDS: Final = -62_135_596_800 + DAY_SECONDS
-INSTANT_MAX_SECONDS: Final = 253_402_300_800 - DAY_SECONDS
-"""The years 1 to 9999 without their first and last day, which another time zone has in another year."""
 
 _LENGTHS: Final = 4_096
 """Field lengths whose tag and length are precomputed; longer ones are rare."""
@@ -222,76 +199,6 @@ def quality_bits(flags: Sequence[int]) -> int:
     for flag in flags:
         bits |= 1 << flag - 1
     return bits
-
-
-def check_received(record: record_pb2.WeighingRecord, plate_number: str = "") -> None:
-    """Check the texts of another platform's record that go into columns. Raises Unprojectable."""
-    record_id, source_unit_id = record.record_id, record.source_unit_id
-    if not record_id or not source_unit_id:
-        raise Unprojectable("the record lacks record_id or source_unit_id")
-    together = record_id + source_unit_id + record.weighing_point_id + record.scale_id + plate_number
-    if len(together) <= RECEIVED_CHARACTERS_MAX and "\x00" not in together:
-        # Nearly always: what is short enough together is short enough each.
-        return
-    for name, text in (
-        ("record_id", record_id),
-        ("source_unit_id", source_unit_id),
-        ("weighing_point_id", record.weighing_point_id),
-        ("scale_id", record.scale_id),
-        ("plate_number", plate_number),
-    ):
-        if len(text) > RECEIVED_CHARACTERS_MAX or "\x00" in text:
-            raise Unprojectable(f"{name} has more than {RECEIVED_CHARACTERS_MAX} characters or a zero byte")
-
-
-def check_instant(name: str, instant: Timestamp) -> None:
-    """Check that an instant has a day in the calendar, in any time zone. Raises Unprojectable."""
-    if not (INSTANT_MIN_SECONDS <= instant.seconds < INSTANT_MAX_SECONDS and 0 <= instant.nanos <= NANOS_MAX):
-        raise Unprojectable(f"{name} is not an instant of the years 1 to 9999")
-
-
-def received_row(payload: bytes) -> PackedRow:
-    """Return the row of a weighing of another platform. Raises Unprojectable when the payload cannot be one."""
-    try:
-        weighing = weighing_pb2.Weighing.FromString(payload)
-    except DecodeError as error:
-        raise Unprojectable("the payload is not a Weighing") from error
-    record, judgement = weighing.record, weighing.judgement
-    if not record.HasField("weigh_time"):
-        raise Unprojectable("the record lacks weigh_time")
-    check_received(record, weighing.plate_number)
-    weigh_time, receive_time = record.weigh_time, weighing.receive_time
-    check_instant("weigh_time", weigh_time)
-    check_instant("receive_time", receive_time)
-    axle_count = record.vehicle.axle_count or len(record.vehicle.axles)
-    # Enums are open: a newer release's numbers are kept as far as the columns go.
-    severity, event = judgement.severity, record.event
-    if not (
-        0 <= severity <= SMALL_NUMBER_MAX and 0 <= event <= SMALL_NUMBER_MAX and 0 <= axle_count <= SMALL_NUMBER_MAX
-    ):
-        raise Unprojectable(
-            f"severity {severity}, event {event} or axle_count {axle_count} lies outside of 0 to {SMALL_NUMBER_MAX}"
-        )
-    verdict = judgement.verdict
-    if not 1 <= verdict <= 4:
-        raise Unprojectable(f"verdict {verdict} is not one that this release knows")
-    plate, flags = weighing.plate_number, weighing.quality_flags
-    limit = judgement.lenient_limit_kg
-    return pack_row(
-        postgres_microseconds(weigh_time.seconds, weigh_time.nanos),
-        postgres_microseconds(receive_time.seconds, receive_time.nanos),
-        record.gross_weight_kg,
-        verdict,
-        severity,
-        event,
-        axle_count,
-        quality_bits([flag for flag in flags if 0 < flag <= QUALITY_BITS]) if flags else 0,
-        limit,
-        judgement.excess_kg,
-        pack_site(record.source_unit_id, record.weighing_point_id, record.scale_id),
-        record.record_id,
-        plate,
-    )
 
 
 def is_same_content(first: record_pb2.WeighingRecord, second: record_pb2.WeighingRecord) -> bool:

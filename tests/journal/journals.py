@@ -221,7 +221,7 @@ class Journal:
         """Remove everything, as if the database were new."""
         with psycopg.connect(self.url) as connection:
             connection.execute(f"TRUNCATE {', '.join(TABLES)}".encode())
-        self.receiver._algorithms.clear()
+        self.receiver._heads.clear()
 
     def kill_connections(self) -> int:
         """Terminate this journal's connections on the server; return how many there were."""

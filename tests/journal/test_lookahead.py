@@ -65,6 +65,52 @@ def test_it_is_one_result_ahead_and_no_more() -> None:
     assert drawn == [1, 2]
 
 
+def test_a_run_ends_where_the_next_result_does_not_continue_it() -> None:
+    ahead = Lookahead("ahead", iter([1, 2, 3, 7, 8, 1]), int, lambda waiting: True)
+    ahead.start()
+    ahead._thread.join(WAIT_SECONDS)
+    runs = []
+    while run := ahead.take_run(lambda number, following: following == number + 1):
+        runs.append(run)
+    assert runs == [[1, 2, 3], [7, 8], [1]]
+
+
+def test_a_run_does_not_wait_for_more_than_its_first_result() -> None:
+    source = Silent()
+    ahead = Lookahead("ahead", source, int, lambda waiting: True)
+    ahead.start()
+    assert source.is_waited_for.wait(WAIT_SECONDS)
+    assert ahead.take_run(lambda number, following: True) == [1]
+    source.release.set()
+    assert ahead.take_run(lambda number, following: True) == []
+
+
+def test_an_error_comes_after_the_run_before_it() -> None:
+    ahead = Lookahead("ahead", iter([1, 2, 0, 3]), lambda number: 6 // number, lambda waiting: True)
+    ahead.start()
+    ahead._thread.join(WAIT_SECONDS)
+    assert ahead.take_run(lambda number, following: True) == [6, 3]
+    with pytest.raises(ZeroDivisionError):
+        ahead.take_run(lambda number, following: True)
+
+
+def test_no_more_is_made_than_there_is_room_for() -> None:
+    drawn: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(1, 10):
+            drawn.append(number)
+            yield number
+
+    ahead = Lookahead("ahead", source(), int, lambda waiting: sum(waiting) < 5)
+    ahead.start()
+    eventually(lambda: len(ahead._waiting) == 3, "three results wait")
+    assert drawn == [1, 2, 3]
+    assert ahead.take() == 1
+    assert ahead.take_run(lambda number, following: True)[:2] == [2, 3]
+    assert take_all(ahead)[-1] == 9
+
+
 class Silent(Iterator[int]):
     """A source that gives one item and then nothing until it is released."""
 

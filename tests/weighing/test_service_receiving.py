@@ -86,6 +86,40 @@ def test_tables_rebuilt_from_the_journal_equal_the_tables(weighing: RunningWeigh
         databases.give_back(SCHEMA, url)
 
 
+@pytest.mark.parametrize("count", [1, 7, 24, 60])
+def test_batches_written_together_give_the_rows_that_each_gives(
+    count: int, weighing: RunningWeighing, databases: Databases
+) -> None:
+    fill(weighing)
+    projection, digester = WeighingProjection(), Digester("sha256")
+    entries = weighing.entries()[: 3 * count] if count > 1 else weighing.entries()[-3:]
+    outcomes = [
+        journal_projection.prepare(projection, "141025", sequence, entry, digester.leaf(entry))
+        for sequence, entry in enumerate(entries, 1)
+    ]
+    prepared = [one for one in outcomes if isinstance(one, tuple)]
+    batches = [prepared[start : start + count] for start in range(0, len(prepared), count)]
+    written = []
+    for is_together in (True, False):
+        url = databases.borrow(SCHEMA, migrate)
+        engine = create_engine(url, pool_size=1, application_name="test")
+        try:
+            with engine.begin() as pooled:
+                connection = raw_connection(pooled)
+                if is_together:
+                    packed = [projection.pack("141025", batch) for batch in batches]
+                    projection.project_packed(connection, "141025", packed)
+                else:
+                    for batch in batches:
+                        projection.project(connection, "141025", batch)
+            written.append(rows(url))
+        finally:
+            engine.dispose()
+            databases.give_back(SCHEMA, url)
+    assert written[0] == written[1]
+    assert written[0]["weighings"]
+
+
 def weighing_of(**fields: Any) -> weighing_pb2.Weighing:
     values: dict[str, Any] = {
         "record": record(),

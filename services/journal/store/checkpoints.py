@@ -1,5 +1,7 @@
 """Checkpoints held for each log: which are kept so that every batch can end at one, and how cosignatures are added."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
@@ -12,6 +14,41 @@ _KEEP: Final = 2
 _END_CANDIDATES: Final = 3
 """Checkpoints looked at for the end of a batch: `add` keeps two that follow each other only if the first and the one
 after the second are more than a batch apart, so the third is never within reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A checkpoint that is kept, or will be."""
+
+    size: int
+    total_bytes: int
+    note: str
+
+
+def newest_kept(connection: Connection, origin: str) -> list[Kept]:
+    """Return the newest checkpoints as far as `thin` looks, oldest first."""
+    rows = connection.execute(
+        "SELECT size, total_bytes, note FROM journal_checkpoints WHERE origin = %s ORDER BY size DESC LIMIT %s",
+        (origin, _KEEP),
+    ).fetchall()
+    return [Kept(*row) for row in reversed(rows)]
+
+
+def thin(kept: Sequence[Kept], added: Sequence[Kept]) -> tuple[list[Kept], list[int]]:
+    """Return which of the added checkpoints to keep, and the sizes of kept ones to drop: as `add` does one by one.
+
+    Pure. `kept` are the newest, oldest first; the added ones are larger and in order.
+    """
+    ends = list(kept)
+    for one in added:
+        # The log's start counts as kept: every batch may begin there.
+        older_size, older_bytes = (ends[-2].size, ends[-2].total_bytes) if len(ends) >= _KEEP else (0, 0)
+        is_reachable = one.size - older_size <= BATCH_RECORDS_MAX and one.total_bytes - older_bytes <= BATCH_BYTES_MAX
+        if ends and is_reachable:
+            ends.pop()
+        ends.append(one)
+    sizes = {one.size for one in ends}
+    return [one for one in added if one.size in sizes], [one.size for one in kept if one.size not in sizes]
 
 
 def add(connection: Connection, origin: str, total_bytes: int, signed: SignedCheckpoint) -> None:

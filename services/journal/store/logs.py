@@ -21,6 +21,9 @@ COPY_ROWS_MIN: Final = 24
 """From this many rows COPY beats a multi-row INSERT; below it the INSERT saves two round trips
 (bench/single_latency)."""
 
+_ENTRY_PIECES: Final = 5
+"""Byte strings that a packed entry is joined of: columns before the sequence, place, entry, length of a leaf, leaf."""
+
 _COPY_ENTRIES: Final = b"COPY journal_entries (origin, sequence, entry, leaf) FROM STDIN (FORMAT BINARY)"
 _INSERT_ENTRIES: Final = (
     b"INSERT INTO journal_entries (origin, sequence, entry, leaf)"
@@ -146,8 +149,28 @@ class PackedEntries:
 def pack_entries(origin: str, first_sequence: int, entries: Sequence[bytes], leaves: Sequence[bytes]) -> PackedEntries:
     """Return entries ready to be inserted. Pure."""
     is_copied = len(entries) >= COPY_ROWS_MIN
-    content = copy_content(_entry_rows(origin, first_sequence, entries, leaves)) if is_copied else b""
+    content = copy_content([pack_entry_rows(origin, first_sequence, entries, leaves)]) if is_copied else b""
     return PackedEntries(origin, first_sequence, entries, leaves, content)
+
+
+def pack_entry_rows(origin: str, first_sequence: int, entries: Sequence[bytes], leaves: Sequence[bytes]) -> bytes:
+    """Return entries as rows in binary COPY form, one part of what `copy_entries` sends. Pure."""
+    count = len(entries)
+    encoded = origin.encode()
+    pack_place = struct.Struct("!qi").pack
+    # Column by column, and joined once: a third quicker than row by row.
+    pieces: list[bytes] = [b""] * (_ENTRY_PIECES * count)
+    pieces[0::_ENTRY_PIECES] = [struct.pack(f"!hi{len(encoded)}si", 4, len(encoded), encoded, 8)] * count
+    pieces[1::_ENTRY_PIECES] = map(pack_place, range(first_sequence, first_sequence + count), map(len, entries))
+    pieces[2::_ENTRY_PIECES] = entries
+    pieces[3::_ENTRY_PIECES] = [struct.pack("!i", DIGEST_BYTES)] * count
+    pieces[4::_ENTRY_PIECES] = leaves
+    return b"".join(pieces)
+
+
+def copy_entries(connection: Connection, parts: Sequence[bytes]) -> None:
+    """Insert entries that `pack_entry_rows` packed."""
+    send_copy(connection, _COPY_ENTRIES, copy_content(parts))
 
 
 def insert_entries(connection: Connection, packed: PackedEntries) -> None:
@@ -159,17 +182,6 @@ def insert_entries(connection: Connection, packed: PackedEntries) -> None:
     connection.execute(
         _INSERT_ENTRIES, (packed.origin, sequences, list(packed.entries), list(packed.leaves)), binary=True
     )
-
-
-def _entry_rows(origin: str, first_sequence: int, entries: Sequence[bytes], leaves: Sequence[bytes]) -> list[bytes]:
-    encoded = origin.encode()
-    pack = struct.Struct(f"!hi{len(encoded)}siqi").pack
-    count, width = 4, len(encoded)
-    leaf_length = struct.pack("!i", DIGEST_BYTES)
-    return [
-        pack(count, width, encoded, 8, sequence, len(entry)) + entry + leaf_length + leaf
-        for sequence, (entry, leaf) in enumerate(zip(entries, leaves, strict=True), first_sequence)
-    ]
 
 
 def store_growth(connection: Connection, growth: Growth) -> None:

@@ -102,6 +102,20 @@ def insert_weighings(connection: Connection, packed: PackedWeighings) -> None:
     connection.execute(_ADD_TOTALS, packed.range)
 
 
+def pack_rows(origin: str, sequences: Sequence[int], rows: Sequence[PackedRow]) -> bytes:
+    """Return rows in binary COPY form, one part of what `copy_weighings` sends. Pure."""
+    return b"".join(placed_rows(origin, sequences, rows))
+
+
+def copy_weighings(connection: Connection, parts: Sequence[bytes], place: tuple[str, int, int]) -> None:
+    """Insert rows that `pack_rows` packed, and add them to their days' totals.
+
+    `place` is origin, first and last sequence; what else lies between are no weighings.
+    """
+    send_copy(connection, _COPY, copy_content(parts))
+    connection.execute(_ADD_TOTALS, place)
+
+
 def insert_conflicts(connection: Connection, origin: str, conflicts: Sequence[tuple[int, str, str, Any]]) -> None:
     """Insert (sequence, source_unit_id, record_id, receive_time) of conflicting submissions."""
     with connection.cursor() as cursor:
