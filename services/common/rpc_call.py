@@ -32,6 +32,16 @@ _LOG_ERROR = frozenset({"INTERNAL", "DATA_LOSS", "UNKNOWN"})
 _LOG_WARNING = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
 
 
+class _Left(threading.local):
+    """What calls of a thread have left to be done after their answers."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[Call, str, float]] = []
+
+
+_left = _Left()
+
+
 class Call(RequestContext):
     """One call under way. It is the RequestContext that handlers see, and counts for the log line."""
 
@@ -149,11 +159,24 @@ def finish(call: Call, error: ServiceError | None = None) -> None:
     """Write the line of a call that ended as it should, was ended by its caller, or ended at our stop."""
     if error is not None:
         _write(call, error.status, reason=error.reason.value)
-    elif not call.grpc_context.is_active():
-        _write(call, _ended_by_caller(call))
     else:
-        code = call.grpc_context.code()
-        _write(call, code.name if code is not None else "OK")
+        _write(call, _status(call))
+
+
+def finish_after_answer(call: Call) -> None:
+    """Write the line of a unary call that ended as it should once gRPC has its answer: the caller need not wait for it.
+
+    The thread that serves the call does so in `do_what_was_left`.
+    """
+    _left.lines.append((call, _status(call), time.monotonic()))
+
+
+def do_what_was_left() -> None:
+    """Write the lines that calls of this thread have left."""
+    lines = _left.lines
+    while lines:
+        call, status, ended = lines.pop()
+        _write(call, status, ended)
 
 
 def fail(call: Call, error: Exception) -> NoReturn:
@@ -195,18 +218,26 @@ def stopping_error() -> ServiceError:
     )
 
 
+def _status(call: Call) -> str:
+    """Return how a call ends that has not failed."""
+    if not call.grpc_context.is_active():
+        return _ended_by_caller(call)
+    code = call.grpc_context.code()
+    return code.name if code is not None else "OK"
+
+
 def _ended_by_caller(call: Call) -> str:
     late = call.deadline is not None and call.deadline <= time.monotonic() + _DEADLINE_TOLERANCE_SECONDS
     return "DEADLINE_EXCEEDED" if late else "CANCELLED"
 
 
-def _write(call: Call, status: str, **more: Any) -> None:
+def _write(call: Call, status: str, ended: float | None = None, **more: Any) -> None:
     write = log.error if status in _LOG_ERROR else log.warning if status in _LOG_WARNING else log.info
     write(
         "request_finished",
         method=call.method,
         status=status,
-        duration_ms=round((time.monotonic() - call.started) * 1000, 3),
+        duration_ms=round(((ended or time.monotonic()) - call.started) * 1000, 3),
         request_id=call.request_id,
         principal=call.principal,
         peer=_peer_kind(call.grpc_context.peer()),

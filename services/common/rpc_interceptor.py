@@ -13,7 +13,7 @@ import structlog
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.request import enter_request
-from services.common.rpc_call import Call, Requests, fail, finish, stopping_error
+from services.common.rpc_call import Call, Requests, do_what_was_left, fail, finish, finish_after_answer, stopping_error
 from services.common.rpc_limits import RETRY_AFTER_BUSY_SECONDS
 
 log = structlog.get_logger()
@@ -24,7 +24,10 @@ _Behaviour = Callable[..., Any]
 
 
 class CallExecutor(ThreadPoolExecutor):
-    """Threads that count what they were given and have not finished, waiting calls included."""
+    """Threads that count what they were given and have not finished, waiting calls included.
+
+    What a call left to `after_answer` is done in its thread, before it counts as finished.
+    """
 
     def __init__(self, threads: int, name: str) -> None:
         super().__init__(max_workers=threads, thread_name_prefix=name)
@@ -36,7 +39,7 @@ class CallExecutor(ThreadPoolExecutor):
         with self._changed:
             self.call_count += 1
         try:
-            future = super().submit(fn, *args, **kwargs)
+            future = super().submit(_then_what_was_left, fn, *args, **kwargs)
         except BaseException:
             self._finished(None)
             raise
@@ -135,7 +138,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
                 fail(call, error)
             call.messages_out = 1
-            finish(call)
+            finish_after_answer(call)
             return response
 
         return behaviour
@@ -244,6 +247,13 @@ class _StreamBehaviour:
                 send(None)
         else:
             finish(call, stopping_error())
+
+
+def _then_what_was_left(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        do_what_was_left()
 
 
 def _on_executor(behaviour: _Behaviour, executor: CallExecutor) -> _Behaviour:

@@ -59,9 +59,9 @@ class WeighingApp:
         preparer = BatchPreparer(
             RecordPreparer(writer.digester, directory, self._follower.look_again), self._processes, clock
         )
-        recorder = RecordCommitter(self._engine, writer)
+        self._recorder = RecordCommitter(self._engine, writer)
         self._committer: GroupCommit[PreparedBatch, RecordPlan, Sequence[Outcome]] = GroupCommit(
-            STREAM, recorder.plan, recorder.commit
+            STREAM, self._recorder.plan, self._recorder.commit
         )
         self.handlers = WeighingHandlers(self._engine, platform.platform, preparer, self._committer, self._journal.tail)
         self.server = RpcServer.for_service(STREAM, platform, settings)
@@ -83,6 +83,7 @@ class WeighingApp:
         """
         with ExitStack() as starting:
             starting.callback(self._engine.dispose)
+            starting.callback(self._recorder.close)
             migrate = upgrade if self._config.platform.auto_migrate else check
             with translate_errors():
                 migrate(self._config.service.database_url, MIGRATIONS)

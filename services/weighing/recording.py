@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar, overload
 
 import structlog
 
-from services.common.database import Engine, RawConnection, raw_connection, translate_errors
+from services.common.database import Engine, KeptConnection, RawConnection, raw_connection, translate_errors
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.journal.entries import EntryBuilder, NewEntry, parse, timestamp
@@ -121,10 +121,15 @@ class RecordCommitter:
     def __init__(self, engine: Engine, writer: LogWriter) -> None:
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._kept = KeptConnection(engine)
         self._writer = writer
         self._planning = threading.Lock()
         self._pending: list[RecordPlan] = []
         self._last_head: LogHead | None = None
+
+    def close(self) -> None:
+        """Give up the connection that is kept for lone records."""
+        self._kept.close()
 
     def plan(self, batches: Sequence[PreparedBatch]) -> RecordPlan:
         """Decide about records against what is held and what is under way. Raises ServiceError when the database is
@@ -180,8 +185,8 @@ class RecordCommitter:
         if sum(map(len, plan.batches)) != 1:
             return False
         entry = NewEntry(packed.entries[0], packed.leaves[0])
-        with self._autocommit.connect() as pooled:
-            return record_one(raw_connection(pooled), plan.append.base, growth, entry, plan.batches[0].rows[0])
+        with self._kept.use() as connection:
+            return record_one(connection, plan.append.base, growth, entry, plan.batches[0].rows[0])
 
     def _record_all(self, plan: RecordPlan) -> RecordPlan:
         """Record in a transaction that holds the head from its first statement."""

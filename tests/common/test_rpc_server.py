@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from services.common import rpc_call
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import call_timeout_seconds, connect, service_error
@@ -132,6 +133,23 @@ def test_one_line_per_call(serve: Serve, events: Events) -> None:
         "messages_in": 1,
         "messages_out": 1,
     }
+
+
+def test_caller_does_not_wait_for_the_line(serve: Serve, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    write = rpc_call._write
+
+    def write_late(*values: Any) -> None:
+        assert answered.wait(WAIT_SECONDS)
+        write(*values)
+
+    monkeypatch.setattr(rpc_call, "_write", write_late)
+    served = serve(once=lambda request, _context: request)
+    assert served.once(b"1") == b"1"
+    answered.set()
+
+    (line,) = events.finished()
+    assert (line["status"], line["messages_out"]) == ("OK", 1)
 
 
 def test_line_of_a_stream_counts_messages(serve: Serve, events: Events) -> None:

@@ -2,12 +2,14 @@
 
 from services.common.database.engine import create_engine, reading, wait_until_reachable
 from services.common.database.failures import translate_errors
+from services.common.database.kept import KeptConnection
 from services.common.database.raw import Connection, Engine, RawConnection, raw_connection
 from services.common.database.schema import SchemaError, check, differences, upgrade
 
 __all__ = [
     "Connection",
     "Engine",
+    "KeptConnection",
     "RawConnection",
     "SchemaError",
     "check",

@@ -138,12 +138,17 @@ def _check_connection(connection: psycopg.Connection[Any], _entry: ConnectionPoo
     An idle connection has nothing to read unless the server said something or hung up. Asking the kernel costs two
     microseconds, asking the server fifty; so only a connection with something to read is asked.
     """
-    if not connection.closed:
-        poll = select.poll()
-        poll.register(connection.pgconn.socket, select.POLLIN)
-        if not poll.poll(0):
-            return
-        # An empty query: it begins no transaction, and a NOTIFY that waits is kept for whoever listens.
-        if connection.pgconn.exec_(b"").status == psycopg.pq.ExecStatus.EMPTY_QUERY:
-            return
-    raise exc.InvalidatePoolError("the database server has closed this connection")
+    if not is_alive(connection):
+        raise exc.InvalidatePoolError("the database server has closed this connection")
+
+
+def is_alive(connection: psycopg.Connection[Any]) -> bool:
+    """Tell whether the server of an idle connection has not hung up, asking it only if it has said something."""
+    if connection.closed:
+        return False
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    if not poll.poll(0):
+        return True
+    # An empty query: it begins no transaction, and a NOTIFY that waits is kept for whoever listens.
+    return connection.pgconn.exec_(b"").status == psycopg.pq.ExecStatus.EMPTY_QUERY
