@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psycopg
 
 from cli.platform_process import PlatformProcess
@@ -125,8 +126,13 @@ def stream(address: str, requests: Sequence[bytes], directory: Path) -> float:
 def log_size(address: str, origin: str) -> int:
     """Return the size of one log of a service; 0 when it is not held."""
     with connect(address) as channel:
-        stub = journal_pb2_grpc.JournalServiceStub(channel)
-        answer = stub.ListPositions(journal_pb2.ListPositionsRequest(origin=origin), timeout=10)
+        return size_at(channel, origin)
+
+
+def size_at(channel: grpc.Channel, origin: str) -> int:
+    """Return the size of one log of the service that a channel leads to; 0 when it is not held."""
+    stub = journal_pb2_grpc.JournalServiceStub(channel)
+    answer = stub.ListPositions(journal_pb2.ListPositionsRequest(origin=origin), timeout=10)
     return max((position.size for position in answer.positions), default=0)
 
 

@@ -21,7 +21,7 @@ STATIC_SCALES = dataclasses.replace(FAULTLESS, axle_detail_rate=0.0)
 """What most source units have: whole-vehicle scales, which weigh no single axles."""
 
 
-def run(records: int = 200_000, rounds: int = 5) -> Result:
+def run(records: int = 500_000, rounds: int = 5) -> Result:
     """Stream and copy in turn, so that both see the machine in the same mood; the ratio is taken round by round.
 
     Twice: trucks on static scales, and the simulator's mix, of which a fifth carries measured axles. The yardstick
