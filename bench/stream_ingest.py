@@ -25,8 +25,8 @@ def run(records: int = 500_000, rounds: int = 5) -> Result:
     """Stream and copy in turn, so that both see the machine in the same mood; the ratio is taken round by round.
 
     Twice: trucks on static scales, and the simulator's mix, of which a fifth carries measured axles. The yardstick
-    copies
-    the same rows with as many per transaction as a message holds; copying 4,096 per transaction is shown beside it.
+    copies the same rows with as many per transaction as a message holds; copying 4,096 per transaction is shown beside
+    it.
     """
     result = Result("stream_ingest", "records/s on static scales at least 0.6 of binary COPY")
     for name, options in (("static", STATIC_SCALES), ("mixed", FAULTLESS)):

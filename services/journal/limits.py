@@ -37,9 +37,9 @@ DETAIL_CHARACTERS_MAX: Final = 500
 """Characters kept of the reason why an entry was parked: a sentence for a person, not a dump."""
 
 WATCH_INTERVAL_SECONDS: Final = 0.1
-"""Shortest time between two messages of a position watch: the first growth after a pause is told at once, and a log that
-grows without a pause costs each watcher ten looks a second (bench/catch_up). Who follows a log reads it, and is told
-of every growth."""
+"""Shortest time between two messages of a position watch: the first growth after a pause is told at once, and a log
+that grows without a pause costs each watcher ten looks a second (bench/catch_up). Who follows a log reads it, and is
+told of every growth."""
 
 TAIL_POLL_SECONDS: Final = 2.0
 """Longest wait for growth before looking anyway: bounds the delay when a notification is lost with its connection."""

@@ -34,13 +34,11 @@ DIRECTORY: Final = 0
 BATCH: Final = 1
 """First part of a message that holds a serialised batch request, its time, actor and request id."""
 
-_MARSHAL_VERSION: Final = 2
-"""The last version that does not look for objects that occur twice, which would take as long as the writing."""
-
 
 def send(connection: Connection, message: Any) -> None:
     """Send a message of plain values."""
-    connection.send_bytes(marshal.dumps(message, _MARSHAL_VERSION))
+    # An object that occurs often, as the judgement of lawful trucks of one kind does, travels once.
+    connection.send_bytes(marshal.dumps(message))
 
 
 def receive(connection: Connection) -> Any:

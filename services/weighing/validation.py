@@ -129,13 +129,11 @@ def validate_record(
     if parent_record_id or (event != _GROSS and event != _TARE):  # noqa: PLR1714 - twice as fast as a set
         _check_event(record, violations)
 
-    for field, text in (
-        ("visit_id", record.visit_id),
-        ("goods", record.goods),
-        ("loading_slip_number", record.loading_slip_number),
-    ):
-        if text and not (text.isprintable() and len(text) <= TEXT_CHARACTERS_MAX):
-            _check_text(field, text, 0, TEXT_CHARACTERS_MAX, violations)
+    # What is short and printable together is so each.
+    texts = record.visit_id + record.goods + record.loading_slip_number
+    if len(texts) > TEXT_CHARACTERS_MAX or not texts.isprintable():
+        for field in ("visit_id", "goods", "loading_slip_number"):
+            _check_text(field, getattr(record, field), 0, TEXT_CHARACTERS_MAX, violations)
 
     if has_field("front_plate"):
         _check_plate("front_plate", record.front_plate, violations)
