@@ -242,3 +242,15 @@ def test_a_stop_ends_a_stream_and_what_was_answered_is_durable(
         assert held[result.recorded.receipt.sequence].record.record_id == result.record_id
     again: list[pb.RecordResult] = weighing.record_all(records(5, "d-first"))
     assert {reason_of(result) for result in again} == {"duplicate"}
+
+
+def test_both_kinds_of_batches_are_one_message_on_the_wire() -> None:
+    """The service takes their bytes apart without asking which of the two they are."""
+    requests = (pb.RecordWeighingsRequest.DESCRIPTOR, pb.StreamWeighingsRequest.DESCRIPTOR)
+    responses = (pb.RecordWeighingsResponse.DESCRIPTOR, pb.StreamWeighingsResponse.DESCRIPTOR)
+    for one, other in (requests, responses):
+        assert [(field.number, field.message_type) for field in one.fields] == [
+            (field.number, field.message_type) for field in other.fields
+        ]
+    assert [(field.name, field.number) for field in requests[0].fields] == [("records", 1)]
+    assert [(field.name, field.number) for field in responses[0].fields] == [("results", 1)]
