@@ -78,7 +78,7 @@ def test_a_handshake_tells_limits_streams_and_positions(platform: Make) -> None:
     city["weighing"].write(b"one")
     answer = city.stub.Handshake(greeting(versions=(1, 7)))
     assert (answer.platform, answer.protocol_version) == (CITY, 1)
-    assert (answer.batch_records_max, answer.batch_bytes_max, answer.window_batches_max) == (1_024, 4 * 1024 * 1024, 4)
+    assert (answer.batch_records_max, answer.batch_bytes_max, answer.window_batches_max) == (1_024, 4 * 1024 * 1024, 8)
     assert list(answer.streams) == ["registry", "weighing"]
     assert [(one.stream, one.origin, one.size, one.is_own) for one in answer.positions] == [
         ("registry", CITY, 1, True),
