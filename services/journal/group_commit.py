@@ -41,16 +41,36 @@ RETRY_AFTER_SECONDS: Final = 2.0
 _log = structlog.get_logger()
 
 
+class Sequel:
+    """Batches of which each comes after the one before: when one fails, none of those behind it is committed."""
+
+    def __init__(self) -> None:
+        self.is_broken = False
+
+
 @dataclass(slots=True)
 class _Job(Generic[Batch, Result]):
     batch: Batch
     future: "Future[Result]"
+    sequel: Sequel | None = None
+
+    def fail(self, error: Exception) -> None:
+        # First the flag: whoever sees the failure may look for what came behind.
+        if self.sequel is not None:
+            self.sequel.is_broken = True
+        self.future.set_exception(error)
+
+    @property
+    def is_void(self) -> bool:
+        return self.sequel is not None and self.sequel.is_broken
 
 
 @dataclass(slots=True)
 class _Group(Generic[Batch, Plan, Result]):
     jobs: "list[_Job[Batch, Result]]"
-    plan: Plan
+    plan: Plan | None
+    # Why there is no plan. Settled in the order of the groups, like everything else.
+    error: Exception | None = None
 
 
 class GroupCommit(Generic[Batch, Plan, Result]):
@@ -105,13 +125,16 @@ class GroupCommit(Generic[Batch, Plan, Result]):
             if thread.ident is not None:
                 thread.join(timeout_seconds)
 
-    def submit(self, batch: Batch) -> "Future[Result]":
+    def submit(self, batch: Batch, sequel: Sequel | None = None) -> "Future[Result]":
         """Queue a batch of at least one record; the future gives its result. Waits while the queue is full.
 
-        A future that is cancelled before its transaction is planned is left out of it.
-        Raises ServiceError(TOO_MANY_REQUESTS) when no room comes up in time and SHUTTING_DOWN when stopping.
+        A future that is cancelled before its transaction is planned is left out of it. Raises
+        ServiceError(TOO_MANY_REQUESTS) when no room comes up in time, SHUTTING_DOWN when stopping, and also,
+        from here or from the future, when an earlier batch of the sequel has failed.
         """
-        job: _Job[Batch, Result] = _Job(batch, Future())
+        job: _Job[Batch, Result] = _Job(batch, Future(), sequel)
+        if job.is_void:
+            raise _earlier_failed()
         with self._changed:
             self._queue(job)
         return job.future
@@ -176,9 +199,13 @@ class GroupCommit(Generic[Batch, Plan, Result]):
                     job = self._jobs.popleft()
                     self._waiting_records -= len(job.batch)
                     # From here on the future cannot be cancelled: setting its result never fails.
-                    if job.future.set_running_or_notify_cancel():
-                        taken.append(job)
-                        count += len(job.batch)
+                    if not job.future.set_running_or_notify_cancel():
+                        continue
+                    if job.is_void:
+                        job.fail(_earlier_failed())
+                        continue
+                    taken.append(job)
+                    count += len(job.batch)
                 if taken:
                     self._under_way += 1
                 self._changed.notify_all()
@@ -186,12 +213,11 @@ class GroupCommit(Generic[Batch, Plan, Result]):
 
     def _run_plans(self) -> None:
         while jobs := self._take():
+            group: _Group[Batch, Plan, Result]
             try:
                 group = _Group(jobs, self._plan([job.batch for job in jobs]))
             except Exception as error:  # noqa: BLE001 - the thread must outlive any fault of one group
-                self._settle_failure(jobs, error)
-                self._end_group()
-                continue
+                group = _Group(jobs, None, error)
             with self._changed:
                 is_lone = self._under_way == 1 and sum(len(job.batch) for job in jobs) <= INLINE_RECORDS_MAX
             if is_lone:
@@ -206,10 +232,15 @@ class GroupCommit(Generic[Batch, Plan, Result]):
 
     def _run_group(self, group: "_Group[Batch, Plan, Result]") -> None:
         try:
-            results = _complete(self._commit(group.plan), group.jobs)
-        except Exception as error:  # noqa: BLE001 - the thread must outlive any fault of one group
-            self._settle_failure(group.jobs, error)
-        else:
+            if group.plan is None or any(job.is_void for job in group.jobs):
+                # Nothing may be committed of a plan for batches behind one that failed meanwhile.
+                self._settle_failure(group.jobs, group.error)
+                return
+            try:
+                results = _complete(self._commit(group.plan), group.jobs)
+            except Exception as error:  # noqa: BLE001 - the thread must outlive any fault of one group
+                self._settle_failure(group.jobs, error)
+                return
             for job, result in zip(group.jobs, results, strict=True):
                 job.future.set_result(result)
         finally:
@@ -219,20 +250,33 @@ class GroupCommit(Generic[Batch, Plan, Result]):
         with self._changed:
             self._under_way -= 1
 
-    def _settle_failure(self, jobs: "list[_Job[Batch, Result]]", error: Exception) -> None:
-        """Tell the submitters, or try one by one when the fault may be one submitter's."""
-        if len(jobs) == 1 or (isinstance(error, ServiceError) and error.is_retryable):
+    def _settle_failure(self, jobs: "list[_Job[Batch, Result]]", error: Exception | None) -> None:
+        """Tell the submitters, or try one by one when the fault may be one submitter's, or was none of the group's."""
+        if error is not None and (len(jobs) == 1 or (isinstance(error, ServiceError) and error.is_retryable)):
             for job in jobs:
-                job.future.set_exception(error)
+                job.fail(error)
             return
-        _log.warning("commit_split", name=self._name, jobs=len(jobs), error=type(error).__name__)
+        if error is not None:
+            _log.warning("commit_split", name=self._name, jobs=len(jobs), error=type(error).__name__)
         for job in jobs:
+            if job.is_void:
+                job.fail(_earlier_failed())
+                continue
             try:
                 (result,) = _complete(self._commit(self._plan([job.batch])), [job])
             except Exception as single_error:  # noqa: BLE001 - told to the one who submitted it
-                job.future.set_exception(single_error)
+                job.fail(single_error)
             else:
                 job.future.set_result(result)
+
+
+def _earlier_failed() -> ServiceError:
+    return ServiceError(
+        Reason.SHUTTING_DOWN,
+        "an earlier batch of this stream was not recorded, so this one was not either: send both again, in order",
+        message_zh="本数据流中较早的批次未能记录，本批次也未记录，请按顺序重新发送",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
 
 
 def _complete(results: Sequence[Result], jobs: "list[_Job[Batch, Result]]") -> Sequence[Result]:

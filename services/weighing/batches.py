@@ -7,12 +7,9 @@ from google.protobuf.message import DecodeError
 from services.common.clock import Clock
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.reasons import Reason
-from services.weighing.preparing import Prepared, RecordPreparer
+from services.weighing.preparing import BATCH_RECORDS_MAX, Prepared, RecordPreparer
 from services.weighing.preparing_process import BATCH_BYTES_MIN, PreparingProcess
 from zhichao.weighing.v1 import record_pb2, service_pb2
-
-BATCH_RECORDS_MAX = 1_000
-"""Records in one message: at some 300 bytes each far below the message limit, and committed in about 40 ms."""
 
 
 class BatchPreparer:
@@ -39,7 +36,7 @@ class BatchPreparer:
         if len(content) >= BATCH_BYTES_MIN:
             for process in self._processes:
                 found = process.prepare(content, now, actor, request_id)
-                if found is not None and len(found[0].batch) + len(found[1]) <= BATCH_RECORDS_MAX:
+                if found is not None:
                     prepared, places = found
                     return self._look_again(prepared, content, places) if places else prepared
         return self._preparer.prepare(_records(content), now, actor, request_id)

@@ -10,7 +10,7 @@ from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
 from services.common.reasons import Reason
 from services.common.request import request_context
-from services.journal.group_commit import GroupCommit
+from services.journal.group_commit import GroupCommit, Sequel
 from services.journal.store import read_head
 from services.journal.store.tail import Tail
 from services.weighing.batches import BatchPreparer
@@ -73,8 +73,10 @@ class WeighingHandlers:
             raise outcome
         return outcome
 
-    def begin_recording(self, content: bytes) -> tuple[Prepared, "Future[Sequence[Outcome]]"]:
-        """Check and judge a serialised batch request now and commit it soon.
+    def begin_recording(
+        self, content: bytes, sequel: Sequel | None = None
+    ) -> tuple[Prepared, "Future[Sequence[Outcome]]"]:
+        """Check and judge a serialised batch request now and commit it soon; not behind one of its sequel that failed.
 
         Returns what was found and a future with one outcome for each record that is fit, in order. Raises ServiceError
         BATCH_TOO_LARGE, INVALID_ARGUMENT for a batch of no records; waits when too much waits already.
@@ -82,7 +84,7 @@ class WeighingHandlers:
         request = request_context()
         prepared = self._preparer.prepare(content, request.principal, request.request_id)
         if prepared.batch:
-            return prepared, self._committer.submit(prepared.batch)
+            return prepared, self._committer.submit(prepared.batch, sequel)
         nothing: Future[Sequence[Outcome]] = Future()
         nothing.set_result(())
         return prepared, nothing

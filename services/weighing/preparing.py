@@ -28,6 +28,9 @@ RETRY_AFTER_SECONDS: Final = 2.0
 WEIGHING_SCHEMA: Final = 1
 """Version of what a `Weighing` entry means; raised when an older release would misread it."""
 
+BATCH_RECORDS_MAX: Final = 1_000
+"""Records in one message: at some 300 bytes each far below the message limit, and committed in about 40 ms."""
+
 RECORD_BYTES_MAX: Final = 8 * 1024
 """Bytes of one record: twice the largest that fills every field, so that newer terminals have room for more fields. It
 bounds what waits for a transaction (16,384 records) and keeps every entry, and a page of 1,000, below its limit."""

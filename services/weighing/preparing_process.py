@@ -52,7 +52,10 @@ class PreparingProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._is_ready = False
+        self._is_asking = False
         self._is_stopped = False
+        self._number = 0
+        self._started = 0.0
         self._directory_version = 0
         self._not_before = 0.0
 
@@ -76,28 +79,43 @@ class PreparingProcess:
                 return None
             try:
                 return self._ask(connection, content, now, actor, request_id)
-            except (OSError, EOFError, ValueError, TypeError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller can do without the process
                 _log.warning("preparing_process_lost", cause=type(error).__name__)
-                self._end()
                 return None
+            finally:
+                # An answer that is still on its way must not be taken for that to the next question.
+                if self._is_asking:
+                    self._end()
         finally:
             self._guard.release()
 
     def stop(self) -> None:
-        """End the process; none is started any more."""
-        with self._guard:
-            self._is_stopped = True
-            self._end()
+        """End the process; none is started any more. Does not wait for one that hangs."""
+        self._is_stopped = True
+        is_idle = self._guard.acquire(timeout=STOP_SECONDS)
+        if not is_idle:
+            # Whoever waits for its answer is woken by its end.
+            if (process := self._process) is not None:
+                process.kill()
+            self._guard.acquire()
+        self._end()
+        self._guard.release()
 
     def _ask(
         self, connection: Connection, content: bytes, now: datetime, actor: str, request_id: str
     ) -> tuple[Prepared, list[int]] | None:
+        self._is_asking = True
         version, changed = self._directory.changes_since(self._directory_version)
         if changed:
             preparing_worker.send(connection, (preparing_worker.DIRECTORY, pickle.dumps(changed)))
             self._directory_version = version
-        preparing_worker.send(connection, (preparing_worker.BATCH, content, now.isoformat(), actor, request_id))
-        answer = preparing_worker.receive(connection)
+        self._number += 1
+        question = (preparing_worker.BATCH, content, self._number, now.isoformat(), actor, request_id)
+        preparing_worker.send(connection, question)
+        number, answer = preparing_worker.receive(connection)
+        if number != self._number:
+            raise ValueError(f"answer {number} to question {self._number}")
+        self._is_asking = False
         if answer is None:
             return None
         places, columns = answer
@@ -109,10 +127,14 @@ class PreparingProcess:
             self._end()
         if self._connection is None:
             self._start()
-        elif not self._is_ready and self._connection.poll(0):
+        elif not self._is_ready:
             try:
-                self._is_ready = preparing_worker.receive(self._connection) is True
-            except (OSError, EOFError, ValueError):
+                if self._connection.poll(0):
+                    self._is_ready = preparing_worker.receive(self._connection) is True
+                elif time.monotonic() > self._started + REPLY_SECONDS_MAX:
+                    raise TimeoutError
+            except (OSError, EOFError, ValueError) as error:
+                _log.warning("preparing_process_lost", cause=type(error).__name__)
                 self._end()
         return self._connection if self._is_ready else None
 
@@ -120,29 +142,34 @@ class PreparingProcess:
         if self._is_stopped or time.monotonic() < self._not_before:
             return
         self._not_before = time.monotonic() + RESTART_SECONDS
+        try:
+            self._process, self._connection = self._spawn()
+        except OSError as error:
+            # No more descriptors, no more processes, no interpreter any more.
+            _log.warning("preparing_process_not_started", cause=type(error).__name__)
+            return
+        self._started = time.monotonic()
+        self._directory_version = 0
+        _log.info("preparing_process_started", pid=self._process.pid)
+
+    def _spawn(self) -> "tuple[subprocess.Popen[bytes], Connection]":
         ours, theirs = socket.socketpair()
-        with theirs:
-            timeout = _timeval(REPLY_SECONDS_MAX)
+        with ours, theirs:
+            timeout = struct.pack("@ll", int(REPLY_SECONDS_MAX), 0)
             # A process that was stopped takes nothing more: without these we would wait for it for ever.
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
             arguments = (str(theirs.fileno()), self._digest_algorithm, self._directory.rule_set_id_default)
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                    [sys.executable, "-m", preparing_worker.__name__, *arguments],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    # None of our settings: passwords are among them.
-                    env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                )
-            except OSError as error:
-                _log.warning("preparing_process_not_started", cause=type(error).__name__)
-                ours.close()
-                return
-        self._connection = Connection(ours.detach())
-        self._directory_version = 0
-        _log.info("preparing_process_started", pid=self._process.pid)
+            process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                # -P: nothing is imported from whatever directory we happen to be in.
+                [sys.executable, "-P", "-m", preparing_worker.__name__, *arguments],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                # None of our settings: passwords are among them.
+                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+            return process, Connection(ours.detach())
 
     def _end(self) -> None:
         if self._connection is not None:
@@ -153,8 +180,4 @@ class PreparingProcess:
             self._process.kill()
             self._process.wait()
         self._process = self._connection = None
-        self._is_ready = False
-
-
-def _timeval(seconds: float) -> bytes:
-    return struct.pack("@ll", int(seconds), 0)
+        self._is_ready = self._is_asking = False

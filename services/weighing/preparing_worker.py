@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from services.journal.digests import Digester
 from services.weighing.directory import Directory
-from services.weighing.preparing import RecordPreparer
+from services.weighing.preparing import BATCH_RECORDS_MAX, RecordPreparer
 from zhichao.weighing.v1 import service_pb2
 
 IDLE_SECONDS: Final = 300.0
@@ -58,7 +58,9 @@ def serve(connection: Connection, digest_algorithm: str, rule_set_id_default: st
             for changed in pickle.loads(content):  # noqa: S301 - from our own parent
                 directory.put(changed)
         else:
-            send(connection, _prepare(preparer, content, *rest))
+            number, *request = rest
+            # The number ties the answer to its question: another batch's records must never be taken for this one's.
+            send(connection, (number, _prepare(preparer, content, *request)))
 
 
 def _prepare(
@@ -67,6 +69,9 @@ def _prepare(
     try:
         records = service_pb2.RecordWeighingsRequest.FromString(content).records
     except DecodeError:
+        return None
+    if not 0 < len(records) <= BATCH_RECORDS_MAX:
+        # Refused by the service; here a message could hold millions.
         return None
     batch, refusals = preparer.prepare(records, datetime.fromisoformat(now), actor, request_id)
     return list(refusals), batch.columns()

@@ -6,6 +6,7 @@ from typing import Final
 import grpc
 
 from services.common.errors import FieldViolation, invalid
+from services.journal.group_commit import Sequel
 from services.weighing import answers
 from services.weighing.handlers import WeighingHandlers
 from services.weighing.streaming import AnswerStream
@@ -39,8 +40,10 @@ class WeighingServicer(service_pb2_grpc.WeighingServiceServicer):
     def StreamWeighings(  # type: ignore[override]  # one of SERIALIZED_METHODS
         self, request_iterator: Iterator[bytes], context: grpc.ServicerContext
     ) -> Iterator[bytes]:
+        sequel = Sequel()
+
         def begin(request: bytes) -> Callable[[], bytes]:
-            prepared, committed = self._handlers.begin_recording(request)
+            prepared, committed = self._handlers.begin_recording(request, sequel)
             return lambda: self._writer.results_bytes(prepared, committed.result())
 
         return AnswerStream(begin).run(request_iterator)

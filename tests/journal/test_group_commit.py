@@ -10,7 +10,7 @@ import pytest
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.journal import group_commit
-from services.journal.group_commit import COMMIT_RECORDS_MAX, WAITING_RECORDS_MAX, GroupCommit
+from services.journal.group_commit import COMMIT_RECORDS_MAX, WAITING_RECORDS_MAX, GroupCommit, Sequel
 from tests.journal.journals import WAIT_SECONDS, eventually
 
 Committed = list[tuple[int, ...]]
@@ -27,6 +27,7 @@ class Recorder:
         self.plans: Committed = []
         self.threads: list[str] = []
         self.error: Exception | None = None
+        self.after_error: Callable[[], None] = lambda: None
 
     def plan(self, batches: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
         items = _items(batches)
@@ -40,7 +41,9 @@ class Recorder:
         self.is_committing.set()
         assert self.gate.wait(WAIT_SECONDS)
         if self.error is not None:
-            raise self.error
+            error = self.error
+            self.after_error()
+            raise error
         if -2 in plan:
             raise ValueError("a number that cannot be committed")
         if -3 in plan:
@@ -281,6 +284,48 @@ def test_a_submission_that_is_given_up_is_left_out_and_harms_nobody(make: Make) 
         given_up.result(WAIT_SECONDS)
     assert (3,) not in recorder.commits
     assert committer.submit([5]).result(WAIT_SECONDS) == ["5"]
+
+
+def test_what_comes_behind_a_failure_in_a_sequel_is_not_committed(make: Make) -> None:
+    """The client sends both again, in order; recorded alone the second would count as the first of its kind."""
+    recorder = Recorder()
+    committer = make(recorder)
+    sequel, other = Sequel(), Sequel()
+    recorder.gate.clear()
+    first = committer.submit([1], sequel)
+    assert recorder.is_committing.wait(WAIT_SECONDS)
+    planned = committer.submit([2], sequel)
+    eventually(lambda: len(recorder.plans) == 2, "the second is planned")
+    beside = committer.submit([3], other)
+    eventually(lambda: len(recorder.plans) == 3, "another is planned and waits")
+    queued = committer.submit([4], sequel)
+    recorder.error = ServiceError(Reason.DATABASE_UNAVAILABLE, "away")
+    recorder.after_error = lambda: setattr(recorder, "error", None)
+    recorder.gate.set()
+    assert first.exception(WAIT_SECONDS) is not None
+    for behind in (planned, queued):
+        error = behind.exception(WAIT_SECONDS)
+        assert isinstance(error, ServiceError)
+        assert error.is_retryable
+    assert beside.result(WAIT_SECONDS) == ["3"]
+    with pytest.raises(ServiceError):
+        committer.submit([5], sequel)
+    assert [item for commit in recorder.commits for item in commit] == [3]
+
+
+def test_a_group_that_cannot_be_planned_is_settled_in_its_turn(make: Make) -> None:
+    recorder = Recorder()
+    committer = make(recorder)
+    first = closed(recorder, committer)
+    second = committer.submit([1])
+    eventually(lambda: len(recorder.plans) == 2, "the second is planned")
+    third = committer.submit([2])
+    eventually(lambda: len(recorder.plans) == 3, "the third is planned and waits")
+    bad, fourth = committer.submit([3, -1]), committer.submit([4])
+    recorder.gate.set()
+    assert isinstance(bad.exception(WAIT_SECONDS), ValueError)
+    assert [one.result(WAIT_SECONDS) for one in (first, second, third, fourth)] == [["0"], ["1"], ["2"], ["4"]]
+    assert recorder.commits == [(0,), (1,), (2,), (4,)]
 
 
 def test_what_is_under_way_cannot_be_given_up(make: Make) -> None:

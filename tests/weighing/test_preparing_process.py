@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 from services.common.clock import SystemClock
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
 from services.journal.digests import Digester
 from services.weighing import preparing_process, preparing_worker
-from services.weighing.batches import BATCH_RECORDS_MAX, BatchPreparer
+from services.weighing.batches import BatchPreparer
 from services.weighing.directory import Certificate, Directory, Scale, SourceUnit, WeighingPoint
-from services.weighing.preparing import Prepared, RecordPreparer
+from services.weighing.preparing import BATCH_RECORDS_MAX, Prepared, RecordPreparer
 from services.weighing.preparing_process import BATCH_BYTES_MIN, PreparingProcess
 from tests.registry.calls import create
 from tests.registry.examples import source_unit, verification_certificate
@@ -207,6 +209,99 @@ def test_a_process_that_cannot_start_is_done_without(
     assert weighing.app._processes[0].pid is None
 
 
+def test_a_message_of_millions_is_refused_before_anybody_goes_through_it(
+    process: PreparingProcess, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked(process, records(LARGE))
+    pid = process.pid
+    preparer = BatchPreparer(RecordPreparer(Digester("sha256"), directory, lambda: False), [process], SystemClock())
+    with pytest.raises(ServiceError) as refusal:
+        preparer.prepare(b"\x0a\x00" * 1_000_000, *ActorAndRequest)
+    assert refusal.value.reason is Reason.BATCH_TOO_LARGE
+    # Unknown fields only: no records at all.
+    with pytest.raises(ServiceError) as refusal:
+        preparer.prepare(b"\x12\x80\x80\x02" + b"x" * 32_768, *ActorAndRequest)
+    assert refusal.value.reason is Reason.INVALID_ARGUMENT
+    assert asked(process, records(LARGE))[1] == []
+    assert process.pid == pid
+
+
+def test_an_answer_that_was_not_taken_is_never_another_question_s(
+    process: PreparingProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked(process, records(LARGE, "warm"))
+    with monkeypatch.context() as patch:
+
+        def fail(_connection: Connection) -> Any:
+            raise MemoryError
+
+        patch.setattr(preparing_worker, "receive", fail)
+        assert process.prepare(serialised(records(LARGE, "first")), START, *ActorAndRequest) is None
+    prepared, _ = asked(process, records(LARGE, "second"))
+    assert {key[1].split("-")[0] for key in prepared.batch.keys} == {"second"}
+
+
+def test_an_answer_with_another_number_is_not_taken(process: PreparingProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked(process, records(LARGE))
+    first = process.pid
+    process._number += 1
+    with monkeypatch.context() as patch:
+        receive = preparing_worker.receive
+        patch.setattr(preparing_worker, "receive", lambda connection: (1, receive(connection)[1]))
+        assert process.prepare(serialised(records(LARGE)), START, *ActorAndRequest) is None
+    assert asked(process, records(LARGE))[1] == []
+    assert process.pid != first
+
+
+def test_nothing_is_imported_from_the_directory_that_we_are_in(
+    process: PreparingProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "services").mkdir()
+    (tmp_path / "services" / "__init__.py").write_text("raise SystemExit('not ours')")
+    monkeypatch.chdir(tmp_path)
+    assert asked(process, records(LARGE))[1] == []
+
+
+def test_no_more_descriptors_are_done_without(process: PreparingProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more() -> Any:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socketpair", no_more)
+        assert process.prepare(serialised(records(LARGE)), START, *ActorAndRequest) is None
+    assert asked(process, records(LARGE))[1] == []
+
+
+def test_one_that_hangs_before_it_is_ready_is_replaced(
+    process: PreparingProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing_process, "REPLY_SECONDS_MAX", 1.0)
+    content = serialised(records(LARGE))
+    assert process.prepare(content, START, *ActorAndRequest) is None
+    first = process.pid
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+    wait_until(lambda: process.prepare(content, START, *ActorAndRequest) is None and process.pid != first, "replaced")
+    monkeypatch.setattr(preparing_process, "REPLY_SECONDS_MAX", 10.0)
+    assert asked(process, records(LARGE))[1] == []
+
+
+def test_stopping_does_not_wait_for_one_that_hangs(process: PreparingProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing_process, "STOP_SECONDS", 0.1)
+    asked(process, records(LARGE))
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    results: list[Any] = []
+    content = serialised(records(LARGE))
+    thread = threading.Thread(target=lambda: results.append(process.prepare(content, START, *ActorAndRequest)))
+    thread.start()
+    wait_until(process._guard.locked, "it is asked")
+    process.stop()
+    thread.join(preparing_process.REPLY_SECONDS_MAX / 2)
+    assert results == [None]
+    assert process.pid is None
+
+
 def test_signals_to_the_group_leave_it_to_the_service(process: PreparingProcess) -> None:
     asked(process, records(LARGE))
     pid = process.pid
@@ -229,12 +324,15 @@ def test_ends_with_the_service(weighing: RunningWeighing) -> None:
 def test_ends_when_the_service_is_killed(tmp_path: Path) -> None:
     """A parent that is killed closes nothing by itself: the kernel does, and the process must see it."""
     code = (
-        "import sys, time\n"
+        "import os, sys, time\n"
+        "sys.path.insert(0, os.getcwd())\n"
         "from services.weighing.directory import Directory\n"
         "from services.weighing.preparing_process import PreparingProcess\n"
         "from datetime import datetime, UTC\n"
         "process = PreparingProcess(Directory('none'), 'sha256')\n"
-        "while process.prepare(b'', datetime.now(UTC), '', '') is None: time.sleep(0.01)\n"
+        "one = bytes([10, 0])\n"
+        "ends = time.monotonic() + 30\n"
+        "while process.prepare(one, datetime.now(UTC), '', '') is None and time.monotonic() < ends: time.sleep(0.01)\n"
         "print(process.pid, flush=True)\n"
         "time.sleep(600)\n"
     )

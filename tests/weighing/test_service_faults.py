@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -308,3 +308,32 @@ def attempt_record(weighing: RunningWeighing, one: WeighingRecord) -> pb.Recorde
         if error.reason == "DATABASE_UNAVAILABLE":
             return None
         raise
+
+
+def test_what_comes_behind_a_lost_batch_in_its_stream_is_not_recorded(weighing: RunningWeighing) -> None:
+    """Two records with one id: the first of the stream wins, also when its transaction is lost and it is sent again."""
+    weighing.record_all(records(3, "warm"))
+    first = [record("same", gross_weight_kg=20_000), *records(30, "one")]
+    second = [record("same", gross_weight_kg=21_000), *records(30, "two")]
+    is_first_waiting = threading.Event()
+
+    def batches() -> Iterator[Sequence[WeighingRecord]]:
+        yield first
+        assert is_first_waiting.wait(10)
+        yield second
+
+    with locked_head(weighing):
+        stream = weighing.stream(batches())
+        wait_until(lambda: waits_for_lock(weighing), "the first waits for the lock")
+        is_first_waiting.set()
+        wait_until(lambda: weighing.app._committer._under_way == 2, "the second is planned behind it")
+        assert terminate_waiting(weighing)
+    with pytest.raises(grpc.RpcError):
+        list(stream)
+    weighing.record_all(first)
+    weighing.record_all(second)
+    held = [
+        one.record.gross_weight_kg for one in weighing.weighings_in_journal().values() if one.record.record_id == "same"
+    ]
+    assert held == [20_000]
+    assert sound(weighing) == 64

@@ -34,8 +34,11 @@ class KeptConnection:
                 is_sound = True
             finally:
                 # After a failure its state is not worth finding out.
-                if self._is_closed or not is_sound:
+                if not is_sound:
                     self._drop()
+        if self._is_closed:
+            # Looked at once the guard is free: whoever closes sees the guard taken, or we see that it is closed.
+            self.close()
 
     def close(self) -> None:
         """Close it, or have it closed by the one who uses it now, who may wait for a database that hangs."""
