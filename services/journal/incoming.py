@@ -186,8 +186,8 @@ class BatchPreparer:
         if batch.first_sequence == 1:
             begun = self._beginning(batch)
             is_another = held is not None and held.digest_algorithm != begun.digest_algorithm
-            # Refused under the log's lock, if another log is held there still.
-            return None if is_another else held or begun, begun.digest_algorithm
+            # Refused under the log's lock, if the other log is held there still.
+            return begun if is_another else held or begun, begun.digest_algorithm
         if held is None:
             raise sequence_gap(batch.origin, 1, batch.first_sequence)
         return held if held.size + 1 >= batch.first_sequence else None, held.digest_algorithm

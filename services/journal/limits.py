@@ -15,7 +15,8 @@ whole."""
 
 RUN_BYTES_MAX: Final = 2 * BATCH_BYTES_MAX
 """Bytes of entries in these: four full batches of common entries have 1.5 MiB. Packed for the database they are held
-twice, beside their rows: a stream holds some 20 MiB at most for the run that commits, and as much for the next."""
+twice, beside their rows: a stream holds some 20 MiB for the run that commits and as much for the next, and up to twice
+that when every text is as long as a row allows."""
 
 RUN_BATCHES_MAX: Final = 16
 """Batches in one transaction: twice a relay's window, so that it never counts there; bounds what senders of very small

@@ -215,14 +215,17 @@ class SignedCheckpoint:
     def cosigned_at(self, key: VerifierKey) -> int | None:
         """Return the Unix time of this key's valid cosignature, or None when there is none."""
         line = self._cosignature_of(key)
-        return int.from_bytes(line.signature[:_TIMESTAMP_BYTES], "big") if line else None
+        return _seconds_of(line) if line else None
 
-    def with_cosignature_of(self, key: VerifierKey, make: Callable[[], SignatureLine]) -> "SignedCheckpoint":
-        """Return the note with one cosignature of this key: the valid one that is there, or else a new one.
+    def with_cosignature_of(
+        self, key: VerifierKey, seconds: int, make: Callable[[], SignatureLine]
+    ) -> "SignedCheckpoint":
+        """Return the note with one cosignature of this key: the valid one that is there and not earlier, or a new one.
 
         What merely stands under the key's name and id is dropped: a forged line must not keep the true one out.
         """
-        line = self._cosignature_of(key) or make()
+        held = self._cosignature_of(key)
+        line = held if held is not None and _seconds_of(held) >= seconds else make()
         others = [other for other in self.signatures if (other.name, other.key_id) != (line.name, line.key_id)]
         return SignedCheckpoint(self.checkpoint, (*others[: SIGNATURES_MAX - 1], line))
 
@@ -231,10 +234,13 @@ class SignedCheckpoint:
         for line in self.signatures:
             if (line.name, line.key_id) != (key.name, key_id) or not line.is_cosignature_form:
                 continue
-            seconds = int.from_bytes(line.signature[:_TIMESTAMP_BYTES], "big")
-            if _is_valid(key, _cosigned_message(self.checkpoint, seconds), line.signature[_TIMESTAMP_BYTES:]):
+            if _is_valid(key, _cosigned_message(self.checkpoint, _seconds_of(line)), line.signature[_TIMESTAMP_BYTES:]):
                 return line
         return None
+
+
+def _seconds_of(cosignature: SignatureLine) -> int:
+    return int.from_bytes(cosignature.signature[:_TIMESTAMP_BYTES], "big")
 
 
 def _parse_size(text: str) -> int:
@@ -301,14 +307,18 @@ class Signer:
         return SignedCheckpoint(checkpoint, (line,))
 
     def cosign(self, signed: SignedCheckpoint, seconds: int) -> SignedCheckpoint:
-        """Return the note with this key's cosignature of the given Unix time; one that it carries already is kept."""
+        """Return the note with this key's cosignature of the given Unix time.
+
+        One that it carries already is kept if it is not of an earlier time: a note that comes back after we were
+        restored from a backup must not make our times go back.
+        """
 
         def make() -> SignatureLine:
             signature = self._private_key.sign(_cosigned_message(signed.checkpoint, seconds))
             stamped = seconds.to_bytes(_TIMESTAMP_BYTES, "big") + signature
             return SignatureLine(self.verifier_key.name, self._cosign_id, stamped)
 
-        return signed.with_cosignature_of(self.verifier_key, make)
+        return signed.with_cosignature_of(self.verifier_key, seconds, make)
 
 
 def new_private_key_pem() -> bytes:

@@ -98,7 +98,8 @@ class Receiver:
 
         All in one transaction if all is as planned, else one by one: then every batch before a refused one is committed
         and told. Raises ServiceError SEQUENCE_GAP, HISTORY_MISMATCH, UNKNOWN_SIGNER, …, and DATABASE_UNAVAILABLE, after
-        which nothing of the run is left but what was told.
+        which nothing of the run is left but what was told; or all of it, when the connection was lost with the answer
+        to the commit on its way. Sent again it is recognised.
         """
         has_failed = False
         together: list[Received] | None = None
@@ -151,7 +152,11 @@ class Receiver:
                 return None
             kept = checkpoints.newest_kept(connection, origin)
             seconds = self._cosign_seconds(SignedCheckpoint.parse(kept[-1].note) if kept else None)
-            cosigned = [self._signer.cosign(plan.verified, seconds) for plan in plans]
+            cosigned = []
+            for plan in plans:
+                cosigned.append(self._signer.cosign(plan.verified, seconds))
+                # One that a note brought back may be of a later time than now.
+                seconds = max(seconds, cosigned[-1].cosigned_at(self._signer.verifier_key) or 0)
             self._insert_entries(connection, run, plans)
             projection.project_together(self._projection, connection, origin, [plan.rows for plan in plans])
             parked = [one for batch in run for one in batch.parked]
@@ -191,11 +196,14 @@ class Receiver:
         with self._engine.begin() as pooled:
             connection = raw_connection(pooled)
             head = self._locked_head(connection, incoming)
-            if head.digest_algorithm != batch.digest_algorithm:
-                raise _mismatch(incoming.origin, 1, "entry 1 sent again names another digest algorithm")
             held_count = min(head.size + 1 - incoming.first_sequence, len(batch.leaves))
             if held_count < 0:
                 raise sequence_gap(incoming.origin, head.size + 1, incoming.first_sequence)
+            if head.digest_algorithm != batch.digest_algorithm:
+                if incoming.first_sequence == 1:
+                    raise _mismatch(incoming.origin, 1, "entry 1 sent again names another digest algorithm")
+                # It was hashed after a head that is held no more: the database was replaced under us.
+                batch = self._preparer.prepare(incoming, head)
             self._check_held(connection, incoming, batch.leaves[:held_count])
             if held_count == len(batch.leaves):
                 return self._answer_duplicate(connection, head, batch)

@@ -239,7 +239,9 @@ def test_a_time_beyond_63_bits_is_no_cosignature() -> None:
 
 def test_the_first_cosignature_of_a_key_is_kept() -> None:
     first = CITY.cosign(SIGNED, SECONDS)
-    assert CITY.cosign(first, SECONDS + 60) == first
+    assert CITY.cosign(first, SECONDS) == CITY.cosign(first, SECONDS - 60) == first
+    # An earlier one gives way: times never go back.
+    assert CITY.cosign(first, SECONDS + 60) == CITY.cosign(SIGNED, SECONDS + 60)
     assert first.merged(CITY.cosign(SIGNED, SECONDS + 60).signatures) == first
 
 
