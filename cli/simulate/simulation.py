@@ -23,6 +23,8 @@ CHANNELS_MAX = 16
 _TICK_SECONDS = 0.005
 # The longest sleep of the schedule, so that a stop is noticed.
 _SLEEP_SECONDS_MAX = 0.1
+# A call takes milliseconds; whoever waits longer for an answer at an abort has it cancelled.
+_LAST_CALL_SECONDS = 1.0
 # Time that an aborted thread gets to notice it; its calls are cancelled.
 _ABORT_SECONDS = 5.0
 DRAIN_SECONDS = 60.0
@@ -121,6 +123,11 @@ class Simulation:
             for sender in self._senders:
                 sender.join(max(0.0, deadline - self._clock.monotonic()))
         self._control.aborted.set()
+        # Nearly all end by themselves. A call that hangs is ended by closing its channel, but a call that begins while
+        # its channel is closed can crash inside gRPC.
+        deadline = self._clock.monotonic() + _LAST_CALL_SECONDS
+        for sender in self._senders:
+            sender.join(max(0.0, deadline - self._clock.monotonic()))
         for channel in self._channels:
             channel.close()
         for sender in self._senders:
