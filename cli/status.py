@@ -1,6 +1,8 @@
 """`zhichao status`: what platforms hold, how far their links are, and whether their services work."""
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -70,24 +72,28 @@ def _watch(probes: "PlatformProbes", *, as_json: bool) -> "Sequence[PlatformFigu
     from cli.status_display import plain_line
 
     console = Console()
-    latest = probes.look()
-    if as_json or not console.is_terminal:
-        while True:
-            if as_json:
-                _print_json(latest)
-            else:
-                for figures in latest:
-                    click.echo(plain_line(figures))
-            time.sleep(LOOK_SECONDS)
-            latest = probes.look()
-    with Live(_tables(latest, console.width), console=console, auto_refresh=False, screen=False) as live:
-        try:
+    # An event and no exception: one that is raised inside a callback of gRPC is swallowed there.
+    is_over = threading.Event()
+    previous = signal.signal(signal.SIGINT, lambda _number, _frame: is_over.set())
+    try:
+        latest = probes.look()
+        if as_json or not console.is_terminal:
             while True:
-                time.sleep(LOOK_SECONDS)
+                if as_json:
+                    _print_json(latest)
+                else:
+                    for figures in latest:
+                        click.echo(plain_line(figures))
+                if is_over.wait(LOOK_SECONDS):
+                    return latest
+                latest = probes.look()
+        with Live(_tables(latest, console.width), console=console, auto_refresh=False, screen=False) as live:
+            while not is_over.wait(LOOK_SECONDS):
                 latest = probes.look()
                 live.update(_tables(latest, console.width), refresh=True)
-        except KeyboardInterrupt:
             return latest
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _tables(latest: "Sequence[PlatformFigures]", width: int) -> "RenderableType":
