@@ -7,21 +7,13 @@ import psycopg
 import pytest
 
 from services.common.database import Engine, KeptConnection, create_engine
-from tests.conftest import Databases
 
 WAIT_SECONDS = 10.0
 
 
 @pytest.fixture
-def url(databases: Databases) -> Iterator[str]:
-    made = databases.create()
-    yield made
-    databases.drop(made)
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[Engine]:
-    made = create_engine(url, pool_size=1, application_name="zhichao-test")
+def engine(database_url: str) -> Iterator[Engine]:
+    made = create_engine(database_url, pool_size=1, application_name="zhichao-test")
     yield made
     made.dispose()
 
@@ -48,17 +40,17 @@ def test_is_made_once_with_the_pool_s_settings_and_takes_no_place_in_it(kept: Ke
     assert other != pid_of(kept)
 
 
-def test_each_statement_commits_by_itself(kept: KeptConnection, url: str) -> None:
+def test_each_statement_commits_by_itself(kept: KeptConnection, database_url: str) -> None:
     with kept.use() as connection:
         connection.execute("CREATE TABLE numbers (number int)")
         connection.execute("INSERT INTO numbers VALUES (1)")
-        with psycopg.connect(url) as other:
+        with psycopg.connect(database_url) as other:
             assert other.execute("SELECT number FROM numbers").fetchall() == [(1,)]
 
 
-def test_one_that_has_died_is_replaced_unnoticed(kept: KeptConnection, url: str) -> None:
+def test_one_that_has_died_is_replaced_unnoticed(kept: KeptConnection, database_url: str) -> None:
     first = pid_of(kept)
-    with psycopg.connect(url, autocommit=True) as other:
+    with psycopg.connect(database_url, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [first])
     assert pid_of(kept) != first
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
-from services.journal.notes import SignedCheckpoint
+from services.journal.notes import SIZE_MAX, SignedCheckpoint
 from services.journal.store.logs import Connection
 
 _KEEP: Final = 2
@@ -25,19 +25,21 @@ class Kept:
     note: str
 
 
-def newest_kept(connection: Connection, origin: str) -> list[Kept]:
-    """Return the newest checkpoints as far as `thin` looks, oldest first."""
+def newest_kept(connection: Connection, origin: str, size_max: int = SIZE_MAX) -> list[Kept]:
+    """Return the newest checkpoints up to a size as far as `thin` looks, oldest first."""
     rows = connection.execute(
-        "SELECT size, total_bytes, note FROM journal_checkpoints WHERE origin = %s ORDER BY size DESC LIMIT %s",
-        (origin, _KEEP),
+        "SELECT size, total_bytes, note FROM journal_checkpoints WHERE origin = %s AND size <= %s"
+        " ORDER BY size DESC LIMIT %s",
+        (origin, size_max, _KEEP),
     ).fetchall()
     return [Kept(*row) for row in reversed(rows)]
 
 
 def thin(kept: Sequence[Kept], added: Sequence[Kept]) -> tuple[list[Kept], list[int]]:
-    """Return which of the added checkpoints to keep, and the sizes of kept ones to drop: as `add` does one by one.
+    """Return which of the added checkpoints to keep, and the sizes of kept ones to drop.
 
-    Pure. `kept` are the newest, oldest first; the added ones are larger and in order.
+    Each drops its predecessor when that is not needed as an end of a batch. Pure. `kept` are the newest, oldest first;
+    the added ones are larger and in order.
     """
     ends = list(kept)
     for one in added:
@@ -52,19 +54,15 @@ def thin(kept: Sequence[Kept], added: Sequence[Kept]) -> tuple[list[Kept], list[
 
 
 def add(connection: Connection, origin: str, total_bytes: int, signed: SignedCheckpoint) -> None:
-    """Keep a checkpoint and drop its predecessor when that is not needed as an end of a batch.
+    """Keep a checkpoint and drop its predecessor when that is not needed as an end of a batch (`thin`).
 
     Consecutive kept checkpoints are at most one batch apart, so a reader at any position finds an end within reach. A
     checkpoint held already keeps its signatures and gains those that are new.
     """
     size = signed.checkpoint.size
-    held = connection.execute(
-        "SELECT size, total_bytes, note FROM journal_checkpoints WHERE origin = %s AND size <= %s"
-        " ORDER BY size DESC LIMIT %s",
-        (origin, size, _KEEP),
-    ).fetchall()
-    if held and held[0][0] == size:
-        merged = SignedCheckpoint.parse(held[0][2]).merged(signed.signatures)
+    kept = newest_kept(connection, origin, size)
+    if kept and kept[-1].size == size:
+        merged = SignedCheckpoint.parse(kept[-1].note).merged(signed.signatures)
         connection.execute(
             "UPDATE journal_checkpoints SET note = %s WHERE origin = %s AND size = %s", (merged.format(), origin, size)
         )
@@ -73,12 +71,11 @@ def add(connection: Connection, origin: str, total_bytes: int, signed: SignedChe
         "INSERT INTO journal_checkpoints (origin, size, total_bytes, note) VALUES (%s, %s, %s, %s)",
         (origin, size, total_bytes, signed.format()),
     )
-    if not held:
-        return
-    # The log's start counts as kept: every batch may begin there.
-    older_size, older_bytes = held[1][:2] if len(held) == _KEEP else (0, 0)
-    if size - older_size <= BATCH_RECORDS_MAX and total_bytes - older_bytes <= BATCH_BYTES_MAX:
-        connection.execute("DELETE FROM journal_checkpoints WHERE origin = %s AND size = %s", (origin, held[0][0]))
+    _, dropped = thin(kept, [Kept(size, total_bytes, "")])
+    if dropped:
+        connection.execute(
+            "DELETE FROM journal_checkpoints WHERE origin = %s AND size = ANY(%s::bigint[])", (origin, dropped)
+        )
 
 
 def at_size(connection: Connection, origin: str, size: int) -> SignedCheckpoint | None:
