@@ -45,6 +45,20 @@ class Reason(StrEnum):
     ENTRY_TOO_LARGE = "ENTRY_TOO_LARGE"
     NOT_CONFIGURED = "NOT_CONFIGURED"
 
+    NO_CREDENTIALS = "NO_CREDENTIALS"
+    INVALID_CREDENTIALS = "INVALID_CREDENTIALS"
+    CREDENTIAL_EXPIRED = "CREDENTIAL_EXPIRED"
+    CREDENTIAL_REVOKED = "CREDENTIAL_REVOKED"
+    PERMISSION_MISSING = "PERMISSION_MISSING"
+    OUTSIDE_SCOPE = "OUTSIDE_SCOPE"
+    RATE_LIMITED = "RATE_LIMITED"
+    AUTHENTICATION_DELAYED = "AUTHENTICATION_DELAYED"
+    MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
+    MALFORMED_MESSAGE = "MALFORMED_MESSAGE"
+    ACCESS_UNKNOWN = "ACCESS_UNKNOWN"
+    ROLES_CONFLICT = "ROLES_CONFLICT"
+    PLATFORM_NOT_REGISTERED = "PLATFORM_NOT_REGISTERED"
+
 
 @dataclass(frozen=True, slots=True)
 class ReasonSpec:
@@ -116,6 +130,32 @@ SPECS: Mapping[Reason, ReasonSpec] = MappingProxyType(
         ),
         Reason.NOT_CONFIGURED: ReasonSpec(
             "FAILED_PRECONDITION", "The platform is not configured for this call", "平台未配置该项功能"
+        ),
+        # Access
+        Reason.NO_CREDENTIALS: ReasonSpec("UNAUTHENTICATED", "The call carries no credentials", "未提供身份凭证"),
+        Reason.INVALID_CREDENTIALS: ReasonSpec("UNAUTHENTICATED", "The credentials are not valid here", "身份凭证无效"),
+        Reason.CREDENTIAL_EXPIRED: ReasonSpec("UNAUTHENTICATED", "The credential has ended", "身份凭证已过期"),
+        Reason.CREDENTIAL_REVOKED: ReasonSpec("UNAUTHENTICATED", "The credential was revoked", "身份凭证已吊销"),
+        Reason.PERMISSION_MISSING: ReasonSpec("PERMISSION_DENIED", "The caller lacks the permission", "没有所需权限"),
+        Reason.OUTSIDE_SCOPE: ReasonSpec(
+            "PERMISSION_DENIED", "The request reaches beyond the caller's units or division", "超出授权的单位或区划范围"
+        ),
+        Reason.RATE_LIMITED: ReasonSpec("RESOURCE_EXHAUSTED", "The caller sends too much", "请求速率超出限额", True),
+        Reason.AUTHENTICATION_DELAYED: ReasonSpec(
+            "RESOURCE_EXHAUSTED", "Too many attempts with wrong credentials", "身份验证失败次数过多，请稍后再试", True
+        ),
+        Reason.MESSAGE_TOO_LARGE: ReasonSpec("INVALID_ARGUMENT", "The message is too large", "消息字节数超出上限"),
+        Reason.MALFORMED_MESSAGE: ReasonSpec("INVALID_ARGUMENT", "The message cannot be read", "消息无法解析"),
+        Reason.ACCESS_UNKNOWN: ReasonSpec(
+            "UNAVAILABLE", "The service does not know who may do what", "服务暂时无法核验权限", True
+        ),
+        Reason.ROLES_CONFLICT: ReasonSpec(
+            "FAILED_PRECONDITION",
+            "Administrators' roles exclude each other",
+            "系统管理员、安全管理员、审计员角色不得兼任",
+        ),
+        Reason.PLATFORM_NOT_REGISTERED: ReasonSpec(
+            "PERMISSION_DENIED", "The peer's platform is not registered below this one", "对端平台未登记为本平台下级"
         ),
     }
 )

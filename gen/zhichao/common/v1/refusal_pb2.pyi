@@ -44,7 +44,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NOT_OWNED: _ErrorReason.ValueType  # 7
     """The resource belongs to another platform and can be changed only there. Metadata: `origin`. Status FAILED_PRECONDITION."""
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 8
-    """The database is away, full or restarting; nothing was recorded. RetryInfo is set. Status UNAVAILABLE."""
+    """The database is away, full or restarting. Nothing is known to be recorded: send again, what was recorded is recognised.
+    RetryInfo is set. Status UNAVAILABLE.
+    """
     ERROR_REASON_SERVICE_UNAVAILABLE: _ErrorReason.ValueType  # 9
     """Another service of this platform that is needed for the answer is away. Metadata: `service`. RetryInfo is set. Status
     UNAVAILABLE.
@@ -102,13 +104,53 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INCOMPATIBLE_VERSION: _ErrorReason.ValueType  # 46
     """The two relays share no protocol version. Metadata: `versions`. Status FAILED_PRECONDITION."""
     ERROR_REASON_ORIGIN_NOT_ALLOWED: _ErrorReason.ValueType  # 47
-    """The peer may not push this origin: it is this platform itself. Metadata: `origin`. Status PERMISSION_DENIED."""
+    """The peer may not push this origin: it is not in the peer's subtree, or it is this platform itself. Metadata: `origin`.
+    Status PERMISSION_DENIED.
+    """
     ERROR_REASON_ENTRY_TOO_LARGE: _ErrorReason.ValueType  # 48
     """An entry, or a batch of entries, is larger in bytes than the receiver takes. Metadata: `limit`, `actual`. Status
     INVALID_ARGUMENT.
     """
     ERROR_REASON_NOT_CONFIGURED: _ErrorReason.ValueType  # 49
     """This platform is not configured with what the call needs, for example an upstream. Status FAILED_PRECONDITION."""
+    ERROR_REASON_NO_CREDENTIALS: _ErrorReason.ValueType  # 60
+    """The call carries no token and its connection no certificate that names a principal. Status UNAUTHENTICATED."""
+    ERROR_REASON_INVALID_CREDENTIALS: _ErrorReason.ValueType  # 61
+    """The token is malformed, names no credential of this platform or carries a wrong secret; or the certificate names nobody.
+    Status UNAUTHENTICATED.
+    """
+    ERROR_REASON_CREDENTIAL_EXPIRED: _ErrorReason.ValueType  # 62
+    """The secret is right and its time is over. Metadata: `credential_id`, `expire_time`. Status UNAUTHENTICATED."""
+    ERROR_REASON_CREDENTIAL_REVOKED: _ErrorReason.ValueType  # 63
+    """The secret is right and the credential was revoked. Metadata: `credential_id`, `revoke_time`. Status UNAUTHENTICATED."""
+    ERROR_REASON_PERMISSION_MISSING: _ErrorReason.ValueType  # 64
+    """The caller lacks the permission of the method, or the method names none. Metadata: `permission`. Status
+    PERMISSION_DENIED.
+    """
+    ERROR_REASON_OUTSIDE_SCOPE: _ErrorReason.ValueType  # 65
+    """The request reaches beyond the source units or the division that the caller is bound to. Metadata: `field`. Status
+    PERMISSION_DENIED.
+    """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 66
+    """The caller has sent more than its limits allow. Metadata: `limit`. RetryInfo is set. Status RESOURCE_EXHAUSTED."""
+    ERROR_REASON_AUTHENTICATION_DELAYED: _ErrorReason.ValueType  # 67
+    """Too many attempts with wrong credentials came from there; the next is looked at after a while. RetryInfo is set. Status
+    RESOURCE_EXHAUSTED.
+    """
+    ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 68
+    """A message is larger than its method takes. Metadata: `limit`, `actual`. Status INVALID_ARGUMENT."""
+    ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 69
+    """The bytes of a message are not the message of its method. Status INVALID_ARGUMENT."""
+    ERROR_REASON_ACCESS_UNKNOWN: _ErrorReason.ValueType  # 70
+    """The service does not know who may do what: it could not ask the registry since its start or for too long. RetryInfo is
+    set. Status UNAVAILABLE.
+    """
+    ERROR_REASON_ROLES_CONFLICT: _ErrorReason.ValueType  # 71
+    """Two of the three administrators in one credential. Metadata: `roles`. Status FAILED_PRECONDITION."""
+    ERROR_REASON_PLATFORM_NOT_REGISTERED: _ErrorReason.ValueType  # 72
+    """The certificate is good, but its platform is not registered here as one that goes up to this platform. Metadata:
+    `platform`. Status PERMISSION_DENIED.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the catalogue of reasons. An RPC that fails carries `google.rpc.ErrorInfo` with `reason` set to the name
@@ -134,7 +176,9 @@ ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 6
 ERROR_REASON_NOT_OWNED: ErrorReason.ValueType  # 7
 """The resource belongs to another platform and can be changed only there. Metadata: `origin`. Status FAILED_PRECONDITION."""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 8
-"""The database is away, full or restarting; nothing was recorded. RetryInfo is set. Status UNAVAILABLE."""
+"""The database is away, full or restarting. Nothing is known to be recorded: send again, what was recorded is recognised.
+RetryInfo is set. Status UNAVAILABLE.
+"""
 ERROR_REASON_SERVICE_UNAVAILABLE: ErrorReason.ValueType  # 9
 """Another service of this platform that is needed for the answer is away. Metadata: `service`. RetryInfo is set. Status
 UNAVAILABLE.
@@ -192,13 +236,53 @@ ERROR_REASON_BEYOND_LOG: ErrorReason.ValueType  # 45
 ERROR_REASON_INCOMPATIBLE_VERSION: ErrorReason.ValueType  # 46
 """The two relays share no protocol version. Metadata: `versions`. Status FAILED_PRECONDITION."""
 ERROR_REASON_ORIGIN_NOT_ALLOWED: ErrorReason.ValueType  # 47
-"""The peer may not push this origin: it is this platform itself. Metadata: `origin`. Status PERMISSION_DENIED."""
+"""The peer may not push this origin: it is not in the peer's subtree, or it is this platform itself. Metadata: `origin`.
+Status PERMISSION_DENIED.
+"""
 ERROR_REASON_ENTRY_TOO_LARGE: ErrorReason.ValueType  # 48
 """An entry, or a batch of entries, is larger in bytes than the receiver takes. Metadata: `limit`, `actual`. Status
 INVALID_ARGUMENT.
 """
 ERROR_REASON_NOT_CONFIGURED: ErrorReason.ValueType  # 49
 """This platform is not configured with what the call needs, for example an upstream. Status FAILED_PRECONDITION."""
+ERROR_REASON_NO_CREDENTIALS: ErrorReason.ValueType  # 60
+"""The call carries no token and its connection no certificate that names a principal. Status UNAUTHENTICATED."""
+ERROR_REASON_INVALID_CREDENTIALS: ErrorReason.ValueType  # 61
+"""The token is malformed, names no credential of this platform or carries a wrong secret; or the certificate names nobody.
+Status UNAUTHENTICATED.
+"""
+ERROR_REASON_CREDENTIAL_EXPIRED: ErrorReason.ValueType  # 62
+"""The secret is right and its time is over. Metadata: `credential_id`, `expire_time`. Status UNAUTHENTICATED."""
+ERROR_REASON_CREDENTIAL_REVOKED: ErrorReason.ValueType  # 63
+"""The secret is right and the credential was revoked. Metadata: `credential_id`, `revoke_time`. Status UNAUTHENTICATED."""
+ERROR_REASON_PERMISSION_MISSING: ErrorReason.ValueType  # 64
+"""The caller lacks the permission of the method, or the method names none. Metadata: `permission`. Status
+PERMISSION_DENIED.
+"""
+ERROR_REASON_OUTSIDE_SCOPE: ErrorReason.ValueType  # 65
+"""The request reaches beyond the source units or the division that the caller is bound to. Metadata: `field`. Status
+PERMISSION_DENIED.
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 66
+"""The caller has sent more than its limits allow. Metadata: `limit`. RetryInfo is set. Status RESOURCE_EXHAUSTED."""
+ERROR_REASON_AUTHENTICATION_DELAYED: ErrorReason.ValueType  # 67
+"""Too many attempts with wrong credentials came from there; the next is looked at after a while. RetryInfo is set. Status
+RESOURCE_EXHAUSTED.
+"""
+ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 68
+"""A message is larger than its method takes. Metadata: `limit`, `actual`. Status INVALID_ARGUMENT."""
+ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 69
+"""The bytes of a message are not the message of its method. Status INVALID_ARGUMENT."""
+ERROR_REASON_ACCESS_UNKNOWN: ErrorReason.ValueType  # 70
+"""The service does not know who may do what: it could not ask the registry since its start or for too long. RetryInfo is
+set. Status UNAVAILABLE.
+"""
+ERROR_REASON_ROLES_CONFLICT: ErrorReason.ValueType  # 71
+"""Two of the three administrators in one credential. Metadata: `roles`. Status FAILED_PRECONDITION."""
+ERROR_REASON_PLATFORM_NOT_REGISTERED: ErrorReason.ValueType  # 72
+"""The certificate is good, but its platform is not registered here as one that goes up to this platform. Metadata:
+`platform`. Status PERMISSION_DENIED.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

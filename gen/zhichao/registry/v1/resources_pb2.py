@@ -23,53 +23,62 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from zhichao.common.v1 import access_pb2 as zhichao_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#zhichao/registry/v1/resources.proto\x12\x13zhichao.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x01\n\x0cResourceInfo\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08warnings\x18\x05 \x03(\x0b\x32\x1c.zhichao.registry.v1.Warning\"-\n\x07Warning\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x80\x02\n\x08\x44ivision\x12\x15\n\rdivision_code\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bparent_code\x18\x03 \x01(\t\x12\x31\n\x05level\x18\x04 \x01(\x0e\x32\".zhichao.registry.v1.DivisionLevel\x12\x12\n\nvalid_from\x18\x05 \x01(\t\x12\x13\n\x0bvalid_until\x18\x06 \x01(\t\x12\x16\n\x0esuccessor_code\x18\x07 \x01(\t\x12\x15\n\ris_extra_zone\x18\x08 \x01(\x08\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"\xa0\x01\n\x08Platform\x12\x15\n\rplatform_code\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rupstream_code\x18\x03 \x01(\t\x12\x12\n\nvalid_from\x18\x04 \x01(\t\x12\x13\n\x0bvalid_until\x18\x05 \x01(\t\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"\xef\x02\n\nSourceUnit\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x63redit_code\x18\x03 \x01(\t\x12\x31\n\x04kind\x18\x04 \x01(\x0e\x32#.zhichao.registry.v1.SourceUnitKind\x12\x15\n\rdivision_code\x18\x05 \x01(\t\x12\x16\n\x0e\x64\x61ta_home_code\x18\x06 \x01(\t\x12\x18\n\x10\x65nforcement_code\x18\x07 \x01(\t\x12/\n\x08location\x18\x08 \x01(\x0b\x32\x1d.zhichao.registry.v1.GeoPoint\x12\x33\n\x05state\x18\t \x01(\x0e\x32$.zhichao.registry.v1.SourceUnitState\x12\x13\n\x0brule_set_id\x18\n \x01(\t\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"?\n\x08GeoPoint\x12\x18\n\x10latitude_degrees\x18\x01 \x01(\x01\x12\x19\n\x11longitude_degrees\x18\x02 \x01(\x01\"\xc5\x01\n\rWeighingPoint\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x19\n\x11weighing_point_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12/\n\x08location\x18\x04 \x01(\x0b\x32\x1d.zhichao.registry.v1.GeoPoint\x12\x11\n\tis_active\x18\x05 \x01(\x08\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"\xbb\x02\n\x05Scale\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x19\n\x11weighing_point_id\x18\x02 \x01(\t\x12\x10\n\x08scale_id\x18\x03 \x01(\t\x12,\n\x04kind\x18\x04 \x01(\x0e\x32\x1e.zhichao.registry.v1.ScaleKind\x12\x16\n\x0e\x61\x63\x63uracy_class\x18\x05 \x01(\t\x12\x13\n\x0b\x63\x61pacity_kg\x18\x06 \x01(\x05\x12\x18\n\x0b\x64ivision_kg\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05model\x18\x08 \x01(\t\x12\x15\n\rserial_number\x18\t \x01(\t\x12\x11\n\tis_active\x18\n \x01(\x08\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfoB\x0e\n\x0c_division_kg\"\xc9\x01\n\x17VerificationCertificate\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x10\n\x08scale_id\x18\x02 \x01(\t\x12\x1a\n\x12\x63\x65rtificate_number\x18\x03 \x01(\t\x12\x0e\n\x06issuer\x18\x04 \x01(\t\x12\x12\n\nvalid_from\x18\x05 \x01(\t\x12\x13\n\x0bvalid_until\x18\x06 \x01(\t\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"\x8b\x04\n\x07RuleSet\x12\x13\n\x0brule_set_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\r\n\x05title\x18\x03 \x01(\t\x12\x10\n\x08title_zh\x18\x04 \x01(\t\x12\x17\n\x0fsource_document\x18\x05 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x06 \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_from\x18\x07 \x01(\t\x12\x17\n\x0f\x65\x66\x66\x65\x63tive_until\x18\x08 \x01(\t\x12\x35\n\x0cgross_limits\x18\t \x03(\x0b\x32\x1f.zhichao.registry.v1.GrossLimit\x12\x36\n\tmodifiers\x18\n \x01(\x0b\x32#.zhichao.registry.v1.LimitModifiers\x12>\n\x11\x61xle_group_limits\x18\x0b \x03(\x0b\x32#.zhichao.registry.v1.AxleGroupLimit\x12=\n\x10scale_tolerances\x18\x0c \x03(\x0b\x32#.zhichao.registry.v1.ScaleTolerance\x12:\n\x0eseverity_bands\x18\r \x01(\x0b\x32\".zhichao.registry.v1.SeverityBands\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"\xdd\x01\n\nGrossLimit\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08is_rigid\x18\x02 \x01(\x08\x12\x16\n\x0e\x61xle_count_min\x18\x03 \x01(\x05\x12\x16\n\x0e\x61xle_count_max\x18\x04 \x01(\x05\x12\x18\n\x10\x63ombination_kind\x18\x05 \x01(\t\x12\x13\n\x0b\x61xle_layout\x18\x06 \x01(\t\x12\x18\n\x10\x64rive_axle_count\x18\x07 \x01(\x05\x12\x10\n\x08limit_kg\x18\x08 \x01(\x05\x12$\n\x1cis_capped_by_registered_mass\x18\t \x01(\x08\"\xe5\x01\n\x0eLimitModifiers\x12!\n\x19single_tires_reduction_kg\x18\x01 \x01(\x05\x12\x46\n\x15\x61ir_suspension_limits\x18\x02 \x03(\x0b\x32\'.zhichao.registry.v1.AirSuspensionLimit\x12 \n\x18is_capped_by_axle_limits\x18\x03 \x01(\x08\x12\x1d\n\x15is_replaced_by_permit\x18\x04 \x01(\x08\x12\'\n\x1fis_low_speed_by_registered_mass\x18\x05 \x01(\x08\"`\n\x12\x41irSuspensionLimit\x12\x18\n\x10gross_limit_code\x18\x01 \x01(\t\x12\x10\n\x08limit_kg\x18\x02 \x01(\x05\x12\x1e\n\x16trailer_spacing_min_mm\x18\x03 \x01(\x05\"\xb1\x01\n\x0e\x41xleGroupLimit\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x12\n\naxle_count\x18\x02 \x01(\x05\x12\x16\n\x0espacing_min_mm\x18\x03 \x01(\x05\x12\x16\n\x0espacing_max_mm\x18\x04 \x01(\x05\x12\r\n\x05tires\x18\x05 \x01(\t\x12\x10\n\x08is_drive\x18\x06 \x01(\x08\x12\x1a\n\x12has_air_suspension\x18\x07 \x01(\x08\x12\x10\n\x08limit_kg\x18\x08 \x01(\x05\"V\n\x0eScaleTolerance\x12\x32\n\nscale_kind\x18\x01 \x01(\x0e\x32\x1e.zhichao.registry.v1.ScaleKind\x12\x10\n\x08permille\x18\x02 \x01(\x05\"o\n\rSeverityBands\x12\x1d\n\x15warning_excess_max_kg\x18\x01 \x01(\x05\x12!\n\x19serious_rate_min_permille\x18\x02 \x01(\x05\x12\x1c\n\x14\x65xtreme_gross_min_kg\x18\x03 \x01(\x05*\x80\x01\n\rDivisionLevel\x12\x1e\n\x1a\x44IVISION_LEVEL_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44IVISION_LEVEL_PROVINCE\x10\x01\x12\x17\n\x13\x44IVISION_LEVEL_CITY\x10\x02\x12\x19\n\x15\x44IVISION_LEVEL_COUNTY\x10\x03*\x86\x02\n\x0eSourceUnitKind\x12 \n\x1cSOURCE_UNIT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSOURCE_UNIT_KIND_COAL_MINE\x10\x01\x12\x19\n\x15SOURCE_UNIT_KIND_MINE\x10\x02\x12\x1b\n\x17SOURCE_UNIT_KIND_QUARRY\x10\x03\x12\x1f\n\x1bSOURCE_UNIT_KIND_COAL_PLANT\x10\x04\x12\x1a\n\x16SOURCE_UNIT_KIND_WORKS\x10\x05\x12!\n\x1dSOURCE_UNIT_KIND_FREIGHT_YARD\x10\x06\x12\x1a\n\x16SOURCE_UNIT_KIND_OTHER\x10\x07*\xdc\x01\n\x0fSourceUnitState\x12!\n\x1dSOURCE_UNIT_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSOURCE_UNIT_STATE_SURVEYED\x10\x01\x12 \n\x1cSOURCE_UNIT_STATE_PUBLICIZED\x10\x02\x12\x1f\n\x1bSOURCE_UNIT_STATE_OPERATING\x10\x03\x12\x1f\n\x1bSOURCE_UNIT_STATE_SUSPENDED\x10\x04\x12\"\n\x1eSOURCE_UNIT_STATE_DEREGISTERED\x10\x05*n\n\tScaleKind\x12\x1a\n\x16SCALE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11SCALE_KIND_STATIC\x10\x01\x12\x16\n\x12SCALE_KIND_DYNAMIC\x10\x02\x12\x16\n\x12SCALE_KIND_LOADING\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#zhichao/registry/v1/resources.proto\x12\x13zhichao.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ezhichao/common/v1/access.proto\"\xbe\x01\n\x0cResourceInfo\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08warnings\x18\x05 \x03(\x0b\x32\x1c.zhichao.registry.v1.Warning\"-\n\x07Warning\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x80\x02\n\x08\x44ivision\x12\x15\n\rdivision_code\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bparent_code\x18\x03 \x01(\t\x12\x31\n\x05level\x18\x04 \x01(\x0e\x32\".zhichao.registry.v1.DivisionLevel\x12\x12\n\nvalid_from\x18\x05 \x01(\t\x12\x13\n\x0bvalid_until\x18\x06 \x01(\t\x12\x16\n\x0esuccessor_code\x18\x07 \x01(\t\x12\x15\n\ris_extra_zone\x18\x08 \x01(\x08\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"\xa0\x01\n\x08Platform\x12\x15\n\rplatform_code\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x15\n\rupstream_code\x18\x03 \x01(\t\x12\x12\n\nvalid_from\x18\x04 \x01(\t\x12\x13\n\x0bvalid_until\x18\x05 \x01(\t\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"\xb4\x03\n\nSourceUnit\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x63redit_code\x18\x03 \x01(\t\x12\x31\n\x04kind\x18\x04 \x01(\x0e\x32#.zhichao.registry.v1.SourceUnitKind\x12\x15\n\rdivision_code\x18\x05 \x01(\t\x12\x16\n\x0e\x64\x61ta_home_code\x18\x06 \x01(\t\x12\x18\n\x10\x65nforcement_code\x18\x07 \x01(\t\x12/\n\x08location\x18\x08 \x01(\x0b\x32\x1d.zhichao.registry.v1.GeoPoint\x12\x33\n\x05state\x18\t \x01(\x0e\x32$.zhichao.registry.v1.SourceUnitState\x12\x13\n\x0brule_set_id\x18\n \x01(\t\x12\x43\n\x13responsible_persons\x18\x0b \x03(\x0b\x32&.zhichao.registry.v1.ResponsiblePerson\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"w\n\x11ResponsiblePerson\x12\x32\n\x04\x64uty\x18\x01 \x01(\x0e\x32$.zhichao.registry.v1.ResponsibleDuty\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xd0\xc1\x18\x01\x12\x1a\n\x0cphone_number\x18\x03 \x01(\tB\x04\xd0\xc1\x18\x02\"?\n\x08GeoPoint\x12\x18\n\x10latitude_degrees\x18\x01 \x01(\x01\x12\x19\n\x11longitude_degrees\x18\x02 \x01(\x01\"\xc5\x01\n\rWeighingPoint\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x19\n\x11weighing_point_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12/\n\x08location\x18\x04 \x01(\x0b\x32\x1d.zhichao.registry.v1.GeoPoint\x12\x11\n\tis_active\x18\x05 \x01(\x08\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"\xbb\x02\n\x05Scale\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x19\n\x11weighing_point_id\x18\x02 \x01(\t\x12\x10\n\x08scale_id\x18\x03 \x01(\t\x12,\n\x04kind\x18\x04 \x01(\x0e\x32\x1e.zhichao.registry.v1.ScaleKind\x12\x16\n\x0e\x61\x63\x63uracy_class\x18\x05 \x01(\t\x12\x13\n\x0b\x63\x61pacity_kg\x18\x06 \x01(\x05\x12\x18\n\x0b\x64ivision_kg\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05model\x18\x08 \x01(\t\x12\x15\n\rserial_number\x18\t \x01(\t\x12\x11\n\tis_active\x18\n \x01(\x08\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfoB\x0e\n\x0c_division_kg\"\xc9\x01\n\x17VerificationCertificate\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x10\n\x08scale_id\x18\x02 \x01(\t\x12\x1a\n\x12\x63\x65rtificate_number\x18\x03 \x01(\t\x12\x0e\n\x06issuer\x18\x04 \x01(\t\x12\x12\n\nvalid_from\x18\x05 \x01(\t\x12\x13\n\x0bvalid_until\x18\x06 \x01(\t\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"\x8b\x04\n\x07RuleSet\x12\x13\n\x0brule_set_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\r\n\x05title\x18\x03 \x01(\t\x12\x10\n\x08title_zh\x18\x04 \x01(\t\x12\x17\n\x0fsource_document\x18\x05 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x06 \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_from\x18\x07 \x01(\t\x12\x17\n\x0f\x65\x66\x66\x65\x63tive_until\x18\x08 \x01(\t\x12\x35\n\x0cgross_limits\x18\t \x03(\x0b\x32\x1f.zhichao.registry.v1.GrossLimit\x12\x36\n\tmodifiers\x18\n \x01(\x0b\x32#.zhichao.registry.v1.LimitModifiers\x12>\n\x11\x61xle_group_limits\x18\x0b \x03(\x0b\x32#.zhichao.registry.v1.AxleGroupLimit\x12=\n\x10scale_tolerances\x18\x0c \x03(\x0b\x32#.zhichao.registry.v1.ScaleTolerance\x12:\n\x0eseverity_bands\x18\r \x01(\x0b\x32\".zhichao.registry.v1.SeverityBands\x12/\n\x04info\x18\x0f \x01(\x0b\x32!.zhichao.registry.v1.ResourceInfo\"\xdd\x01\n\nGrossLimit\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08is_rigid\x18\x02 \x01(\x08\x12\x16\n\x0e\x61xle_count_min\x18\x03 \x01(\x05\x12\x16\n\x0e\x61xle_count_max\x18\x04 \x01(\x05\x12\x18\n\x10\x63ombination_kind\x18\x05 \x01(\t\x12\x13\n\x0b\x61xle_layout\x18\x06 \x01(\t\x12\x18\n\x10\x64rive_axle_count\x18\x07 \x01(\x05\x12\x10\n\x08limit_kg\x18\x08 \x01(\x05\x12$\n\x1cis_capped_by_registered_mass\x18\t \x01(\x08\"\xe5\x01\n\x0eLimitModifiers\x12!\n\x19single_tires_reduction_kg\x18\x01 \x01(\x05\x12\x46\n\x15\x61ir_suspension_limits\x18\x02 \x03(\x0b\x32\'.zhichao.registry.v1.AirSuspensionLimit\x12 \n\x18is_capped_by_axle_limits\x18\x03 \x01(\x08\x12\x1d\n\x15is_replaced_by_permit\x18\x04 \x01(\x08\x12\'\n\x1fis_low_speed_by_registered_mass\x18\x05 \x01(\x08\"`\n\x12\x41irSuspensionLimit\x12\x18\n\x10gross_limit_code\x18\x01 \x01(\t\x12\x10\n\x08limit_kg\x18\x02 \x01(\x05\x12\x1e\n\x16trailer_spacing_min_mm\x18\x03 \x01(\x05\"\xb1\x01\n\x0e\x41xleGroupLimit\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x12\n\naxle_count\x18\x02 \x01(\x05\x12\x16\n\x0espacing_min_mm\x18\x03 \x01(\x05\x12\x16\n\x0espacing_max_mm\x18\x04 \x01(\x05\x12\r\n\x05tires\x18\x05 \x01(\t\x12\x10\n\x08is_drive\x18\x06 \x01(\x08\x12\x1a\n\x12has_air_suspension\x18\x07 \x01(\x08\x12\x10\n\x08limit_kg\x18\x08 \x01(\x05\"V\n\x0eScaleTolerance\x12\x32\n\nscale_kind\x18\x01 \x01(\x0e\x32\x1e.zhichao.registry.v1.ScaleKind\x12\x10\n\x08permille\x18\x02 \x01(\x05\"o\n\rSeverityBands\x12\x1d\n\x15warning_excess_max_kg\x18\x01 \x01(\x05\x12!\n\x19serious_rate_min_permille\x18\x02 \x01(\x05\x12\x1c\n\x14\x65xtreme_gross_min_kg\x18\x03 \x01(\x05*\x80\x01\n\rDivisionLevel\x12\x1e\n\x1a\x44IVISION_LEVEL_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44IVISION_LEVEL_PROVINCE\x10\x01\x12\x17\n\x13\x44IVISION_LEVEL_CITY\x10\x02\x12\x19\n\x15\x44IVISION_LEVEL_COUNTY\x10\x03*\x95\x01\n\x0fResponsibleDuty\x12 \n\x1cRESPONSIBLE_DUTY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aRESPONSIBLE_DUTY_UNIT_HEAD\x10\x01\x12\x1f\n\x1bRESPONSIBLE_DUTY_SUPERVISOR\x10\x02\x12\x1f\n\x1bRESPONSIBLE_DUTY_MAINTAINER\x10\x03*\x86\x02\n\x0eSourceUnitKind\x12 \n\x1cSOURCE_UNIT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSOURCE_UNIT_KIND_COAL_MINE\x10\x01\x12\x19\n\x15SOURCE_UNIT_KIND_MINE\x10\x02\x12\x1b\n\x17SOURCE_UNIT_KIND_QUARRY\x10\x03\x12\x1f\n\x1bSOURCE_UNIT_KIND_COAL_PLANT\x10\x04\x12\x1a\n\x16SOURCE_UNIT_KIND_WORKS\x10\x05\x12!\n\x1dSOURCE_UNIT_KIND_FREIGHT_YARD\x10\x06\x12\x1a\n\x16SOURCE_UNIT_KIND_OTHER\x10\x07*\xdc\x01\n\x0fSourceUnitState\x12!\n\x1dSOURCE_UNIT_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSOURCE_UNIT_STATE_SURVEYED\x10\x01\x12 \n\x1cSOURCE_UNIT_STATE_PUBLICIZED\x10\x02\x12\x1f\n\x1bSOURCE_UNIT_STATE_OPERATING\x10\x03\x12\x1f\n\x1bSOURCE_UNIT_STATE_SUSPENDED\x10\x04\x12\"\n\x1eSOURCE_UNIT_STATE_DEREGISTERED\x10\x05*n\n\tScaleKind\x12\x1a\n\x16SCALE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11SCALE_KIND_STATIC\x10\x01\x12\x16\n\x12SCALE_KIND_DYNAMIC\x10\x02\x12\x16\n\x12SCALE_KIND_LOADING\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zhichao.registry.v1.resources_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DIVISIONLEVEL']._serialized_start=3374
-  _globals['_DIVISIONLEVEL']._serialized_end=3502
-  _globals['_SOURCEUNITKIND']._serialized_start=3505
-  _globals['_SOURCEUNITKIND']._serialized_end=3767
-  _globals['_SOURCEUNITSTATE']._serialized_start=3770
-  _globals['_SOURCEUNITSTATE']._serialized_end=3990
-  _globals['_SCALEKIND']._serialized_start=3992
-  _globals['_SCALEKIND']._serialized_end=4102
-  _globals['_RESOURCEINFO']._serialized_start=94
-  _globals['_RESOURCEINFO']._serialized_end=284
-  _globals['_WARNING']._serialized_start=286
-  _globals['_WARNING']._serialized_end=331
-  _globals['_DIVISION']._serialized_start=334
-  _globals['_DIVISION']._serialized_end=590
-  _globals['_PLATFORM']._serialized_start=593
-  _globals['_PLATFORM']._serialized_end=753
-  _globals['_SOURCEUNIT']._serialized_start=756
-  _globals['_SOURCEUNIT']._serialized_end=1123
-  _globals['_GEOPOINT']._serialized_start=1125
-  _globals['_GEOPOINT']._serialized_end=1188
-  _globals['_WEIGHINGPOINT']._serialized_start=1191
-  _globals['_WEIGHINGPOINT']._serialized_end=1388
-  _globals['_SCALE']._serialized_start=1391
-  _globals['_SCALE']._serialized_end=1706
-  _globals['_VERIFICATIONCERTIFICATE']._serialized_start=1709
-  _globals['_VERIFICATIONCERTIFICATE']._serialized_end=1910
-  _globals['_RULESET']._serialized_start=1913
-  _globals['_RULESET']._serialized_end=2436
-  _globals['_GROSSLIMIT']._serialized_start=2439
-  _globals['_GROSSLIMIT']._serialized_end=2660
-  _globals['_LIMITMODIFIERS']._serialized_start=2663
-  _globals['_LIMITMODIFIERS']._serialized_end=2892
-  _globals['_AIRSUSPENSIONLIMIT']._serialized_start=2894
-  _globals['_AIRSUSPENSIONLIMIT']._serialized_end=2990
-  _globals['_AXLEGROUPLIMIT']._serialized_start=2993
-  _globals['_AXLEGROUPLIMIT']._serialized_end=3170
-  _globals['_SCALETOLERANCE']._serialized_start=3172
-  _globals['_SCALETOLERANCE']._serialized_end=3258
-  _globals['_SEVERITYBANDS']._serialized_start=3260
-  _globals['_SEVERITYBANDS']._serialized_end=3371
+  _globals['_RESPONSIBLEPERSON'].fields_by_name['name']._loaded_options = None
+  _globals['_RESPONSIBLEPERSON'].fields_by_name['name']._serialized_options = b'\320\301\030\001'
+  _globals['_RESPONSIBLEPERSON'].fields_by_name['phone_number']._loaded_options = None
+  _globals['_RESPONSIBLEPERSON'].fields_by_name['phone_number']._serialized_options = b'\320\301\030\002'
+  _globals['_DIVISIONLEVEL']._serialized_start=3596
+  _globals['_DIVISIONLEVEL']._serialized_end=3724
+  _globals['_RESPONSIBLEDUTY']._serialized_start=3727
+  _globals['_RESPONSIBLEDUTY']._serialized_end=3876
+  _globals['_SOURCEUNITKIND']._serialized_start=3879
+  _globals['_SOURCEUNITKIND']._serialized_end=4141
+  _globals['_SOURCEUNITSTATE']._serialized_start=4144
+  _globals['_SOURCEUNITSTATE']._serialized_end=4364
+  _globals['_SCALEKIND']._serialized_start=4366
+  _globals['_SCALEKIND']._serialized_end=4476
+  _globals['_RESOURCEINFO']._serialized_start=126
+  _globals['_RESOURCEINFO']._serialized_end=316
+  _globals['_WARNING']._serialized_start=318
+  _globals['_WARNING']._serialized_end=363
+  _globals['_DIVISION']._serialized_start=366
+  _globals['_DIVISION']._serialized_end=622
+  _globals['_PLATFORM']._serialized_start=625
+  _globals['_PLATFORM']._serialized_end=785
+  _globals['_SOURCEUNIT']._serialized_start=788
+  _globals['_SOURCEUNIT']._serialized_end=1224
+  _globals['_RESPONSIBLEPERSON']._serialized_start=1226
+  _globals['_RESPONSIBLEPERSON']._serialized_end=1345
+  _globals['_GEOPOINT']._serialized_start=1347
+  _globals['_GEOPOINT']._serialized_end=1410
+  _globals['_WEIGHINGPOINT']._serialized_start=1413
+  _globals['_WEIGHINGPOINT']._serialized_end=1610
+  _globals['_SCALE']._serialized_start=1613
+  _globals['_SCALE']._serialized_end=1928
+  _globals['_VERIFICATIONCERTIFICATE']._serialized_start=1931
+  _globals['_VERIFICATIONCERTIFICATE']._serialized_end=2132
+  _globals['_RULESET']._serialized_start=2135
+  _globals['_RULESET']._serialized_end=2658
+  _globals['_GROSSLIMIT']._serialized_start=2661
+  _globals['_GROSSLIMIT']._serialized_end=2882
+  _globals['_LIMITMODIFIERS']._serialized_start=2885
+  _globals['_LIMITMODIFIERS']._serialized_end=3114
+  _globals['_AIRSUSPENSIONLIMIT']._serialized_start=3116
+  _globals['_AIRSUSPENSIONLIMIT']._serialized_end=3212
+  _globals['_AXLEGROUPLIMIT']._serialized_start=3215
+  _globals['_AXLEGROUPLIMIT']._serialized_end=3392
+  _globals['_SCALETOLERANCE']._serialized_start=3394
+  _globals['_SCALETOLERANCE']._serialized_end=3480
+  _globals['_SEVERITYBANDS']._serialized_start=3482
+  _globals['_SEVERITYBANDS']._serialized_end=3593
 # @@protoc_insertion_point(module_scope)

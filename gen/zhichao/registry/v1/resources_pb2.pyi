@@ -48,6 +48,34 @@ DIVISION_LEVEL_COUNTY: DivisionLevel.ValueType  # 3
 """County, district or county-level city."""
 Global___DivisionLevel: _TypeAlias = DivisionLevel  # noqa: Y015
 
+class _ResponsibleDuty:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResponsibleDutyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResponsibleDuty.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESPONSIBLE_DUTY_UNSPECIFIED: _ResponsibleDuty.ValueType  # 0
+    """Never stored."""
+    RESPONSIBLE_DUTY_UNIT_HEAD: _ResponsibleDuty.ValueType  # 1
+    """The unit's own head of loading (单位负责人)."""
+    RESPONSIBLE_DUTY_SUPERVISOR: _ResponsibleDuty.ValueType  # 2
+    """The official who supervises it (监管责任人)."""
+    RESPONSIBLE_DUTY_MAINTAINER: _ResponsibleDuty.ValueType  # 3
+    """Who keeps its equipment running (设备维护)."""
+
+class ResponsibleDuty(_ResponsibleDuty, metaclass=_ResponsibleDutyEnumTypeWrapper):
+    """ResponsibleDuty is what somebody answers for."""
+
+RESPONSIBLE_DUTY_UNSPECIFIED: ResponsibleDuty.ValueType  # 0
+"""Never stored."""
+RESPONSIBLE_DUTY_UNIT_HEAD: ResponsibleDuty.ValueType  # 1
+"""The unit's own head of loading (单位负责人)."""
+RESPONSIBLE_DUTY_SUPERVISOR: ResponsibleDuty.ValueType  # 2
+"""The official who supervises it (监管责任人)."""
+RESPONSIBLE_DUTY_MAINTAINER: ResponsibleDuty.ValueType  # 3
+"""Who keeps its equipment running (设备维护)."""
+Global___ResponsibleDuty: _TypeAlias = ResponsibleDuty  # noqa: Y015
+
 class _SourceUnitKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -344,6 +372,7 @@ class SourceUnit(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     RULE_SET_ID_FIELD_NUMBER: _builtins.int
+    RESPONSIBLE_PERSONS_FIELD_NUMBER: _builtins.int
     INFO_FIELD_NUMBER: _builtins.int
     source_unit_id: _builtins.str
     """Id, 1 to 32 characters of `A-Z a-z 0-9 _ -`, chosen by the caller; usually the division code and a number."""
@@ -368,6 +397,10 @@ class SourceUnit(_message.Message):
         """Where it lies; absent when not known."""
 
     @_builtins.property
+    def responsible_persons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResponsiblePerson]:
+        """Persons responsible, at most 16; at most one for each duty and name."""
+
+    @_builtins.property
     def info(self) -> Global___ResourceInfo:
         """Set by the registry."""
 
@@ -384,15 +417,48 @@ class SourceUnit(_message.Message):
         location: Global___GeoPoint | None = ...,
         state: Global___SourceUnitState.ValueType = ...,
         rule_set_id: _builtins.str = ...,
+        responsible_persons: _abc.Iterable[Global___ResponsiblePerson] | None = ...,
         info: Global___ResourceInfo | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit_code", b"credit_code", "data_home_code", b"data_home_code", "division_code", b"division_code", "enforcement_code", b"enforcement_code", "info", b"info", "kind", b"kind", "location", b"location", "name", b"name", "rule_set_id", b"rule_set_id", "source_unit_id", b"source_unit_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit_code", b"credit_code", "data_home_code", b"data_home_code", "division_code", b"division_code", "enforcement_code", b"enforcement_code", "info", b"info", "kind", b"kind", "location", b"location", "name", b"name", "responsible_persons", b"responsible_persons", "rule_set_id", b"rule_set_id", "source_unit_id", b"source_unit_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SourceUnit: _TypeAlias = SourceUnit  # noqa: Y015
+
+@_typing.final
+class ResponsiblePerson(_message.Message):
+    """ResponsiblePerson is somebody who answers for a source unit: personal data, masked in replies to callers without
+    PERMISSION_PERSONAL_DATA_READ.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUTY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    duty: Global___ResponsibleDuty.ValueType
+    """What for."""
+    name: _builtins.str
+    """Name, 1 to 64 characters."""
+    phone_number: _builtins.str
+    """Phone number, digits with an optional leading `+`, at most 20 characters; empty when not known."""
+    def __init__(
+        self,
+        *,
+        duty: Global___ResponsibleDuty.ValueType = ...,
+        name: _builtins.str = ...,
+        phone_number: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duty", b"duty", "name", b"name", "phone_number", b"phone_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResponsiblePerson: _TypeAlias = ResponsiblePerson  # noqa: Y015
 
 @_typing.final
 class GeoPoint(_message.Message):

@@ -23,34 +23,41 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from zhichao.common.v1 import access_pb2 as zhichao_dot_common_dot_v1_dot_access__pb2
 from zhichao.journal.v1 import journal_pb2 as zhichao_dot_journal_dot_v1_dot_journal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1czhichao/relay/v1/relay.proto\x12\x10zhichao.relay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a zhichao/journal/v1/journal.proto\"o\n\x10HandshakeRequest\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x19\n\x11protocol_versions\x18\x02 \x03(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\"\x9c\x02\n\x11HandshakeResponse\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x19\n\x11\x62\x61tch_records_max\x18\x04 \x01(\x05\x12\x17\n\x0f\x62\x61tch_bytes_max\x18\x05 \x01(\x03\x12\x1a\n\x12window_batches_max\x18\x06 \x01(\x05\x12/\n\tpositions\x18\x07 \x03(\x0b\x32\x1c.zhichao.journal.v1.Position\x12\x0f\n\x07streams\x18\x08 \x03(\t\x12/\n\x0bserver_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x12PushEntriesRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12-\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1e.zhichao.journal.v1.EntryBatch\"P\n\x13PushEntriesResponse\x12\x39\n\x06result\x18\x01 \x01(\x0b\x32).zhichao.journal.v1.AppendEntriesResponse\"\xcb\x01\n\x0bLogProgress\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x12\n\nlocal_size\x18\x03 \x01(\x03\x12\x15\n\rupstream_size\x18\x04 \x01(\x03\x12\x13\n\x0blag_records\x18\x05 \x01(\x03\x12\x11\n\tlag_bytes\x18\x06 \x01(\x03\x12\x18\n\x10lag_milliseconds\x18\x07 \x01(\x03\x12\x16\n\x0erefusal_reason\x18\x08 \x01(\t\x12\x17\n\x0frefusal_message\x18\t \x01(\t\"\x17\n\x15GetRelayStatusRequest\"\xfe\x02\n\x16GetRelayStatusResponse\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10upstream_address\x18\x02 \x01(\t\x12\x19\n\x11upstream_platform\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.zhichao.relay.v1.LinkState\x12.\n\nstate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\x06 \x01(\t\x12/\n\x08progress\x18\x07 \x03(\x0b\x32\x1d.zhichao.relay.v1.LogProgress\x12:\n\x10\x64ownstream_links\x18\x08 \x03(\x0b\x32 .zhichao.relay.v1.DownstreamLink\x12$\n\x17\x63lock_skew_milliseconds\x18\t \x01(\x03H\x00\x88\x01\x01\x42\x1a\n\x18_clock_skew_milliseconds\"\xbd\x01\n\x0e\x44ownstreamLink\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x32\n\x0ehandshake_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_push_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fopen_push_count\x18\x05 \x01(\x05*\xdf\x01\n\tLinkState\x12\x1a\n\x16LINK_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16LINK_STATE_NO_UPSTREAM\x10\x01\x12\x19\n\x15LINK_STATE_CONNECTING\x10\x02\x12\x16\n\x12LINK_STATE_CURRENT\x10\x03\x12\x1a\n\x16LINK_STATE_CATCHING_UP\x10\x04\x12\x16\n\x12LINK_STATE_STALLED\x10\x05\x12\x16\n\x12LINK_STATE_REFUSED\x10\x06\x12\x1b\n\x17LINK_STATE_INCOMPATIBLE\x10\x07\x32\xa9\x02\n\x0cRelayService\x12T\n\tHandshake\x12\".zhichao.relay.v1.HandshakeRequest\x1a#.zhichao.relay.v1.HandshakeResponse\x12^\n\x0bPushEntries\x12$.zhichao.relay.v1.PushEntriesRequest\x1a%.zhichao.relay.v1.PushEntriesResponse(\x01\x30\x01\x12\x63\n\x0eGetRelayStatus\x12\'.zhichao.relay.v1.GetRelayStatusRequest\x1a(.zhichao.relay.v1.GetRelayStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1czhichao/relay/v1/relay.proto\x12\x10zhichao.relay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ezhichao/common/v1/access.proto\x1a zhichao/journal/v1/journal.proto\"o\n\x10HandshakeRequest\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x19\n\x11protocol_versions\x18\x02 \x03(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\"\x9c\x02\n\x11HandshakeResponse\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x19\n\x11\x62\x61tch_records_max\x18\x04 \x01(\x05\x12\x17\n\x0f\x62\x61tch_bytes_max\x18\x05 \x01(\x03\x12\x1a\n\x12window_batches_max\x18\x06 \x01(\x05\x12/\n\tpositions\x18\x07 \x03(\x0b\x32\x1c.zhichao.journal.v1.Position\x12\x0f\n\x07streams\x18\x08 \x03(\t\x12/\n\x0bserver_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x12PushEntriesRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12-\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1e.zhichao.journal.v1.EntryBatch\"P\n\x13PushEntriesResponse\x12\x39\n\x06result\x18\x01 \x01(\x0b\x32).zhichao.journal.v1.AppendEntriesResponse\"\xcb\x01\n\x0bLogProgress\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x12\n\nlocal_size\x18\x03 \x01(\x03\x12\x15\n\rupstream_size\x18\x04 \x01(\x03\x12\x13\n\x0blag_records\x18\x05 \x01(\x03\x12\x11\n\tlag_bytes\x18\x06 \x01(\x03\x12\x18\n\x10lag_milliseconds\x18\x07 \x01(\x03\x12\x16\n\x0erefusal_reason\x18\x08 \x01(\t\x12\x17\n\x0frefusal_message\x18\t \x01(\t\"\x17\n\x15GetRelayStatusRequest\"\xfe\x02\n\x16GetRelayStatusResponse\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10upstream_address\x18\x02 \x01(\t\x12\x19\n\x11upstream_platform\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.zhichao.relay.v1.LinkState\x12.\n\nstate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\x06 \x01(\t\x12/\n\x08progress\x18\x07 \x03(\x0b\x32\x1d.zhichao.relay.v1.LogProgress\x12:\n\x10\x64ownstream_links\x18\x08 \x03(\x0b\x32 .zhichao.relay.v1.DownstreamLink\x12$\n\x17\x63lock_skew_milliseconds\x18\t \x01(\x03H\x00\x88\x01\x01\x42\x1a\n\x18_clock_skew_milliseconds\"\xbd\x01\n\x0e\x44ownstreamLink\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x32\n\x0ehandshake_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_push_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fopen_push_count\x18\x05 \x01(\x05*\xdf\x01\n\tLinkState\x12\x1a\n\x16LINK_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16LINK_STATE_NO_UPSTREAM\x10\x01\x12\x19\n\x15LINK_STATE_CONNECTING\x10\x02\x12\x16\n\x12LINK_STATE_CURRENT\x10\x03\x12\x1a\n\x16LINK_STATE_CATCHING_UP\x10\x04\x12\x16\n\x12LINK_STATE_STALLED\x10\x05\x12\x16\n\x12LINK_STATE_REFUSED\x10\x06\x12\x1b\n\x17LINK_STATE_INCOMPATIBLE\x10\x07\x32\xd2\x02\n\x0cRelayService\x12\x66\n\tHandshake\x12\".zhichao.relay.v1.HandshakeRequest\x1a#.zhichao.relay.v1.HandshakeResponse\"\x10\xca\xc1\x18\x0c\x08\x12\x1a\x08platform\x12m\n\x0bPushEntries\x12$.zhichao.relay.v1.PushEntriesRequest\x1a%.zhichao.relay.v1.PushEntriesResponse\"\r\xca\xc1\x18\t\x08\x12(\x01\x30\x80\x80\x80\x08(\x01\x30\x01\x12k\n\x0eGetRelayStatus\x12\'.zhichao.relay.v1.GetRelayStatusRequest\x1a(.zhichao.relay.v1.GetRelayStatusResponse\"\x06\xca\xc1\x18\x02\x08\x11\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zhichao.relay.v1.relay_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LINKSTATE']._serialized_start=1493
-  _globals['_LINKSTATE']._serialized_end=1716
-  _globals['_HANDSHAKEREQUEST']._serialized_start=117
-  _globals['_HANDSHAKEREQUEST']._serialized_end=228
-  _globals['_HANDSHAKERESPONSE']._serialized_start=231
-  _globals['_HANDSHAKERESPONSE']._serialized_end=515
-  _globals['_PUSHENTRIESREQUEST']._serialized_start=517
-  _globals['_PUSHENTRIESREQUEST']._serialized_end=600
-  _globals['_PUSHENTRIESRESPONSE']._serialized_start=602
-  _globals['_PUSHENTRIESRESPONSE']._serialized_end=682
-  _globals['_LOGPROGRESS']._serialized_start=685
-  _globals['_LOGPROGRESS']._serialized_end=888
-  _globals['_GETRELAYSTATUSREQUEST']._serialized_start=890
-  _globals['_GETRELAYSTATUSREQUEST']._serialized_end=913
-  _globals['_GETRELAYSTATUSRESPONSE']._serialized_start=916
-  _globals['_GETRELAYSTATUSRESPONSE']._serialized_end=1298
-  _globals['_DOWNSTREAMLINK']._serialized_start=1301
-  _globals['_DOWNSTREAMLINK']._serialized_end=1490
-  _globals['_RELAYSERVICE']._serialized_start=1719
-  _globals['_RELAYSERVICE']._serialized_end=2016
+  _globals['_RELAYSERVICE'].methods_by_name['Handshake']._loaded_options = None
+  _globals['_RELAYSERVICE'].methods_by_name['Handshake']._serialized_options = b'\312\301\030\014\010\022\032\010platform'
+  _globals['_RELAYSERVICE'].methods_by_name['PushEntries']._loaded_options = None
+  _globals['_RELAYSERVICE'].methods_by_name['PushEntries']._serialized_options = b'\312\301\030\t\010\022(\0010\200\200\200\010'
+  _globals['_RELAYSERVICE'].methods_by_name['GetRelayStatus']._loaded_options = None
+  _globals['_RELAYSERVICE'].methods_by_name['GetRelayStatus']._serialized_options = b'\312\301\030\002\010\021'
+  _globals['_LINKSTATE']._serialized_start=1525
+  _globals['_LINKSTATE']._serialized_end=1748
+  _globals['_HANDSHAKEREQUEST']._serialized_start=149
+  _globals['_HANDSHAKEREQUEST']._serialized_end=260
+  _globals['_HANDSHAKERESPONSE']._serialized_start=263
+  _globals['_HANDSHAKERESPONSE']._serialized_end=547
+  _globals['_PUSHENTRIESREQUEST']._serialized_start=549
+  _globals['_PUSHENTRIESREQUEST']._serialized_end=632
+  _globals['_PUSHENTRIESRESPONSE']._serialized_start=634
+  _globals['_PUSHENTRIESRESPONSE']._serialized_end=714
+  _globals['_LOGPROGRESS']._serialized_start=717
+  _globals['_LOGPROGRESS']._serialized_end=920
+  _globals['_GETRELAYSTATUSREQUEST']._serialized_start=922
+  _globals['_GETRELAYSTATUSREQUEST']._serialized_end=945
+  _globals['_GETRELAYSTATUSRESPONSE']._serialized_start=948
+  _globals['_GETRELAYSTATUSRESPONSE']._serialized_end=1330
+  _globals['_DOWNSTREAMLINK']._serialized_start=1333
+  _globals['_DOWNSTREAMLINK']._serialized_end=1522
+  _globals['_RELAYSERVICE']._serialized_start=1751
+  _globals['_RELAYSERVICE']._serialized_end=2089
 # @@protoc_insertion_point(module_scope)

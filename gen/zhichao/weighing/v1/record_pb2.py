@@ -23,31 +23,40 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from zhichao.common.v1 import access_pb2 as zhichao_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n zhichao/weighing/v1/record.proto\x12\x13zhichao.weighing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x05\n\x0eWeighingRecord\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x16\n\x0esource_unit_id\x18\x02 \x01(\t\x12\x19\n\x11weighing_point_id\x18\x03 \x01(\t\x12\x10\n\x08scale_id\x18\x04 \x01(\t\x12.\n\nweigh_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x05\x65vent\x18\x06 \x01(\x0e\x32\".zhichao.weighing.v1.WeighingEvent\x12\x17\n\x0fgross_weight_kg\x18\x07 \x01(\x05\x12\x1b\n\x0etare_weight_kg\x18\x08 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rnet_weight_kg\x18\t \x01(\x05H\x01\x88\x01\x01\x12/\n\x0b\x66ront_plate\x18\n \x01(\x0b\x32\x1a.zhichao.weighing.v1.Plate\x12.\n\nrear_plate\x18\x0b \x01(\x0b\x32\x1a.zhichao.weighing.v1.Plate\x12-\n\x07vehicle\x18\x0c \x01(\x0b\x32\x1c.zhichao.weighing.v1.Vehicle\x12\x18\n\x10parent_record_id\x18\r \x01(\t\x12\x10\n\x08visit_id\x18\x0e \x01(\t\x12\x16\n\tspeed_kmh\x18\x0f \x01(\x05H\x02\x88\x01\x01\x12\x11\n\x04lane\x18\x10 \x01(\x05H\x03\x88\x01\x01\x12\r\n\x05goods\x18\x11 \x01(\t\x12\x1b\n\x13loading_slip_number\x18\x12 \x01(\t\x12>\n\x10transport_permit\x18\x13 \x01(\x0b\x32$.zhichao.weighing.v1.TransportPermit\x12\x13\n\x0bis_backfill\x18\x14 \x01(\x08\x42\x11\n\x0f_tare_weight_kgB\x10\n\x0e_net_weight_kgB\x0c\n\n_speed_kmhB\x07\n\x05_lane\"\x99\x01\n\x05Plate\x12\x0e\n\x06number\x18\x01 \x01(\t\x12.\n\x05\x63olor\x18\x02 \x01(\x0e\x32\x1f.zhichao.weighing.v1.PlateColor\x12\x16\n\x0eraw_color_code\x18\x03 \x01(\t\x12 \n\x13\x63onfidence_permille\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\x16\n\x14_confidence_permille\"\xf7\x03\n\x07Vehicle\x12\x38\n\rvehicle_class\x18\x01 \x01(\x0e\x32!.zhichao.weighing.v1.VehicleClass\x12\x17\n\naxle_count\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12(\n\x05\x61xles\x18\x03 \x03(\x0b\x32\x19.zhichao.weighing.v1.Axle\x12\x18\n\x10\x61xle_group_codes\x18\x04 \x01(\t\x12\x1d\n\x10\x64rive_axle_count\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x1f\n\x12has_air_suspension\x18\x06 \x01(\x08H\x02\x88\x01\x01\x12\x1d\n\x10has_single_tires\x18\x07 \x01(\x08H\x03\x88\x01\x01\x12\x1f\n\x12registered_mass_kg\x18\x08 \x01(\x05H\x04\x88\x01\x01\x12\x16\n\tlength_mm\x18\t \x01(\x05H\x05\x88\x01\x01\x12\x15\n\x08width_mm\x18\n \x01(\x05H\x06\x88\x01\x01\x12\x16\n\theight_mm\x18\x0b \x01(\x05H\x07\x88\x01\x01\x42\r\n\x0b_axle_countB\x13\n\x11_drive_axle_countB\x15\n\x13_has_air_suspensionB\x13\n\x11_has_single_tiresB\x15\n\x13_registered_mass_kgB\x0c\n\n_length_mmB\x0b\n\t_width_mmB\x0c\n\n_height_mm\"\xad\x01\n\x04\x41xle\x12\x16\n\tweight_kg\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nspacing_mm\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x33\n\x05tires\x18\x03 \x01(\x0e\x32$.zhichao.weighing.v1.TireArrangement\x12\x15\n\x08is_drive\x18\x04 \x01(\x08H\x02\x88\x01\x01\x42\x0c\n\n_weight_kgB\r\n\x0b_spacing_mmB\x0b\n\t_is_drive\"<\n\x0fTransportPermit\x12\x0e\n\x06number\x18\x01 \x01(\t\x12\x19\n\x11permitted_mass_kg\x18\x02 \x01(\x05*~\n\rWeighingEvent\x12\x1e\n\x1aWEIGHING_EVENT_UNSPECIFIED\x10\x00\x12\x17\n\x13WEIGHING_EVENT_TARE\x10\x01\x12\x18\n\x14WEIGHING_EVENT_GROSS\x10\x02\x12\x1a\n\x16WEIGHING_EVENT_REWEIGH\x10\x03*\xf1\x01\n\nPlateColor\x12\x1b\n\x17PLATE_COLOR_UNSPECIFIED\x10\x00\x12\x14\n\x10PLATE_COLOR_BLUE\x10\x01\x12\x16\n\x12PLATE_COLOR_YELLOW\x10\x02\x12\x15\n\x11PLATE_COLOR_BLACK\x10\x03\x12\x15\n\x11PLATE_COLOR_WHITE\x10\x04\x12\x15\n\x11PLATE_COLOR_GREEN\x10\x05\x12\x1e\n\x1aPLATE_COLOR_GRADIENT_GREEN\x10\x06\x12\x1c\n\x18PLATE_COLOR_YELLOW_GREEN\x10\x07\x12\x15\n\x11PLATE_COLOR_OTHER\x10\x08*\xee\x01\n\x0cVehicleClass\x12\x1d\n\x19VEHICLE_CLASS_UNSPECIFIED\x10\x00\x12\x1d\n\x19VEHICLE_CLASS_RIGID_TRUCK\x10\x01\x12\x1d\n\x19VEHICLE_CLASS_ARTICULATED\x10\x02\x12\x1e\n\x1aVEHICLE_CLASS_FULL_TRAILER\x10\x03\x12%\n!VEHICLE_CLASS_CENTER_AXLE_TRAILER\x10\x04\x12\x1d\n\x19VEHICLE_CLASS_COMBINATION\x10\x05\x12\x1b\n\x17VEHICLE_CLASS_LOW_SPEED\x10\x06*\x8d\x01\n\x0fTireArrangement\x12 \n\x1cTIRE_ARRANGEMENT_UNSPECIFIED\x10\x00\x12\x1b\n\x17TIRE_ARRANGEMENT_SINGLE\x10\x01\x12\x19\n\x15TIRE_ARRANGEMENT_DUAL\x10\x02\x12 \n\x1cTIRE_ARRANGEMENT_WIDE_SINGLE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n zhichao/weighing/v1/record.proto\x12\x13zhichao.weighing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ezhichao/common/v1/access.proto\"\xee\x05\n\x0eWeighingRecord\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x16\n\x0esource_unit_id\x18\x02 \x01(\t\x12\x19\n\x11weighing_point_id\x18\x03 \x01(\t\x12\x10\n\x08scale_id\x18\x04 \x01(\t\x12.\n\nweigh_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x05\x65vent\x18\x06 \x01(\x0e\x32\".zhichao.weighing.v1.WeighingEvent\x12\x17\n\x0fgross_weight_kg\x18\x07 \x01(\x05\x12\x1b\n\x0etare_weight_kg\x18\x08 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rnet_weight_kg\x18\t \x01(\x05H\x01\x88\x01\x01\x12/\n\x0b\x66ront_plate\x18\n \x01(\x0b\x32\x1a.zhichao.weighing.v1.Plate\x12.\n\nrear_plate\x18\x0b \x01(\x0b\x32\x1a.zhichao.weighing.v1.Plate\x12-\n\x07vehicle\x18\x0c \x01(\x0b\x32\x1c.zhichao.weighing.v1.Vehicle\x12\x18\n\x10parent_record_id\x18\r \x01(\t\x12\x10\n\x08visit_id\x18\x0e \x01(\t\x12\x16\n\tspeed_kmh\x18\x0f \x01(\x05H\x02\x88\x01\x01\x12\x11\n\x04lane\x18\x10 \x01(\x05H\x03\x88\x01\x01\x12\r\n\x05goods\x18\x11 \x01(\t\x12\x1b\n\x13loading_slip_number\x18\x12 \x01(\t\x12>\n\x10transport_permit\x18\x13 \x01(\x0b\x32$.zhichao.weighing.v1.TransportPermit\x12\x13\n\x0bis_backfill\x18\x14 \x01(\x08\x12+\n\x06\x64river\x18\x15 \x01(\x0b\x32\x1b.zhichao.weighing.v1.DriverB\x11\n\x0f_tare_weight_kgB\x10\n\x0e_net_weight_kgB\x0c\n\n_speed_kmhB\x07\n\x05_lane\"V\n\x06\x44river\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xd0\xc1\x18\x01\x12\x1a\n\x0cphone_number\x18\x02 \x01(\tB\x04\xd0\xc1\x18\x02\x12\x1c\n\x0elicense_number\x18\x03 \x01(\tB\x04\xd0\xc1\x18\x03\"\x99\x01\n\x05Plate\x12\x0e\n\x06number\x18\x01 \x01(\t\x12.\n\x05\x63olor\x18\x02 \x01(\x0e\x32\x1f.zhichao.weighing.v1.PlateColor\x12\x16\n\x0eraw_color_code\x18\x03 \x01(\t\x12 \n\x13\x63onfidence_permille\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\x16\n\x14_confidence_permille\"\xf7\x03\n\x07Vehicle\x12\x38\n\rvehicle_class\x18\x01 \x01(\x0e\x32!.zhichao.weighing.v1.VehicleClass\x12\x17\n\naxle_count\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12(\n\x05\x61xles\x18\x03 \x03(\x0b\x32\x19.zhichao.weighing.v1.Axle\x12\x18\n\x10\x61xle_group_codes\x18\x04 \x01(\t\x12\x1d\n\x10\x64rive_axle_count\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x1f\n\x12has_air_suspension\x18\x06 \x01(\x08H\x02\x88\x01\x01\x12\x1d\n\x10has_single_tires\x18\x07 \x01(\x08H\x03\x88\x01\x01\x12\x1f\n\x12registered_mass_kg\x18\x08 \x01(\x05H\x04\x88\x01\x01\x12\x16\n\tlength_mm\x18\t \x01(\x05H\x05\x88\x01\x01\x12\x15\n\x08width_mm\x18\n \x01(\x05H\x06\x88\x01\x01\x12\x16\n\theight_mm\x18\x0b \x01(\x05H\x07\x88\x01\x01\x42\r\n\x0b_axle_countB\x13\n\x11_drive_axle_countB\x15\n\x13_has_air_suspensionB\x13\n\x11_has_single_tiresB\x15\n\x13_registered_mass_kgB\x0c\n\n_length_mmB\x0b\n\t_width_mmB\x0c\n\n_height_mm\"\xad\x01\n\x04\x41xle\x12\x16\n\tweight_kg\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nspacing_mm\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x33\n\x05tires\x18\x03 \x01(\x0e\x32$.zhichao.weighing.v1.TireArrangement\x12\x15\n\x08is_drive\x18\x04 \x01(\x08H\x02\x88\x01\x01\x42\x0c\n\n_weight_kgB\r\n\x0b_spacing_mmB\x0b\n\t_is_drive\"<\n\x0fTransportPermit\x12\x0e\n\x06number\x18\x01 \x01(\t\x12\x19\n\x11permitted_mass_kg\x18\x02 \x01(\x05*~\n\rWeighingEvent\x12\x1e\n\x1aWEIGHING_EVENT_UNSPECIFIED\x10\x00\x12\x17\n\x13WEIGHING_EVENT_TARE\x10\x01\x12\x18\n\x14WEIGHING_EVENT_GROSS\x10\x02\x12\x1a\n\x16WEIGHING_EVENT_REWEIGH\x10\x03*\xf1\x01\n\nPlateColor\x12\x1b\n\x17PLATE_COLOR_UNSPECIFIED\x10\x00\x12\x14\n\x10PLATE_COLOR_BLUE\x10\x01\x12\x16\n\x12PLATE_COLOR_YELLOW\x10\x02\x12\x15\n\x11PLATE_COLOR_BLACK\x10\x03\x12\x15\n\x11PLATE_COLOR_WHITE\x10\x04\x12\x15\n\x11PLATE_COLOR_GREEN\x10\x05\x12\x1e\n\x1aPLATE_COLOR_GRADIENT_GREEN\x10\x06\x12\x1c\n\x18PLATE_COLOR_YELLOW_GREEN\x10\x07\x12\x15\n\x11PLATE_COLOR_OTHER\x10\x08*\xee\x01\n\x0cVehicleClass\x12\x1d\n\x19VEHICLE_CLASS_UNSPECIFIED\x10\x00\x12\x1d\n\x19VEHICLE_CLASS_RIGID_TRUCK\x10\x01\x12\x1d\n\x19VEHICLE_CLASS_ARTICULATED\x10\x02\x12\x1e\n\x1aVEHICLE_CLASS_FULL_TRAILER\x10\x03\x12%\n!VEHICLE_CLASS_CENTER_AXLE_TRAILER\x10\x04\x12\x1d\n\x19VEHICLE_CLASS_COMBINATION\x10\x05\x12\x1b\n\x17VEHICLE_CLASS_LOW_SPEED\x10\x06*\x8d\x01\n\x0fTireArrangement\x12 \n\x1cTIRE_ARRANGEMENT_UNSPECIFIED\x10\x00\x12\x1b\n\x17TIRE_ARRANGEMENT_SINGLE\x10\x01\x12\x19\n\x15TIRE_ARRANGEMENT_DUAL\x10\x02\x12 \n\x1cTIRE_ARRANGEMENT_WIDE_SINGLE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zhichao.weighing.v1.record_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WEIGHINGEVENT']._serialized_start=1698
-  _globals['_WEIGHINGEVENT']._serialized_end=1824
-  _globals['_PLATECOLOR']._serialized_start=1827
-  _globals['_PLATECOLOR']._serialized_end=2068
-  _globals['_VEHICLECLASS']._serialized_start=2071
-  _globals['_VEHICLECLASS']._serialized_end=2309
-  _globals['_TIREARRANGEMENT']._serialized_start=2312
-  _globals['_TIREARRANGEMENT']._serialized_end=2453
-  _globals['_WEIGHINGRECORD']._serialized_start=91
-  _globals['_WEIGHINGRECORD']._serialized_end=796
-  _globals['_PLATE']._serialized_start=799
-  _globals['_PLATE']._serialized_end=952
-  _globals['_VEHICLE']._serialized_start=955
-  _globals['_VEHICLE']._serialized_end=1458
-  _globals['_AXLE']._serialized_start=1461
-  _globals['_AXLE']._serialized_end=1634
-  _globals['_TRANSPORTPERMIT']._serialized_start=1636
-  _globals['_TRANSPORTPERMIT']._serialized_end=1696
+  _globals['_DRIVER'].fields_by_name['name']._loaded_options = None
+  _globals['_DRIVER'].fields_by_name['name']._serialized_options = b'\320\301\030\001'
+  _globals['_DRIVER'].fields_by_name['phone_number']._loaded_options = None
+  _globals['_DRIVER'].fields_by_name['phone_number']._serialized_options = b'\320\301\030\002'
+  _globals['_DRIVER'].fields_by_name['license_number']._loaded_options = None
+  _globals['_DRIVER'].fields_by_name['license_number']._serialized_options = b'\320\301\030\003'
+  _globals['_WEIGHINGEVENT']._serialized_start=1863
+  _globals['_WEIGHINGEVENT']._serialized_end=1989
+  _globals['_PLATECOLOR']._serialized_start=1992
+  _globals['_PLATECOLOR']._serialized_end=2233
+  _globals['_VEHICLECLASS']._serialized_start=2236
+  _globals['_VEHICLECLASS']._serialized_end=2474
+  _globals['_TIREARRANGEMENT']._serialized_start=2477
+  _globals['_TIREARRANGEMENT']._serialized_end=2618
+  _globals['_WEIGHINGRECORD']._serialized_start=123
+  _globals['_WEIGHINGRECORD']._serialized_end=873
+  _globals['_DRIVER']._serialized_start=875
+  _globals['_DRIVER']._serialized_end=961
+  _globals['_PLATE']._serialized_start=964
+  _globals['_PLATE']._serialized_end=1117
+  _globals['_VEHICLE']._serialized_start=1120
+  _globals['_VEHICLE']._serialized_end=1623
+  _globals['_AXLE']._serialized_start=1626
+  _globals['_AXLE']._serialized_end=1799
+  _globals['_TRANSPORTPERMIT']._serialized_start=1801
+  _globals['_TRANSPORTPERMIT']._serialized_end=1861
 # @@protoc_insertion_point(module_scope)

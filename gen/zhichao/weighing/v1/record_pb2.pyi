@@ -192,6 +192,7 @@ class WeighingRecord(_message.Message):
     LOADING_SLIP_NUMBER_FIELD_NUMBER: _builtins.int
     TRANSPORT_PERMIT_FIELD_NUMBER: _builtins.int
     IS_BACKFILL_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
     record_id: _builtins.str
     """Id made by the terminal, unique within its source unit for ever, 1 to 64 characters of `A-Z a-z 0-9 . _ : -`. A UUID
     of version 7 is a good choice.
@@ -248,6 +249,10 @@ class WeighingRecord(_message.Message):
     def transport_permit(self) -> Global___TransportPermit:
         """Transport permit (超限运输车辆通行证); absent when there is none."""
 
+    @_builtins.property
+    def driver(self) -> Global___Driver:
+        """Driver of the truck; absent when the site did not take down who drove."""
+
     def __init__(
         self,
         *,
@@ -271,10 +276,11 @@ class WeighingRecord(_message.Message):
         loading_slip_number: _builtins.str = ...,
         transport_permit: Global___TransportPermit | None = ...,
         is_backfill: _builtins.bool = ...,
+        driver: Global___Driver | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lane", b"_lane", "_net_weight_kg", b"_net_weight_kg", "_speed_kmh", b"_speed_kmh", "_tare_weight_kg", b"_tare_weight_kg", "front_plate", b"front_plate", "lane", b"lane", "net_weight_kg", b"net_weight_kg", "rear_plate", b"rear_plate", "speed_kmh", b"speed_kmh", "tare_weight_kg", b"tare_weight_kg", "transport_permit", b"transport_permit", "vehicle", b"vehicle", "weigh_time", b"weigh_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lane", b"_lane", "_net_weight_kg", b"_net_weight_kg", "_speed_kmh", b"_speed_kmh", "_tare_weight_kg", b"_tare_weight_kg", "driver", b"driver", "front_plate", b"front_plate", "lane", b"lane", "net_weight_kg", b"net_weight_kg", "rear_plate", b"rear_plate", "speed_kmh", b"speed_kmh", "tare_weight_kg", b"tare_weight_kg", "transport_permit", b"transport_permit", "vehicle", b"vehicle", "weigh_time", b"weigh_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lane", b"_lane", "_net_weight_kg", b"_net_weight_kg", "_speed_kmh", b"_speed_kmh", "_tare_weight_kg", b"_tare_weight_kg", "event", b"event", "front_plate", b"front_plate", "goods", b"goods", "gross_weight_kg", b"gross_weight_kg", "is_backfill", b"is_backfill", "lane", b"lane", "loading_slip_number", b"loading_slip_number", "net_weight_kg", b"net_weight_kg", "parent_record_id", b"parent_record_id", "rear_plate", b"rear_plate", "record_id", b"record_id", "scale_id", b"scale_id", "source_unit_id", b"source_unit_id", "speed_kmh", b"speed_kmh", "tare_weight_kg", b"tare_weight_kg", "transport_permit", b"transport_permit", "vehicle", b"vehicle", "visit_id", b"visit_id", "weigh_time", b"weigh_time", "weighing_point_id", b"weighing_point_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lane", b"_lane", "_net_weight_kg", b"_net_weight_kg", "_speed_kmh", b"_speed_kmh", "_tare_weight_kg", b"_tare_weight_kg", "driver", b"driver", "event", b"event", "front_plate", b"front_plate", "goods", b"goods", "gross_weight_kg", b"gross_weight_kg", "is_backfill", b"is_backfill", "lane", b"lane", "loading_slip_number", b"loading_slip_number", "net_weight_kg", b"net_weight_kg", "parent_record_id", b"parent_record_id", "rear_plate", b"rear_plate", "record_id", b"record_id", "scale_id", b"scale_id", "source_unit_id", b"source_unit_id", "speed_kmh", b"speed_kmh", "tare_weight_kg", b"tare_weight_kg", "transport_permit", b"transport_permit", "vehicle", b"vehicle", "visit_id", b"visit_id", "weigh_time", b"weigh_time", "weighing_point_id", b"weighing_point_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lane: _TypeAlias = _typing.Literal["lane"]  # noqa: Y015
     _WhichOneofArgType__lane: _TypeAlias = _typing.Literal["_lane", b"_lane"]  # noqa: Y015
@@ -294,6 +300,38 @@ class WeighingRecord(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tare_weight_kg) -> _WhichOneofReturnType__tare_weight_kg | None: ...
 
 Global___WeighingRecord: _TypeAlias = WeighingRecord  # noqa: Y015
+
+@_typing.final
+class Driver(_message.Message):
+    """Driver is who drove the truck: personal data, masked in replies to callers without PERMISSION_PERSONAL_DATA_READ."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    LICENSE_NUMBER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, 1 to 64 characters."""
+    phone_number: _builtins.str
+    """Phone number, digits with an optional leading `+`, at most 20 characters; empty when not known."""
+    license_number: _builtins.str
+    """Number of the driving licence (驾驶证) or the qualification certificate (从业资格证), at most 32 characters of
+    `A-Z a-z 0-9`; empty when not known.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        phone_number: _builtins.str = ...,
+        license_number: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["license_number", b"license_number", "name", b"name", "phone_number", b"phone_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Driver: _TypeAlias = Driver  # noqa: Y015
 
 @_typing.final
 class Plate(_message.Message):

@@ -23,64 +23,81 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from zhichao.common.v1 import access_pb2 as zhichao_dot_common_dot_v1_dot_access__pb2
 from zhichao.common.v1 import refusal_pb2 as zhichao_dot_common_dot_v1_dot_refusal__pb2
 from zhichao.weighing.v1 import record_pb2 as zhichao_dot_weighing_dot_v1_dot_record__pb2
 from zhichao.weighing.v1 import weighing_pb2 as zhichao_dot_weighing_dot_v1_dot_weighing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!zhichao/weighing/v1/service.proto\x12\x13zhichao.weighing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fzhichao/common/v1/refusal.proto\x1a zhichao/weighing/v1/record.proto\x1a\"zhichao/weighing/v1/weighing.proto\"L\n\x15RecordWeighingRequest\x12\x33\n\x06record\x18\x01 \x01(\x0b\x32#.zhichao.weighing.v1.WeighingRecord\"I\n\x16RecordWeighingResponse\x12/\n\x08recorded\x18\x01 \x01(\x0b\x32\x1d.zhichao.weighing.v1.Recorded\"\x82\x01\n\x08Recorded\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.zhichao.weighing.v1.Receipt\x12\x31\n\tjudgement\x18\x02 \x01(\x0b\x32\x1e.zhichao.weighing.v1.Judgement\x12\x14\n\x0cis_duplicate\x18\x03 \x01(\x08\"\x8e\x01\n\x0cRecordResult\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x31\n\x08recorded\x18\x02 \x01(\x0b\x32\x1d.zhichao.weighing.v1.RecordedH\x00\x12-\n\x07refusal\x18\x03 \x01(\x0b\x32\x1a.zhichao.common.v1.RefusalH\x00\x42\t\n\x07outcome\"N\n\x16RecordWeighingsRequest\x12\x34\n\x07records\x18\x01 \x03(\x0b\x32#.zhichao.weighing.v1.WeighingRecord\"M\n\x17RecordWeighingsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.zhichao.weighing.v1.RecordResult\"N\n\x16StreamWeighingsRequest\x12\x34\n\x07records\x18\x01 \x03(\x0b\x32#.zhichao.weighing.v1.WeighingRecord\"M\n\x17StreamWeighingsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.zhichao.weighing.v1.RecordResult\"n\n\x0cHeldWeighing\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.zhichao.weighing.v1.Receipt\x12/\n\x08weighing\x18\x02 \x01(\x0b\x32\x1d.zhichao.weighing.v1.Weighing\"\x85\x01\n\x12GetWeighingRequest\x12/\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.zhichao.weighing.v1.ReceiptH\x00\x12\x36\n\x0brecord_name\x18\x02 \x01(\x0b\x32\x1f.zhichao.weighing.v1.RecordNameH\x00\x42\x06\n\x04name\"7\n\nRecordName\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x11\n\trecord_id\x18\x02 \x01(\t\"O\n\x13GetWeighingResponse\x12\x38\n\rheld_weighing\x18\x01 \x01(\x0b\x32!.zhichao.weighing.v1.HeldWeighing\"\xdc\x01\n\x0eWeighingFilter\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x14\n\x0cplate_number\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08verdicts\x18\x05 \x03(\x0e\x32\x1c.zhichao.weighing.v1.Verdict\x12\x0e\n\x06origin\x18\x06 \x01(\t\"r\n\x14ListWeighingsRequest\x12\x33\n\x06\x66ilter\x18\x01 \x01(\x0b\x32#.zhichao.weighing.v1.WeighingFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"k\n\x15ListWeighingsResponse\x12\x39\n\x0eheld_weighings\x18\x01 \x03(\x0b\x32!.zhichao.weighing.v1.HeldWeighing\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x87\x01\n\x15WatchWeighingsRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x03\x12\x16\n\x0esource_unit_id\x18\x03 \x01(\t\x12.\n\x08verdicts\x18\x04 \x03(\x0e\x32\x1c.zhichao.weighing.v1.Verdict\"j\n\x16WatchWeighingsResponse\x12\x39\n\x0eheld_weighings\x18\x01 \x03(\x0b\x32!.zhichao.weighing.v1.HeldWeighing\x12\x15\n\rnext_sequence\x18\x02 \x01(\x03\"\xf4\x01\n\x08\x44\x61yTotal\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x16\n\x0esource_unit_id\x18\x02 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x03 \x01(\t\x12\x16\n\x0eweighing_count\x18\x04 \x01(\x03\x12\x17\n\x0f\x63ompliant_count\x18\x05 \x01(\x03\x12\x1a\n\x12undetermined_count\x18\x06 \x01(\x03\x12\x17\n\x0fsuspected_count\x18\x07 \x01(\x03\x12\x18\n\x10not_judged_count\x18\x08 \x01(\x03\x12\x16\n\x0eno_plate_count\x18\t \x01(\x03\x12\x1b\n\x13gross_weight_sum_kg\x18\n \x01(\x03\"\x8a\x01\n\x14ListDayTotalsRequest\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x11\n\tfirst_day\x18\x03 \x01(\t\x12\x10\n\x08last_day\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"c\n\x15ListDayTotalsResponse\x12\x31\n\nday_totals\x18\x01 \x03(\x0b\x32\x1d.zhichao.weighing.v1.DayTotal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x14HeldWeighingConflict\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.zhichao.weighing.v1.Receipt\x12\x37\n\x08\x63onflict\x18\x02 \x01(\x0b\x32%.zhichao.weighing.v1.WeighingConflict\"p\n\x1cListWeighingConflictsRequest\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x11\n\trecord_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"{\n\x1dListWeighingConflictsResponse\x12\x41\n\x0eheld_conflicts\x18\x01 \x03(\x0b\x32).zhichao.weighing.v1.HeldWeighingConflict\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xfb\x06\n\x0fWeighingService\x12i\n\x0eRecordWeighing\x12*.zhichao.weighing.v1.RecordWeighingRequest\x1a+.zhichao.weighing.v1.RecordWeighingResponse\x12l\n\x0fRecordWeighings\x12+.zhichao.weighing.v1.RecordWeighingsRequest\x1a,.zhichao.weighing.v1.RecordWeighingsResponse\x12p\n\x0fStreamWeighings\x12+.zhichao.weighing.v1.StreamWeighingsRequest\x1a,.zhichao.weighing.v1.StreamWeighingsResponse(\x01\x30\x01\x12`\n\x0bGetWeighing\x12\'.zhichao.weighing.v1.GetWeighingRequest\x1a(.zhichao.weighing.v1.GetWeighingResponse\x12\x66\n\rListWeighings\x12).zhichao.weighing.v1.ListWeighingsRequest\x1a*.zhichao.weighing.v1.ListWeighingsResponse\x12k\n\x0eWatchWeighings\x12*.zhichao.weighing.v1.WatchWeighingsRequest\x1a+.zhichao.weighing.v1.WatchWeighingsResponse0\x01\x12\x66\n\rListDayTotals\x12).zhichao.weighing.v1.ListDayTotalsRequest\x1a*.zhichao.weighing.v1.ListDayTotalsResponse\x12~\n\x15ListWeighingConflicts\x12\x31.zhichao.weighing.v1.ListWeighingConflictsRequest\x1a\x32.zhichao.weighing.v1.ListWeighingConflictsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!zhichao/weighing/v1/service.proto\x12\x13zhichao.weighing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ezhichao/common/v1/access.proto\x1a\x1fzhichao/common/v1/refusal.proto\x1a zhichao/weighing/v1/record.proto\x1a\"zhichao/weighing/v1/weighing.proto\"L\n\x15RecordWeighingRequest\x12\x33\n\x06record\x18\x01 \x01(\x0b\x32#.zhichao.weighing.v1.WeighingRecord\"I\n\x16RecordWeighingResponse\x12/\n\x08recorded\x18\x01 \x01(\x0b\x32\x1d.zhichao.weighing.v1.Recorded\"\x82\x01\n\x08Recorded\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.zhichao.weighing.v1.Receipt\x12\x31\n\tjudgement\x18\x02 \x01(\x0b\x32\x1e.zhichao.weighing.v1.Judgement\x12\x14\n\x0cis_duplicate\x18\x03 \x01(\x08\"\x8e\x01\n\x0cRecordResult\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x31\n\x08recorded\x18\x02 \x01(\x0b\x32\x1d.zhichao.weighing.v1.RecordedH\x00\x12-\n\x07refusal\x18\x03 \x01(\x0b\x32\x1a.zhichao.common.v1.RefusalH\x00\x42\t\n\x07outcome\"N\n\x16RecordWeighingsRequest\x12\x34\n\x07records\x18\x01 \x03(\x0b\x32#.zhichao.weighing.v1.WeighingRecord\"M\n\x17RecordWeighingsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.zhichao.weighing.v1.RecordResult\"N\n\x16StreamWeighingsRequest\x12\x34\n\x07records\x18\x01 \x03(\x0b\x32#.zhichao.weighing.v1.WeighingRecord\"M\n\x17StreamWeighingsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.zhichao.weighing.v1.RecordResult\"n\n\x0cHeldWeighing\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.zhichao.weighing.v1.Receipt\x12/\n\x08weighing\x18\x02 \x01(\x0b\x32\x1d.zhichao.weighing.v1.Weighing\"\x85\x01\n\x12GetWeighingRequest\x12/\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.zhichao.weighing.v1.ReceiptH\x00\x12\x36\n\x0brecord_name\x18\x02 \x01(\x0b\x32\x1f.zhichao.weighing.v1.RecordNameH\x00\x42\x06\n\x04name\"7\n\nRecordName\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x11\n\trecord_id\x18\x02 \x01(\t\"O\n\x13GetWeighingResponse\x12\x38\n\rheld_weighing\x18\x01 \x01(\x0b\x32!.zhichao.weighing.v1.HeldWeighing\"\xdc\x01\n\x0eWeighingFilter\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x14\n\x0cplate_number\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08verdicts\x18\x05 \x03(\x0e\x32\x1c.zhichao.weighing.v1.Verdict\x12\x0e\n\x06origin\x18\x06 \x01(\t\"r\n\x14ListWeighingsRequest\x12\x33\n\x06\x66ilter\x18\x01 \x01(\x0b\x32#.zhichao.weighing.v1.WeighingFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"k\n\x15ListWeighingsResponse\x12\x39\n\x0eheld_weighings\x18\x01 \x03(\x0b\x32!.zhichao.weighing.v1.HeldWeighing\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x87\x01\n\x15WatchWeighingsRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x03\x12\x16\n\x0esource_unit_id\x18\x03 \x01(\t\x12.\n\x08verdicts\x18\x04 \x03(\x0e\x32\x1c.zhichao.weighing.v1.Verdict\"j\n\x16WatchWeighingsResponse\x12\x39\n\x0eheld_weighings\x18\x01 \x03(\x0b\x32!.zhichao.weighing.v1.HeldWeighing\x12\x15\n\rnext_sequence\x18\x02 \x01(\x03\"\xf4\x01\n\x08\x44\x61yTotal\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x16\n\x0esource_unit_id\x18\x02 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x03 \x01(\t\x12\x16\n\x0eweighing_count\x18\x04 \x01(\x03\x12\x17\n\x0f\x63ompliant_count\x18\x05 \x01(\x03\x12\x1a\n\x12undetermined_count\x18\x06 \x01(\x03\x12\x17\n\x0fsuspected_count\x18\x07 \x01(\x03\x12\x18\n\x10not_judged_count\x18\x08 \x01(\x03\x12\x16\n\x0eno_plate_count\x18\t \x01(\x03\x12\x1b\n\x13gross_weight_sum_kg\x18\n \x01(\x03\"\x8a\x01\n\x14ListDayTotalsRequest\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x11\n\tfirst_day\x18\x03 \x01(\t\x12\x10\n\x08last_day\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"c\n\x15ListDayTotalsResponse\x12\x31\n\nday_totals\x18\x01 \x03(\x0b\x32\x1d.zhichao.weighing.v1.DayTotal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x14HeldWeighingConflict\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.zhichao.weighing.v1.Receipt\x12\x37\n\x08\x63onflict\x18\x02 \x01(\x0b\x32%.zhichao.weighing.v1.WeighingConflict\"p\n\x1cListWeighingConflictsRequest\x12\x16\n\x0esource_unit_id\x18\x01 \x01(\t\x12\x11\n\trecord_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"{\n\x1dListWeighingConflictsResponse\x12\x41\n\x0eheld_conflicts\x18\x01 \x03(\x0b\x32).zhichao.weighing.v1.HeldWeighingConflict\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe2\x08\n\x0fWeighingService\x12s\n\x0eRecordWeighing\x12*.zhichao.weighing.v1.RecordWeighingRequest\x1a+.zhichao.weighing.v1.RecordWeighingResponse\"\x08\xca\xc1\x18\x04\x08\t(\x01\x12{\n\x0fRecordWeighings\x12+.zhichao.weighing.v1.RecordWeighingsRequest\x1a,.zhichao.weighing.v1.RecordWeighingsResponse\"\r\xca\xc1\x18\t\x08\t(\x01\x30\x80\x80\x80\x08\x12\x7f\n\x0fStreamWeighings\x12+.zhichao.weighing.v1.StreamWeighingsRequest\x1a,.zhichao.weighing.v1.StreamWeighingsResponse\"\r\xca\xc1\x18\t\x08\t(\x01\x30\x80\x80\x80\x08(\x01\x30\x01\x12\x94\x01\n\x0bGetWeighing\x12\'.zhichao.weighing.v1.GetWeighingRequest\x1a(.zhichao.weighing.v1.GetWeighingResponse\"2\xca\xc1\x18.\x08\n\x12\x1arecord_name.source_unit_id\x1a\x0ereceipt.origin\x12\x94\x01\n\rListWeighings\x12).zhichao.weighing.v1.ListWeighingsRequest\x1a*.zhichao.weighing.v1.ListWeighingsResponse\",\xca\xc1\x18(\x08\n\x12\x15\x66ilter.source_unit_id\x1a\rfilter.origin\x12\x8b\x01\n\x0eWatchWeighings\x12*.zhichao.weighing.v1.WatchWeighingsRequest\x1a+.zhichao.weighing.v1.WatchWeighingsResponse\"\x1e\xca\xc1\x18\x1a\x08\n\x12\x0esource_unit_id\x1a\x06origin0\x01\x12\x86\x01\n\rListDayTotals\x12).zhichao.weighing.v1.ListDayTotalsRequest\x1a*.zhichao.weighing.v1.ListDayTotalsResponse\"\x1e\xca\xc1\x18\x1a\x08\n\x12\x0esource_unit_id\x1a\x06origin\x12\x96\x01\n\x15ListWeighingConflicts\x12\x31.zhichao.weighing.v1.ListWeighingConflictsRequest\x1a\x32.zhichao.weighing.v1.ListWeighingConflictsResponse\"\x16\xca\xc1\x18\x12\x08\n\x12\x0esource_unit_idb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zhichao.weighing.v1.service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECORDWEIGHINGREQUEST']._serialized_start=194
-  _globals['_RECORDWEIGHINGREQUEST']._serialized_end=270
-  _globals['_RECORDWEIGHINGRESPONSE']._serialized_start=272
-  _globals['_RECORDWEIGHINGRESPONSE']._serialized_end=345
-  _globals['_RECORDED']._serialized_start=348
-  _globals['_RECORDED']._serialized_end=478
-  _globals['_RECORDRESULT']._serialized_start=481
-  _globals['_RECORDRESULT']._serialized_end=623
-  _globals['_RECORDWEIGHINGSREQUEST']._serialized_start=625
-  _globals['_RECORDWEIGHINGSREQUEST']._serialized_end=703
-  _globals['_RECORDWEIGHINGSRESPONSE']._serialized_start=705
-  _globals['_RECORDWEIGHINGSRESPONSE']._serialized_end=782
-  _globals['_STREAMWEIGHINGSREQUEST']._serialized_start=784
-  _globals['_STREAMWEIGHINGSREQUEST']._serialized_end=862
-  _globals['_STREAMWEIGHINGSRESPONSE']._serialized_start=864
-  _globals['_STREAMWEIGHINGSRESPONSE']._serialized_end=941
-  _globals['_HELDWEIGHING']._serialized_start=943
-  _globals['_HELDWEIGHING']._serialized_end=1053
-  _globals['_GETWEIGHINGREQUEST']._serialized_start=1056
-  _globals['_GETWEIGHINGREQUEST']._serialized_end=1189
-  _globals['_RECORDNAME']._serialized_start=1191
-  _globals['_RECORDNAME']._serialized_end=1246
-  _globals['_GETWEIGHINGRESPONSE']._serialized_start=1248
-  _globals['_GETWEIGHINGRESPONSE']._serialized_end=1327
-  _globals['_WEIGHINGFILTER']._serialized_start=1330
-  _globals['_WEIGHINGFILTER']._serialized_end=1550
-  _globals['_LISTWEIGHINGSREQUEST']._serialized_start=1552
-  _globals['_LISTWEIGHINGSREQUEST']._serialized_end=1666
-  _globals['_LISTWEIGHINGSRESPONSE']._serialized_start=1668
-  _globals['_LISTWEIGHINGSRESPONSE']._serialized_end=1775
-  _globals['_WATCHWEIGHINGSREQUEST']._serialized_start=1778
-  _globals['_WATCHWEIGHINGSREQUEST']._serialized_end=1913
-  _globals['_WATCHWEIGHINGSRESPONSE']._serialized_start=1915
-  _globals['_WATCHWEIGHINGSRESPONSE']._serialized_end=2021
-  _globals['_DAYTOTAL']._serialized_start=2024
-  _globals['_DAYTOTAL']._serialized_end=2268
-  _globals['_LISTDAYTOTALSREQUEST']._serialized_start=2271
-  _globals['_LISTDAYTOTALSREQUEST']._serialized_end=2409
-  _globals['_LISTDAYTOTALSRESPONSE']._serialized_start=2411
-  _globals['_LISTDAYTOTALSRESPONSE']._serialized_end=2510
-  _globals['_HELDWEIGHINGCONFLICT']._serialized_start=2512
-  _globals['_HELDWEIGHINGCONFLICT']._serialized_end=2638
-  _globals['_LISTWEIGHINGCONFLICTSREQUEST']._serialized_start=2640
-  _globals['_LISTWEIGHINGCONFLICTSREQUEST']._serialized_end=2752
-  _globals['_LISTWEIGHINGCONFLICTSRESPONSE']._serialized_start=2754
-  _globals['_LISTWEIGHINGCONFLICTSRESPONSE']._serialized_end=2877
-  _globals['_WEIGHINGSERVICE']._serialized_start=2880
-  _globals['_WEIGHINGSERVICE']._serialized_end=3771
+  _globals['_WEIGHINGSERVICE'].methods_by_name['RecordWeighing']._loaded_options = None
+  _globals['_WEIGHINGSERVICE'].methods_by_name['RecordWeighing']._serialized_options = b'\312\301\030\004\010\t(\001'
+  _globals['_WEIGHINGSERVICE'].methods_by_name['RecordWeighings']._loaded_options = None
+  _globals['_WEIGHINGSERVICE'].methods_by_name['RecordWeighings']._serialized_options = b'\312\301\030\t\010\t(\0010\200\200\200\010'
+  _globals['_WEIGHINGSERVICE'].methods_by_name['StreamWeighings']._loaded_options = None
+  _globals['_WEIGHINGSERVICE'].methods_by_name['StreamWeighings']._serialized_options = b'\312\301\030\t\010\t(\0010\200\200\200\010'
+  _globals['_WEIGHINGSERVICE'].methods_by_name['GetWeighing']._loaded_options = None
+  _globals['_WEIGHINGSERVICE'].methods_by_name['GetWeighing']._serialized_options = b'\312\301\030.\010\n\022\032record_name.source_unit_id\032\016receipt.origin'
+  _globals['_WEIGHINGSERVICE'].methods_by_name['ListWeighings']._loaded_options = None
+  _globals['_WEIGHINGSERVICE'].methods_by_name['ListWeighings']._serialized_options = b'\312\301\030(\010\n\022\025filter.source_unit_id\032\rfilter.origin'
+  _globals['_WEIGHINGSERVICE'].methods_by_name['WatchWeighings']._loaded_options = None
+  _globals['_WEIGHINGSERVICE'].methods_by_name['WatchWeighings']._serialized_options = b'\312\301\030\032\010\n\022\016source_unit_id\032\006origin'
+  _globals['_WEIGHINGSERVICE'].methods_by_name['ListDayTotals']._loaded_options = None
+  _globals['_WEIGHINGSERVICE'].methods_by_name['ListDayTotals']._serialized_options = b'\312\301\030\032\010\n\022\016source_unit_id\032\006origin'
+  _globals['_WEIGHINGSERVICE'].methods_by_name['ListWeighingConflicts']._loaded_options = None
+  _globals['_WEIGHINGSERVICE'].methods_by_name['ListWeighingConflicts']._serialized_options = b'\312\301\030\022\010\n\022\016source_unit_id'
+  _globals['_RECORDWEIGHINGREQUEST']._serialized_start=226
+  _globals['_RECORDWEIGHINGREQUEST']._serialized_end=302
+  _globals['_RECORDWEIGHINGRESPONSE']._serialized_start=304
+  _globals['_RECORDWEIGHINGRESPONSE']._serialized_end=377
+  _globals['_RECORDED']._serialized_start=380
+  _globals['_RECORDED']._serialized_end=510
+  _globals['_RECORDRESULT']._serialized_start=513
+  _globals['_RECORDRESULT']._serialized_end=655
+  _globals['_RECORDWEIGHINGSREQUEST']._serialized_start=657
+  _globals['_RECORDWEIGHINGSREQUEST']._serialized_end=735
+  _globals['_RECORDWEIGHINGSRESPONSE']._serialized_start=737
+  _globals['_RECORDWEIGHINGSRESPONSE']._serialized_end=814
+  _globals['_STREAMWEIGHINGSREQUEST']._serialized_start=816
+  _globals['_STREAMWEIGHINGSREQUEST']._serialized_end=894
+  _globals['_STREAMWEIGHINGSRESPONSE']._serialized_start=896
+  _globals['_STREAMWEIGHINGSRESPONSE']._serialized_end=973
+  _globals['_HELDWEIGHING']._serialized_start=975
+  _globals['_HELDWEIGHING']._serialized_end=1085
+  _globals['_GETWEIGHINGREQUEST']._serialized_start=1088
+  _globals['_GETWEIGHINGREQUEST']._serialized_end=1221
+  _globals['_RECORDNAME']._serialized_start=1223
+  _globals['_RECORDNAME']._serialized_end=1278
+  _globals['_GETWEIGHINGRESPONSE']._serialized_start=1280
+  _globals['_GETWEIGHINGRESPONSE']._serialized_end=1359
+  _globals['_WEIGHINGFILTER']._serialized_start=1362
+  _globals['_WEIGHINGFILTER']._serialized_end=1582
+  _globals['_LISTWEIGHINGSREQUEST']._serialized_start=1584
+  _globals['_LISTWEIGHINGSREQUEST']._serialized_end=1698
+  _globals['_LISTWEIGHINGSRESPONSE']._serialized_start=1700
+  _globals['_LISTWEIGHINGSRESPONSE']._serialized_end=1807
+  _globals['_WATCHWEIGHINGSREQUEST']._serialized_start=1810
+  _globals['_WATCHWEIGHINGSREQUEST']._serialized_end=1945
+  _globals['_WATCHWEIGHINGSRESPONSE']._serialized_start=1947
+  _globals['_WATCHWEIGHINGSRESPONSE']._serialized_end=2053
+  _globals['_DAYTOTAL']._serialized_start=2056
+  _globals['_DAYTOTAL']._serialized_end=2300
+  _globals['_LISTDAYTOTALSREQUEST']._serialized_start=2303
+  _globals['_LISTDAYTOTALSREQUEST']._serialized_end=2441
+  _globals['_LISTDAYTOTALSRESPONSE']._serialized_start=2443
+  _globals['_LISTDAYTOTALSRESPONSE']._serialized_end=2542
+  _globals['_HELDWEIGHINGCONFLICT']._serialized_start=2544
+  _globals['_HELDWEIGHINGCONFLICT']._serialized_end=2670
+  _globals['_LISTWEIGHINGCONFLICTSREQUEST']._serialized_start=2672
+  _globals['_LISTWEIGHINGCONFLICTSREQUEST']._serialized_end=2784
+  _globals['_LISTWEIGHINGCONFLICTSRESPONSE']._serialized_start=2786
+  _globals['_LISTWEIGHINGCONFLICTSRESPONSE']._serialized_end=2909
+  _globals['_WEIGHINGSERVICE']._serialized_start=2912
+  _globals['_WEIGHINGSERVICE']._serialized_end=4034
 # @@protoc_insertion_point(module_scope)
