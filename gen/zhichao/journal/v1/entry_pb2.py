@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ezhichao/journal/v1/entry.proto\x12\x12zhichao.journal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x01\n\x05\x45ntry\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06schema\x18\x02 \x01(\r\x12.\n\nwrite_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"Z\n\x08LogStart\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x18\n\x10\x64igest_algorithm\x18\x03 \x01(\t\x12\x14\n\x0cverifier_key\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ezhichao/journal/v1/entry.proto\x12\x12zhichao.journal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x01\n\x05\x45ntry\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06schema\x18\x02 \x01(\r\x12.\n\nwrite_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x10\n\x08\x61udience\x18\x07 \x01(\t\"Z\n\x08LogStart\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x18\n\x10\x64igest_algorithm\x18\x03 \x01(\t\x12\x14\n\x0cverifier_key\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zhichao.journal.v1.entry_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENTRY']._serialized_start=88
-  _globals['_ENTRY']._serialized_end=225
-  _globals['_LOGSTART']._serialized_start=227
-  _globals['_LOGSTART']._serialized_end=317
+  _globals['_ENTRY']._serialized_end=243
+  _globals['_LOGSTART']._serialized_start=245
+  _globals['_LOGSTART']._serialized_end=335
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class Entry(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """Full name of the message in `payload`, for example `zhichao.weighing.v1.Weighing`."""
     schema: _builtins.int
@@ -41,6 +42,10 @@ class Entry(_message.Message):
     """Who asked for the change: a principal such as `terminal/…` or `person/…`; empty for the platform itself."""
     request_id: _builtins.str
     """Request that caused the change, for tracing across levels; empty if there was none."""
+    audience: _builtins.str
+    """Division code that the entry is addressed to: it goes down to every platform whose division is this one or lies below
+    it. Empty if it is meant for no platform below.
+    """
     @_builtins.property
     def write_time(self) -> _timestamp_pb2.Timestamp:
         """When the origin accepted the change, by the origin's clock."""
@@ -54,10 +59,11 @@ class Entry(_message.Message):
         payload: _builtins.bytes = ...,
         actor: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        audience: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["write_time", b"write_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "kind", b"kind", "payload", b"payload", "request_id", b"request_id", "schema", b"schema", "write_time", b"write_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "audience", b"audience", "kind", b"kind", "payload", b"payload", "request_id", b"request_id", "schema", b"schema", "write_time", b"write_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

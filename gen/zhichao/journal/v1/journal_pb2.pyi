@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from zhichao.journal.v1 import addressed_pb2 as _addressed_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -711,3 +712,285 @@ class ReplayParkedEntriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplayParkedEntriesResponse: _TypeAlias = ReplayParkedEntriesResponse  # noqa: Y015
+
+@_typing.final
+class ReadAddressedEntriesRequest(_message.Message):
+    """ReadAddressedEntriesRequest names the reader and where it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    platform: _builtins.str
+    """Platform code of the reader."""
+    follow: _builtins.bool
+    """Whether to wait for what is addressed later. Without it the stream ends when everything held is sent."""
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[_addressed_pb2.AddressedPosition]:
+        """Where the reader stands, as its `ListAddressedPositions` says; at most 64. Logs that are not held here are passed over."""
+
+    def __init__(
+        self,
+        *,
+        platform: _builtins.str = ...,
+        positions: _abc.Iterable[_addressed_pb2.AddressedPosition] | None = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "platform", b"platform", "positions", b"positions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAddressedEntriesRequest: _TypeAlias = ReadAddressedEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ReadAddressedEntriesResponse(_message.Message):
+    """ReadAddressedEntriesResponse holds one of three things."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> _addressed_pb2.AddressedBatch:
+        """Steps of one log."""
+
+    @_builtins.property
+    def refusal(self) -> _addressed_pb2.AddressedRefusal:
+        """Why nothing of one log is sent; at most once for each log."""
+
+    @_builtins.property
+    def ends(self) -> _addressed_pb2.AddressedEnds:
+        """Everything held is sent: once at the beginning if nothing waits, and each time after batches."""
+
+    def __init__(
+        self,
+        *,
+        batch: _addressed_pb2.AddressedBatch | None = ...,
+        refusal: _addressed_pb2.AddressedRefusal | None = ...,
+        ends: _addressed_pb2.AddressedEnds | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "content", b"content", "ends", b"ends", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "content", b"content", "ends", b"ends", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["batch", "refusal", "ends"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___ReadAddressedEntriesResponse: _TypeAlias = ReadAddressedEntriesResponse  # noqa: Y015
+
+@_typing.final
+class AppendAddressedEntriesRequest(_message.Message):
+    """AppendAddressedEntriesRequest holds one batch to receive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> _addressed_pb2.AddressedBatch:
+        """The steps."""
+
+    def __init__(
+        self,
+        *,
+        batch: _addressed_pb2.AddressedBatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendAddressedEntriesRequest: _TypeAlias = AppendAddressedEntriesRequest  # noqa: Y015
+
+@_typing.final
+class AppendAddressedEntriesResponse(_message.Message):
+    """AppendAddressedEntriesResponse is the receiver's position after the batch is committed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    DUPLICATE_COUNT_FIELD_NUMBER: _builtins.int
+    PARKED_COUNT_FIELD_NUMBER: _builtins.int
+    duplicate_count: _builtins.int
+    """How many entries of the batch were held already."""
+    parked_count: _builtins.int
+    """How many entries of the batch were parked."""
+    @_builtins.property
+    def position(self) -> _addressed_pb2.AddressedPosition:
+        """The new position."""
+
+    def __init__(
+        self,
+        *,
+        position: _addressed_pb2.AddressedPosition | None = ...,
+        duplicate_count: _builtins.int = ...,
+        parked_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_count", b"duplicate_count", "parked_count", b"parked_count", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendAddressedEntriesResponse: _TypeAlias = AppendAddressedEntriesResponse  # noqa: Y015
+
+@_typing.final
+class ListAddressedPositionsRequest(_message.Message):
+    """ListAddressedPositionsRequest asks for the positions of all logs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """Only this origin; empty for all."""
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAddressedPositionsRequest: _TypeAlias = ListAddressedPositionsRequest  # noqa: Y015
+
+@_typing.final
+class ListAddressedPositionsResponse(_message.Message):
+    """ListAddressedPositionsResponse holds the positions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[_addressed_pb2.AddressedPosition]:
+        """One per log, ordered by origin."""
+
+    def __init__(
+        self,
+        *,
+        positions: _abc.Iterable[_addressed_pb2.AddressedPosition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["positions", b"positions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAddressedPositionsResponse: _TypeAlias = ListAddressedPositionsResponse  # noqa: Y015
+
+@_typing.final
+class ListAddressedReceiptsRequest(_message.Message):
+    """ListAddressedReceiptsRequest filters and pages receipts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """Platform code of the owner of the log; empty for this platform's own."""
+    first_sequence: _builtins.int
+    """First sequence wanted; 0 for the first of the log."""
+    last_sequence: _builtins.int
+    """Last sequence wanted; 0 for all up to the end."""
+    platform: _builtins.str
+    """Only receipts of this platform; empty for all."""
+    page_size: _builtins.int
+    """Most receipts in the answer, 1 to 1,000; 0 means 100."""
+    page_token: _builtins.str
+    """Token of the previous answer; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+        first_sequence: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
+        platform: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "origin", b"origin", "page_size", b"page_size", "page_token", b"page_token", "platform", b"platform"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAddressedReceiptsRequest: _TypeAlias = ListAddressedReceiptsRequest  # noqa: Y015
+
+@_typing.final
+class ReceivedAddressedEntry(_message.Message):
+    """ReceivedAddressedEntry says that one platform has received one addressed entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    RECEIVE_TIME_FIELD_NUMBER: _builtins.int
+    RECEIPT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """Platform code of the owner of the log that the entry is in."""
+    sequence: _builtins.int
+    """Sequence of the entry."""
+    platform: _builtins.str
+    """Platform that has received it."""
+    receipt_sequence: _builtins.int
+    """Sequence of the `AddressedReceipt` in that platform's log: the proof."""
+    @_builtins.property
+    def receive_time(self) -> _timestamp_pb2.Timestamp:
+        """When, by that platform's clock."""
+
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        platform: _builtins.str = ...,
+        receive_time: _timestamp_pb2.Timestamp | None = ...,
+        receipt_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receive_time", b"receive_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "platform", b"platform", "receipt_sequence", b"receipt_sequence", "receive_time", b"receive_time", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceivedAddressedEntry: _TypeAlias = ReceivedAddressedEntry  # noqa: Y015
+
+@_typing.final
+class ListAddressedReceiptsResponse(_message.Message):
+    """ListAddressedReceiptsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceivedAddressedEntry]:
+        """The receipts."""
+
+    def __init__(
+        self,
+        *,
+        receipts: _abc.Iterable[Global___ReceivedAddressedEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "receipts", b"receipts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAddressedReceiptsResponse: _TypeAlias = ListAddressedReceiptsResponse  # noqa: Y015

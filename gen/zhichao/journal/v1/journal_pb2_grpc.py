@@ -87,6 +87,26 @@ class JournalServiceStub:
                 request_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ReplayParkedEntriesRequest.SerializeToString,
                 response_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ReplayParkedEntriesResponse.FromString,
                 _registered_method=True)
+        self.ReadAddressedEntries = channel.unary_stream(
+                '/zhichao.journal.v1.JournalService/ReadAddressedEntries',
+                request_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ReadAddressedEntriesRequest.SerializeToString,
+                response_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ReadAddressedEntriesResponse.FromString,
+                _registered_method=True)
+        self.AppendAddressedEntries = channel.unary_unary(
+                '/zhichao.journal.v1.JournalService/AppendAddressedEntries',
+                request_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesRequest.SerializeToString,
+                response_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesResponse.FromString,
+                _registered_method=True)
+        self.ListAddressedPositions = channel.unary_unary(
+                '/zhichao.journal.v1.JournalService/ListAddressedPositions',
+                request_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedPositionsRequest.SerializeToString,
+                response_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedPositionsResponse.FromString,
+                _registered_method=True)
+        self.ListAddressedReceipts = channel.unary_unary(
+                '/zhichao.journal.v1.JournalService/ListAddressedReceipts',
+                request_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedReceiptsRequest.SerializeToString,
+                response_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedReceiptsResponse.FromString,
+                _registered_method=True)
 
 
 class JournalServiceServicer:
@@ -180,6 +200,52 @@ class JournalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadAddressedEntries(self, request, context):
+        """Reads what is addressed to one platform or to divisions below it: entries of this platform's own log, and of logs of
+        platforms above it that this platform holds to pass on. Called by the relay on behalf of a platform below, and by
+        services of this platform, which name the platform itself and get what came from above.
+
+        Logs of which the request names no position begin at their first step. A log that cannot be read on from its position is
+        refused in the stream, and the others go on. INVALID_ARGUMENT if a code or a position is malformed; UNAVAILABLE
+        (ACCESS_UNKNOWN) while this service does not know which divisions lie below which.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendAddressedEntries(self, request, context):
+        """Receives addressed entries of an upper platform's log in one transaction, with a receipt in the own log, and answers
+        with the new position.
+
+        Idempotent: what is held already is recognised and counted. OUT_OF_RANGE (SEQUENCE_GAP) names the expected size of the
+        step before, as `expected_sequence`; DATA_LOSS (HISTORY_MISMATCH) if an entry or a step is not proven by the
+        checkpoints held and sent: the origin's history was changed; INVALID_ARGUMENT (INVALID_CHECKPOINT, ENTRY_TOO_LARGE,
+        BATCH_TOO_LARGE) and PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) as for `AppendEntries`. An entry that
+        cannot be projected is kept and parked; it never fails the batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAddressedPositions(self, request, context):
+        """Lists where the addressed entries of every log stand here: the own log and those of platforms above, ordered by origin.
+
+        Not paged: there are at most 64 platforms above.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAddressedReceipts(self, request, context):
+        """Lists which platforms have received addressed entries and when, as far as their logs have come here, ordered by sequence
+        and platform.
+
+        INVALID_ARGUMENT if `origin` is no platform code, a sequence is negative, or a page token is not of this list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JournalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -232,6 +298,26 @@ def add_JournalServiceServicer_to_server(servicer, server):
                     servicer.ReplayParkedEntries,
                     request_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ReplayParkedEntriesRequest.FromString,
                     response_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ReplayParkedEntriesResponse.SerializeToString,
+            ),
+            'ReadAddressedEntries': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadAddressedEntries,
+                    request_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ReadAddressedEntriesRequest.FromString,
+                    response_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ReadAddressedEntriesResponse.SerializeToString,
+            ),
+            'AppendAddressedEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendAddressedEntries,
+                    request_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesRequest.FromString,
+                    response_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesResponse.SerializeToString,
+            ),
+            'ListAddressedPositions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAddressedPositions,
+                    request_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedPositionsRequest.FromString,
+                    response_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedPositionsResponse.SerializeToString,
+            ),
+            'ListAddressedReceipts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAddressedReceipts,
+                    request_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedReceiptsRequest.FromString,
+                    response_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedReceiptsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -507,6 +593,114 @@ class JournalService:
             '/zhichao.journal.v1.JournalService/ReplayParkedEntries',
             zhichao_dot_journal_dot_v1_dot_journal__pb2.ReplayParkedEntriesRequest.SerializeToString,
             zhichao_dot_journal_dot_v1_dot_journal__pb2.ReplayParkedEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadAddressedEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zhichao.journal.v1.JournalService/ReadAddressedEntries',
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.ReadAddressedEntriesRequest.SerializeToString,
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.ReadAddressedEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendAddressedEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhichao.journal.v1.JournalService/AppendAddressedEntries',
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesRequest.SerializeToString,
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAddressedPositions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhichao.journal.v1.JournalService/ListAddressedPositions',
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedPositionsRequest.SerializeToString,
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedPositionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAddressedReceipts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhichao.journal.v1.JournalService/ListAddressedReceipts',
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedReceiptsRequest.SerializeToString,
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedReceiptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -76,6 +76,36 @@ class JournalServiceStub:
     """Lists entries that are held but could not be projected, ordered by origin and sequence."""
     ReplayParkedEntries: _grpc.UnaryUnaryMultiCallable[_journal_pb2.ReplayParkedEntriesRequest, _journal_pb2.ReplayParkedEntriesResponse]
     """Tries to project parked entries again, in order, and reports what became of them. May be called at any time."""
+    ReadAddressedEntries: _grpc.UnaryStreamMultiCallable[_journal_pb2.ReadAddressedEntriesRequest, _journal_pb2.ReadAddressedEntriesResponse]
+    """Reads what is addressed to one platform or to divisions below it: entries of this platform's own log, and of logs of
+    platforms above it that this platform holds to pass on. Called by the relay on behalf of a platform below, and by
+    services of this platform, which name the platform itself and get what came from above.
+
+    Logs of which the request names no position begin at their first step. A log that cannot be read on from its position is
+    refused in the stream, and the others go on. INVALID_ARGUMENT if a code or a position is malformed; UNAVAILABLE
+    (ACCESS_UNKNOWN) while this service does not know which divisions lie below which.
+    """
+    AppendAddressedEntries: _grpc.UnaryUnaryMultiCallable[_journal_pb2.AppendAddressedEntriesRequest, _journal_pb2.AppendAddressedEntriesResponse]
+    """Receives addressed entries of an upper platform's log in one transaction, with a receipt in the own log, and answers
+    with the new position.
+
+    Idempotent: what is held already is recognised and counted. OUT_OF_RANGE (SEQUENCE_GAP) names the expected size of the
+    step before, as `expected_sequence`; DATA_LOSS (HISTORY_MISMATCH) if an entry or a step is not proven by the
+    checkpoints held and sent: the origin's history was changed; INVALID_ARGUMENT (INVALID_CHECKPOINT, ENTRY_TOO_LARGE,
+    BATCH_TOO_LARGE) and PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) as for `AppendEntries`. An entry that
+    cannot be projected is kept and parked; it never fails the batch.
+    """
+    ListAddressedPositions: _grpc.UnaryUnaryMultiCallable[_journal_pb2.ListAddressedPositionsRequest, _journal_pb2.ListAddressedPositionsResponse]
+    """Lists where the addressed entries of every log stand here: the own log and those of platforms above, ordered by origin.
+
+    Not paged: there are at most 64 platforms above.
+    """
+    ListAddressedReceipts: _grpc.UnaryUnaryMultiCallable[_journal_pb2.ListAddressedReceiptsRequest, _journal_pb2.ListAddressedReceiptsResponse]
+    """Lists which platforms have received addressed entries and when, as far as their logs have come here, ordered by sequence
+    and platform.
+
+    INVALID_ARGUMENT if `origin` is no platform code, a sequence is negative, or a page token is not of this list.
+    """
 
 @_typing.type_check_only
 class JournalServiceAsyncStub(JournalServiceStub):
@@ -125,6 +155,36 @@ class JournalServiceAsyncStub(JournalServiceStub):
     """Lists entries that are held but could not be projected, ordered by origin and sequence."""
     ReplayParkedEntries: _aio.UnaryUnaryMultiCallable[_journal_pb2.ReplayParkedEntriesRequest, _journal_pb2.ReplayParkedEntriesResponse]  # type: ignore[assignment]
     """Tries to project parked entries again, in order, and reports what became of them. May be called at any time."""
+    ReadAddressedEntries: _aio.UnaryStreamMultiCallable[_journal_pb2.ReadAddressedEntriesRequest, _journal_pb2.ReadAddressedEntriesResponse]  # type: ignore[assignment]
+    """Reads what is addressed to one platform or to divisions below it: entries of this platform's own log, and of logs of
+    platforms above it that this platform holds to pass on. Called by the relay on behalf of a platform below, and by
+    services of this platform, which name the platform itself and get what came from above.
+
+    Logs of which the request names no position begin at their first step. A log that cannot be read on from its position is
+    refused in the stream, and the others go on. INVALID_ARGUMENT if a code or a position is malformed; UNAVAILABLE
+    (ACCESS_UNKNOWN) while this service does not know which divisions lie below which.
+    """
+    AppendAddressedEntries: _aio.UnaryUnaryMultiCallable[_journal_pb2.AppendAddressedEntriesRequest, _journal_pb2.AppendAddressedEntriesResponse]  # type: ignore[assignment]
+    """Receives addressed entries of an upper platform's log in one transaction, with a receipt in the own log, and answers
+    with the new position.
+
+    Idempotent: what is held already is recognised and counted. OUT_OF_RANGE (SEQUENCE_GAP) names the expected size of the
+    step before, as `expected_sequence`; DATA_LOSS (HISTORY_MISMATCH) if an entry or a step is not proven by the
+    checkpoints held and sent: the origin's history was changed; INVALID_ARGUMENT (INVALID_CHECKPOINT, ENTRY_TOO_LARGE,
+    BATCH_TOO_LARGE) and PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) as for `AppendEntries`. An entry that
+    cannot be projected is kept and parked; it never fails the batch.
+    """
+    ListAddressedPositions: _aio.UnaryUnaryMultiCallable[_journal_pb2.ListAddressedPositionsRequest, _journal_pb2.ListAddressedPositionsResponse]  # type: ignore[assignment]
+    """Lists where the addressed entries of every log stand here: the own log and those of platforms above, ordered by origin.
+
+    Not paged: there are at most 64 platforms above.
+    """
+    ListAddressedReceipts: _aio.UnaryUnaryMultiCallable[_journal_pb2.ListAddressedReceiptsRequest, _journal_pb2.ListAddressedReceiptsResponse]  # type: ignore[assignment]
+    """Lists which platforms have received addressed entries and when, as far as their logs have come here, ordered by sequence
+    and platform.
+
+    INVALID_ARGUMENT if `origin` is no platform code, a sequence is negative, or a page token is not of this list.
+    """
 
 class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
     """JournalService reads, receives and proves the journals that one service of a platform holds: its own log and its copies
@@ -231,5 +291,59 @@ class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_journal_pb2.ReplayParkedEntriesResponse, _abc.Awaitable[_journal_pb2.ReplayParkedEntriesResponse]]:
         """Tries to project parked entries again, in order, and reports what became of them. May be called at any time."""
+
+    @_abc_1.abstractmethod
+    def ReadAddressedEntries(
+        self,
+        request: _journal_pb2.ReadAddressedEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_journal_pb2.ReadAddressedEntriesResponse], _abc.AsyncIterator[_journal_pb2.ReadAddressedEntriesResponse]]:
+        """Reads what is addressed to one platform or to divisions below it: entries of this platform's own log, and of logs of
+        platforms above it that this platform holds to pass on. Called by the relay on behalf of a platform below, and by
+        services of this platform, which name the platform itself and get what came from above.
+
+        Logs of which the request names no position begin at their first step. A log that cannot be read on from its position is
+        refused in the stream, and the others go on. INVALID_ARGUMENT if a code or a position is malformed; UNAVAILABLE
+        (ACCESS_UNKNOWN) while this service does not know which divisions lie below which.
+        """
+
+    @_abc_1.abstractmethod
+    def AppendAddressedEntries(
+        self,
+        request: _journal_pb2.AppendAddressedEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journal_pb2.AppendAddressedEntriesResponse, _abc.Awaitable[_journal_pb2.AppendAddressedEntriesResponse]]:
+        """Receives addressed entries of an upper platform's log in one transaction, with a receipt in the own log, and answers
+        with the new position.
+
+        Idempotent: what is held already is recognised and counted. OUT_OF_RANGE (SEQUENCE_GAP) names the expected size of the
+        step before, as `expected_sequence`; DATA_LOSS (HISTORY_MISMATCH) if an entry or a step is not proven by the
+        checkpoints held and sent: the origin's history was changed; INVALID_ARGUMENT (INVALID_CHECKPOINT, ENTRY_TOO_LARGE,
+        BATCH_TOO_LARGE) and PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) as for `AppendEntries`. An entry that
+        cannot be projected is kept and parked; it never fails the batch.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAddressedPositions(
+        self,
+        request: _journal_pb2.ListAddressedPositionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journal_pb2.ListAddressedPositionsResponse, _abc.Awaitable[_journal_pb2.ListAddressedPositionsResponse]]:
+        """Lists where the addressed entries of every log stand here: the own log and those of platforms above, ordered by origin.
+
+        Not paged: there are at most 64 platforms above.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAddressedReceipts(
+        self,
+        request: _journal_pb2.ListAddressedReceiptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journal_pb2.ListAddressedReceiptsResponse, _abc.Awaitable[_journal_pb2.ListAddressedReceiptsResponse]]:
+        """Lists which platforms have received addressed entries and when, as far as their logs have come here, ordered by sequence
+        and platform.
+
+        INVALID_ARGUMENT if `origin` is no platform code, a sequence is negative, or a page token is not of this list.
+        """
 
 def add_JournalServiceServicer_to_server(servicer: JournalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
