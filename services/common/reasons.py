@@ -58,6 +58,9 @@ class Reason(StrEnum):
     ACCESS_UNKNOWN = "ACCESS_UNKNOWN"
     ROLES_CONFLICT = "ROLES_CONFLICT"
     PLATFORM_NOT_REGISTERED = "PLATFORM_NOT_REGISTERED"
+    LAST_ADMINISTRATOR = "LAST_ADMINISTRATOR"
+    OWN_CREDENTIAL = "OWN_CREDENTIAL"
+    CREDENTIAL_ENDED = "CREDENTIAL_ENDED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,15 @@ SPECS: Mapping[Reason, ReasonSpec] = MappingProxyType(
         ),
         Reason.PLATFORM_NOT_REGISTERED: ReasonSpec(
             "PERMISSION_DENIED", "The peer's platform is not registered below this one", "对端平台未登记为本平台下级"
+        ),
+        Reason.LAST_ADMINISTRATOR: ReasonSpec(
+            "FAILED_PRECONDITION", "No security administrator would be left", "本平台须至少保留一名安全管理员"
+        ),
+        Reason.OWN_CREDENTIAL: ReasonSpec(
+            "PERMISSION_DENIED", "Nobody changes what their own credential may do", "不得变更本人凭证的权限"
+        ),
+        Reason.CREDENTIAL_ENDED: ReasonSpec(
+            "FAILED_PRECONDITION", "The credential was revoked or has ended", "凭证已吊销或已到期"
         ),
     }
 )

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from zhichao.common.v1 import access_pb2 as zhichao_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"zhichao/access/v1/credential.proto\x12\x11zhichao.access.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ezhichao/common/v1/access.proto\"U\n\nCallLimits\x12\x18\n\x10\x63\x61lls_per_second\x18\x01 \x01(\x05\x12\x13\n\x0b\x62urst_calls\x18\x02 \x01(\x05\x12\x18\n\x10\x62ytes_per_second\x18\x03 \x01(\x03\"z\n\x06Secret\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x04\n\nCredential\x12\x15\n\rcredential_id\x18\x01 \x01(\t\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .zhichao.access.v1.PrincipalKind\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xd0\xc1\x18\x01\x12\x17\n\x0fsource_unit_ids\x18\x04 \x03(\t\x12\x15\n\rdivision_code\x18\x05 \x01(\t\x12&\n\x05roles\x18\x06 \x03(\x0e\x32\x17.zhichao.access.v1.Role\x12-\n\x06limits\x18\x07 \x01(\x0b\x32\x1d.zhichao.access.v1.CallLimits\x12*\n\x07secrets\x18\x08 \x03(\x0b\x32\x19.zhichao.access.v1.Secret\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrevoke_reason\x18\x0c \x01(\t\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12\x31\n\rlast_use_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xbf\x01\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17PRINCIPAL_KIND_TERMINAL\x10\x01\x12\x1d\n\x19PRINCIPAL_KIND_INTEGRATOR\x10\x02\x12\x19\n\x15PRINCIPAL_KIND_PERSON\x10\x03\x12\x1b\n\x17PRINCIPAL_KIND_PLATFORM\x10\x04\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x05*\xd8\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x12\n\x0eROLE_REGISTRAR\x10\x02\x12\x1a\n\x16ROLE_STANDARDS_OFFICER\x10\x03\x12\x10\n\x0cROLE_OFFICER\x10\x04\x12\x15\n\x11ROLE_DATA_STEWARD\x10\x05\x12\x1d\n\x19ROLE_SYSTEM_ADMINISTRATOR\x10\x06\x12\x1f\n\x1bROLE_SECURITY_ADMINISTRATOR\x10\x07\x12\x10\n\x0cROLE_AUDITOR\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"zhichao/access/v1/credential.proto\x12\x11zhichao.access.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ezhichao/common/v1/access.proto\"U\n\nCallLimits\x12\x18\n\x10\x63\x61lls_per_second\x18\x01 \x01(\x05\x12\x13\n\x0b\x62urst_calls\x18\x02 \x01(\x05\x12\x18\n\x10\x62ytes_per_second\x18\x03 \x01(\x03\"z\n\x06Secret\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9d\x04\n\nCredential\x12\x15\n\rcredential_id\x18\x01 \x01(\t\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .zhichao.access.v1.PrincipalKind\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xd0\xc1\x18\x01\x12\x17\n\x0fsource_unit_ids\x18\x04 \x03(\t\x12\x15\n\rdivision_code\x18\x05 \x01(\t\x12&\n\x05roles\x18\x06 \x03(\x0e\x32\x17.zhichao.access.v1.Role\x12-\n\x06limits\x18\x07 \x01(\x0b\x32\x1d.zhichao.access.v1.CallLimits\x12*\n\x07secrets\x18\x08 \x03(\x0b\x32\x19.zhichao.access.v1.Secret\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrevoke_reason\x18\x0c \x01(\t\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12\x31\n\rlast_use_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06origin\x18\x0f \x01(\t*\xbf\x01\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17PRINCIPAL_KIND_TERMINAL\x10\x01\x12\x1d\n\x19PRINCIPAL_KIND_INTEGRATOR\x10\x02\x12\x19\n\x15PRINCIPAL_KIND_PERSON\x10\x03\x12\x1b\n\x17PRINCIPAL_KIND_PLATFORM\x10\x04\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x05*\xd8\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x12\n\x0eROLE_REGISTRAR\x10\x02\x12\x1a\n\x16ROLE_STANDARDS_OFFICER\x10\x03\x12\x10\n\x0cROLE_OFFICER\x10\x04\x12\x15\n\x11ROLE_DATA_STEWARD\x10\x05\x12\x1d\n\x19ROLE_SYSTEM_ADMINISTRATOR\x10\x06\x12\x1f\n\x1bROLE_SECURITY_ADMINISTRATOR\x10\x07\x12\x10\n\x0cROLE_AUDITOR\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +35,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREDENTIAL'].fields_by_name['display_name']._loaded_options = None
   _globals['_CREDENTIAL'].fields_by_name['display_name']._serialized_options = b'\320\301\030\001'
-  _globals['_PRINCIPALKIND']._serialized_start=862
-  _globals['_PRINCIPALKIND']._serialized_end=1053
-  _globals['_ROLE']._serialized_start=1056
-  _globals['_ROLE']._serialized_end=1272
+  _globals['_PRINCIPALKIND']._serialized_start=878
+  _globals['_PRINCIPALKIND']._serialized_end=1069
+  _globals['_ROLE']._serialized_start=1072
+  _globals['_ROLE']._serialized_end=1288
   _globals['_CALLLIMITS']._serialized_start=122
   _globals['_CALLLIMITS']._serialized_end=207
   _globals['_SECRET']._serialized_start=209
   _globals['_SECRET']._serialized_end=331
   _globals['_CREDENTIAL']._serialized_start=334
-  _globals['_CREDENTIAL']._serialized_end=859
+  _globals['_CREDENTIAL']._serialized_end=875
 # @@protoc_insertion_point(module_scope)

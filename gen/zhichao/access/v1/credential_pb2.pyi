@@ -155,7 +155,9 @@ class Secret(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ends."""
+        """When it ends: with its credential, but never later than 731 days after it was made; the former secret of a rotation
+        when the overlap ends.
+        """
 
     def __init__(
         self,
@@ -194,25 +196,30 @@ class Credential(_message.Message):
     REVOKE_REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     LAST_USE_TIME_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     credential_id: _builtins.str
-    """Id, 1 to 64 characters of `a-z 0-9 -`; chosen by the caller or made by the registry."""
+    """Id, 1 to 64 characters of `a-z 0-9 -`, unique on its platform for ever; chosen by the caller or made by the registry.
+    It stands in journals and logs, so it is no person's name. `bootstrap` is taken.
+    """
     kind: Global___PrincipalKind.ValueType
     """Kind: terminal, integrator or person."""
     display_name: _builtins.str
-    """Who it is, 1 to 64 characters: a person's name, a firm, a terminal."""
+    """Who it is, 1 to 64 characters without `*`, which stands for masked ones: a person's name, a firm, a terminal."""
     division_code: _builtins.str
     """Division that a person's roles hold in, with everything below it; empty for the others."""
     revoke_reason: _builtins.str
     """Why it was revoked."""
     etag: _builtins.str
     """Changes with every change; send it back in an update to be refused if somebody was faster."""
+    origin: _builtins.str
+    """Platform that issued it, the only one that accepts it. Set by the registry."""
     @_builtins.property
     def source_unit_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Source units that it is bound to: one for a terminal, 1 to 1,000 for an integrator, none for a person."""
 
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
-        """Roles of a person."""
+        """Roles of a person: at least one, none twice."""
 
     @_builtins.property
     def limits(self) -> Global___CallLimits:
@@ -257,10 +264,11 @@ class Credential(_message.Message):
         revoke_reason: _builtins.str = ...,
         etag: _builtins.str = ...,
         last_use_time: _timestamp_pb2.Timestamp | None = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "limits", b"limits", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "credential_id", b"credential_id", "display_name", b"display_name", "division_code", b"division_code", "etag", b"etag", "expire_time", b"expire_time", "kind", b"kind", "last_use_time", b"last_use_time", "limits", b"limits", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "roles", b"roles", "secrets", b"secrets", "source_unit_ids", b"source_unit_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "credential_id", b"credential_id", "display_name", b"display_name", "division_code", b"division_code", "etag", b"etag", "expire_time", b"expire_time", "kind", b"kind", "last_use_time", b"last_use_time", "limits", b"limits", "origin", b"origin", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "roles", b"roles", "secrets", b"secrets", "source_unit_ids", b"source_unit_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

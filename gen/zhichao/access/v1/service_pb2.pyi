@@ -92,16 +92,20 @@ class GetCredentialRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     credential_id: _builtins.str
     """Credential to get."""
+    origin: _builtins.str
+    """Platform that issued it; empty for this one."""
     def __init__(
         self,
         *,
         credential_id: _builtins.str = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "origin", b"origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -143,6 +147,7 @@ class ListCredentialsRequest(_message.Message):
     INCLUDE_ENDED_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     kind: _credential_pb2.PrincipalKind.ValueType
     """Only of this kind; unspecified for all."""
     source_unit_id: _builtins.str
@@ -155,6 +160,8 @@ class ListCredentialsRequest(_message.Message):
     """Most items in the answer, 1 to 1,000; 0 means 100."""
     page_token: _builtins.str
     """Token of the previous answer; empty for the first page."""
+    origin: _builtins.str
+    """Platform that issued them; empty for this one. Those of platforms below are copies for the audit and open nothing here."""
     def __init__(
         self,
         *,
@@ -164,10 +171,11 @@ class ListCredentialsRequest(_message.Message):
         include_ended: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_ended", b"include_ended", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "role", b"role", "source_unit_id", b"source_unit_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_ended", b"include_ended", "kind", b"kind", "origin", b"origin", "page_size", b"page_size", "page_token", b"page_token", "role", b"role", "source_unit_id", b"source_unit_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -580,7 +588,7 @@ class ReportUseRequest(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___CredentialUse]:
-        """Last uses."""
+        """Last uses, at most 10,000."""
 
     def __init__(
         self,

@@ -105,21 +105,23 @@ class AccessServiceServicer:
         taken; whoever lost the answer rotates the credential.
 
         FAILED_PRECONDITION (ROLES_CONFLICT) for two of the three administrators in one credential, (REFERENCE_NOT_FOUND) for a
-        unit or division that is not registered here. PERMISSION_DENIED (OUTSIDE_SCOPE) for a division outside the caller's own.
+        unit that is not registered here or a division that is neither the platform's own nor below it. PERMISSION_DENIED
+        (OUTSIDE_SCOPE) for a unit or division outside the caller's own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCredential(self, request, context):
-        """Gets one credential, without secrets.
+        """Gets one credential, without secrets. NOT_FOUND (NOT_FOUND), PERMISSION_DENIED (OUTSIDE_SCOPE) if it lies outside the
+        caller's division.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCredentials(self, request, context):
-        """Lists credentials ordered by id, without secrets.
+        """Lists credentials ordered by id, without secrets; those outside the caller's division are left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +129,10 @@ class AccessServiceServicer:
 
     def UpdateCredential(self, request, context):
         """Changes name, units, roles, limits or end of a credential; the fields named in the mask. Its secrets stay.
+
+        ABORTED (ETAG_MISMATCH) if `etag` is set and not the current one. FAILED_PRECONDITION as CreateCredential, and
+        (CREDENTIAL_ENDED) if it was revoked, (LAST_ADMINISTRATOR) if the platform would be left without a security administrator.
+        PERMISSION_DENIED (OWN_CREDENTIAL) for anything but the name of the caller's own credential.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,14 +140,18 @@ class AccessServiceServicer:
 
     def RotateCredential(self, request, context):
         """Makes a new secret and shows its token, this once; the former secret stays valid for the overlap, so that nobody is
-        interrupted. At most two secrets are valid: a rotation during an overlap ends the older one at once.
+        interrupted. At most two secrets are valid: a rotation during an overlap ends the older one at once. Not repeatable:
+        whoever lost the answer rotates again. A caller may rotate its own credential.
+
+        FAILED_PRECONDITION (CREDENTIAL_ENDED) if it was revoked or has ended. INVALID_ARGUMENT if it is used by a certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeCredential(self, request, context):
-        """Ends a credential for ever. Idempotent: a credential that is revoked already stays as it is.
+        """Ends a credential for ever. Idempotent: a credential that is revoked already stays as it is. FAILED_PRECONDITION
+        (LAST_ADMINISTRATOR) if the platform would be left without a security administrator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,7 +173,8 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportUse(self, request, context):
-        """Reports when credentials were used last. For the services of this platform; unknown ids are ignored.
+        """Reports when credentials were used last; the later time stays, to the minute. For the services of this platform; unknown
+        ids are ignored. Idempotent. INVALID_ARGUMENT (BATCH_TOO_LARGE) for too many uses.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,20 +46,33 @@ class AccessServiceStub:
     taken; whoever lost the answer rotates the credential.
 
     FAILED_PRECONDITION (ROLES_CONFLICT) for two of the three administrators in one credential, (REFERENCE_NOT_FOUND) for a
-    unit or division that is not registered here. PERMISSION_DENIED (OUTSIDE_SCOPE) for a division outside the caller's own.
+    unit that is not registered here or a division that is neither the platform's own nor below it. PERMISSION_DENIED
+    (OUTSIDE_SCOPE) for a unit or division outside the caller's own.
     """
     GetCredential: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetCredentialRequest, _service_pb2.GetCredentialResponse]
-    """Gets one credential, without secrets."""
+    """Gets one credential, without secrets. NOT_FOUND (NOT_FOUND), PERMISSION_DENIED (OUTSIDE_SCOPE) if it lies outside the
+    caller's division.
+    """
     ListCredentials: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListCredentialsRequest, _service_pb2.ListCredentialsResponse]
-    """Lists credentials ordered by id, without secrets."""
+    """Lists credentials ordered by id, without secrets; those outside the caller's division are left out."""
     UpdateCredential: _grpc.UnaryUnaryMultiCallable[_service_pb2.UpdateCredentialRequest, _service_pb2.UpdateCredentialResponse]
-    """Changes name, units, roles, limits or end of a credential; the fields named in the mask. Its secrets stay."""
+    """Changes name, units, roles, limits or end of a credential; the fields named in the mask. Its secrets stay.
+
+    ABORTED (ETAG_MISMATCH) if `etag` is set and not the current one. FAILED_PRECONDITION as CreateCredential, and
+    (CREDENTIAL_ENDED) if it was revoked, (LAST_ADMINISTRATOR) if the platform would be left without a security administrator.
+    PERMISSION_DENIED (OWN_CREDENTIAL) for anything but the name of the caller's own credential.
+    """
     RotateCredential: _grpc.UnaryUnaryMultiCallable[_service_pb2.RotateCredentialRequest, _service_pb2.RotateCredentialResponse]
     """Makes a new secret and shows its token, this once; the former secret stays valid for the overlap, so that nobody is
-    interrupted. At most two secrets are valid: a rotation during an overlap ends the older one at once.
+    interrupted. At most two secrets are valid: a rotation during an overlap ends the older one at once. Not repeatable:
+    whoever lost the answer rotates again. A caller may rotate its own credential.
+
+    FAILED_PRECONDITION (CREDENTIAL_ENDED) if it was revoked or has ended. INVALID_ARGUMENT if it is used by a certificate.
     """
     RevokeCredential: _grpc.UnaryUnaryMultiCallable[_service_pb2.RevokeCredentialRequest, _service_pb2.RevokeCredentialResponse]
-    """Ends a credential for ever. Idempotent: a credential that is revoked already stays as it is."""
+    """Ends a credential for ever. Idempotent: a credential that is revoked already stays as it is. FAILED_PRECONDITION
+    (LAST_ADMINISTRATOR) if the platform would be left without a security administrator.
+    """
     GetIdentity: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetIdentityRequest, _service_pb2.GetIdentityResponse]
     """Tells the caller who it is and what it may do."""
     WatchAccess: _grpc.UnaryStreamMultiCallable[_service_pb2.WatchAccessRequest, _service_pb2.WatchAccessResponse]
@@ -67,7 +80,9 @@ class AccessServiceStub:
     so that a service knows how old its knowledge is. For the services of this platform.
     """
     ReportUse: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReportUseRequest, _service_pb2.ReportUseResponse]
-    """Reports when credentials were used last. For the services of this platform; unknown ids are ignored."""
+    """Reports when credentials were used last; the later time stays, to the minute. For the services of this platform; unknown
+    ids are ignored. Idempotent. INVALID_ARGUMENT (BATCH_TOO_LARGE) for too many uses.
+    """
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -87,20 +102,33 @@ class AccessServiceAsyncStub(AccessServiceStub):
     taken; whoever lost the answer rotates the credential.
 
     FAILED_PRECONDITION (ROLES_CONFLICT) for two of the three administrators in one credential, (REFERENCE_NOT_FOUND) for a
-    unit or division that is not registered here. PERMISSION_DENIED (OUTSIDE_SCOPE) for a division outside the caller's own.
+    unit that is not registered here or a division that is neither the platform's own nor below it. PERMISSION_DENIED
+    (OUTSIDE_SCOPE) for a unit or division outside the caller's own.
     """
     GetCredential: _aio.UnaryUnaryMultiCallable[_service_pb2.GetCredentialRequest, _service_pb2.GetCredentialResponse]  # type: ignore[assignment]
-    """Gets one credential, without secrets."""
+    """Gets one credential, without secrets. NOT_FOUND (NOT_FOUND), PERMISSION_DENIED (OUTSIDE_SCOPE) if it lies outside the
+    caller's division.
+    """
     ListCredentials: _aio.UnaryUnaryMultiCallable[_service_pb2.ListCredentialsRequest, _service_pb2.ListCredentialsResponse]  # type: ignore[assignment]
-    """Lists credentials ordered by id, without secrets."""
+    """Lists credentials ordered by id, without secrets; those outside the caller's division are left out."""
     UpdateCredential: _aio.UnaryUnaryMultiCallable[_service_pb2.UpdateCredentialRequest, _service_pb2.UpdateCredentialResponse]  # type: ignore[assignment]
-    """Changes name, units, roles, limits or end of a credential; the fields named in the mask. Its secrets stay."""
+    """Changes name, units, roles, limits or end of a credential; the fields named in the mask. Its secrets stay.
+
+    ABORTED (ETAG_MISMATCH) if `etag` is set and not the current one. FAILED_PRECONDITION as CreateCredential, and
+    (CREDENTIAL_ENDED) if it was revoked, (LAST_ADMINISTRATOR) if the platform would be left without a security administrator.
+    PERMISSION_DENIED (OWN_CREDENTIAL) for anything but the name of the caller's own credential.
+    """
     RotateCredential: _aio.UnaryUnaryMultiCallable[_service_pb2.RotateCredentialRequest, _service_pb2.RotateCredentialResponse]  # type: ignore[assignment]
     """Makes a new secret and shows its token, this once; the former secret stays valid for the overlap, so that nobody is
-    interrupted. At most two secrets are valid: a rotation during an overlap ends the older one at once.
+    interrupted. At most two secrets are valid: a rotation during an overlap ends the older one at once. Not repeatable:
+    whoever lost the answer rotates again. A caller may rotate its own credential.
+
+    FAILED_PRECONDITION (CREDENTIAL_ENDED) if it was revoked or has ended. INVALID_ARGUMENT if it is used by a certificate.
     """
     RevokeCredential: _aio.UnaryUnaryMultiCallable[_service_pb2.RevokeCredentialRequest, _service_pb2.RevokeCredentialResponse]  # type: ignore[assignment]
-    """Ends a credential for ever. Idempotent: a credential that is revoked already stays as it is."""
+    """Ends a credential for ever. Idempotent: a credential that is revoked already stays as it is. FAILED_PRECONDITION
+    (LAST_ADMINISTRATOR) if the platform would be left without a security administrator.
+    """
     GetIdentity: _aio.UnaryUnaryMultiCallable[_service_pb2.GetIdentityRequest, _service_pb2.GetIdentityResponse]  # type: ignore[assignment]
     """Tells the caller who it is and what it may do."""
     WatchAccess: _aio.UnaryStreamMultiCallable[_service_pb2.WatchAccessRequest, _service_pb2.WatchAccessResponse]  # type: ignore[assignment]
@@ -108,7 +136,9 @@ class AccessServiceAsyncStub(AccessServiceStub):
     so that a service knows how old its knowledge is. For the services of this platform.
     """
     ReportUse: _aio.UnaryUnaryMultiCallable[_service_pb2.ReportUseRequest, _service_pb2.ReportUseResponse]  # type: ignore[assignment]
-    """Reports when credentials were used last. For the services of this platform; unknown ids are ignored."""
+    """Reports when credentials were used last; the later time stays, to the minute. For the services of this platform; unknown
+    ids are ignored. Idempotent. INVALID_ARGUMENT (BATCH_TOO_LARGE) for too many uses.
+    """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """AccessService issues and revokes credentials and tells the services of its platform who may do what. The registry serves
@@ -131,7 +161,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         taken; whoever lost the answer rotates the credential.
 
         FAILED_PRECONDITION (ROLES_CONFLICT) for two of the three administrators in one credential, (REFERENCE_NOT_FOUND) for a
-        unit or division that is not registered here. PERMISSION_DENIED (OUTSIDE_SCOPE) for a division outside the caller's own.
+        unit that is not registered here or a division that is neither the platform's own nor below it. PERMISSION_DENIED
+        (OUTSIDE_SCOPE) for a unit or division outside the caller's own.
         """
 
     @_abc_1.abstractmethod
@@ -140,7 +171,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.GetCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.GetCredentialResponse, _abc.Awaitable[_service_pb2.GetCredentialResponse]]:
-        """Gets one credential, without secrets."""
+        """Gets one credential, without secrets. NOT_FOUND (NOT_FOUND), PERMISSION_DENIED (OUTSIDE_SCOPE) if it lies outside the
+        caller's division.
+        """
 
     @_abc_1.abstractmethod
     def ListCredentials(
@@ -148,7 +181,7 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ListCredentialsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ListCredentialsResponse, _abc.Awaitable[_service_pb2.ListCredentialsResponse]]:
-        """Lists credentials ordered by id, without secrets."""
+        """Lists credentials ordered by id, without secrets; those outside the caller's division are left out."""
 
     @_abc_1.abstractmethod
     def UpdateCredential(
@@ -156,7 +189,12 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.UpdateCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.UpdateCredentialResponse, _abc.Awaitable[_service_pb2.UpdateCredentialResponse]]:
-        """Changes name, units, roles, limits or end of a credential; the fields named in the mask. Its secrets stay."""
+        """Changes name, units, roles, limits or end of a credential; the fields named in the mask. Its secrets stay.
+
+        ABORTED (ETAG_MISMATCH) if `etag` is set and not the current one. FAILED_PRECONDITION as CreateCredential, and
+        (CREDENTIAL_ENDED) if it was revoked, (LAST_ADMINISTRATOR) if the platform would be left without a security administrator.
+        PERMISSION_DENIED (OWN_CREDENTIAL) for anything but the name of the caller's own credential.
+        """
 
     @_abc_1.abstractmethod
     def RotateCredential(
@@ -165,7 +203,10 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RotateCredentialResponse, _abc.Awaitable[_service_pb2.RotateCredentialResponse]]:
         """Makes a new secret and shows its token, this once; the former secret stays valid for the overlap, so that nobody is
-        interrupted. At most two secrets are valid: a rotation during an overlap ends the older one at once.
+        interrupted. At most two secrets are valid: a rotation during an overlap ends the older one at once. Not repeatable:
+        whoever lost the answer rotates again. A caller may rotate its own credential.
+
+        FAILED_PRECONDITION (CREDENTIAL_ENDED) if it was revoked or has ended. INVALID_ARGUMENT if it is used by a certificate.
         """
 
     @_abc_1.abstractmethod
@@ -174,7 +215,9 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.RevokeCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RevokeCredentialResponse, _abc.Awaitable[_service_pb2.RevokeCredentialResponse]]:
-        """Ends a credential for ever. Idempotent: a credential that is revoked already stays as it is."""
+        """Ends a credential for ever. Idempotent: a credential that is revoked already stays as it is. FAILED_PRECONDITION
+        (LAST_ADMINISTRATOR) if the platform would be left without a security administrator.
+        """
 
     @_abc_1.abstractmethod
     def GetIdentity(
@@ -200,6 +243,8 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ReportUseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ReportUseResponse, _abc.Awaitable[_service_pb2.ReportUseResponse]]:
-        """Reports when credentials were used last. For the services of this platform; unknown ids are ignored."""
+        """Reports when credentials were used last; the later time stays, to the minute. For the services of this platform; unknown
+        ids are ignored. Idempotent. INVALID_ARGUMENT (BATCH_TOO_LARGE) for too many uses.
+        """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -151,6 +151,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The certificate is good, but its platform is not registered here as one that goes up to this platform. Metadata:
     `platform`. Status PERMISSION_DENIED.
     """
+    ERROR_REASON_LAST_ADMINISTRATOR: _ErrorReason.ValueType  # 73
+    """The change would leave the platform without a valid credential of a security administrator for the whole platform.
+    Metadata: `credential_id`. Status FAILED_PRECONDITION.
+    """
+    ERROR_REASON_OWN_CREDENTIAL: _ErrorReason.ValueType  # 74
+    """The caller may not change what its own credential may do: another security administrator does that. Metadata:
+    `credential_id`, `field`. Status PERMISSION_DENIED.
+    """
+    ERROR_REASON_CREDENTIAL_ENDED: _ErrorReason.ValueType  # 75
+    """The credential was revoked, or has ended and its end must be moved first. Metadata: `credential_id`. Status
+    FAILED_PRECONDITION.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the catalogue of reasons. An RPC that fails carries `google.rpc.ErrorInfo` with `reason` set to the name
@@ -282,6 +294,18 @@ ERROR_REASON_ROLES_CONFLICT: ErrorReason.ValueType  # 71
 ERROR_REASON_PLATFORM_NOT_REGISTERED: ErrorReason.ValueType  # 72
 """The certificate is good, but its platform is not registered here as one that goes up to this platform. Metadata:
 `platform`. Status PERMISSION_DENIED.
+"""
+ERROR_REASON_LAST_ADMINISTRATOR: ErrorReason.ValueType  # 73
+"""The change would leave the platform without a valid credential of a security administrator for the whole platform.
+Metadata: `credential_id`. Status FAILED_PRECONDITION.
+"""
+ERROR_REASON_OWN_CREDENTIAL: ErrorReason.ValueType  # 74
+"""The caller may not change what its own credential may do: another security administrator does that. Metadata:
+`credential_id`, `field`. Status PERMISSION_DENIED.
+"""
+ERROR_REASON_CREDENTIAL_ENDED: ErrorReason.ValueType  # 75
+"""The credential was revoked, or has ended and its end must be moved first. Metadata: `credential_id`. Status
+FAILED_PRECONDITION.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

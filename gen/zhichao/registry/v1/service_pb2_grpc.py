@@ -33,7 +33,8 @@ class RegistryServiceStub:
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
     (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
-    (DATABASE_UNAVAILABLE).
+    (DATABASE_UNAVAILABLE). Of source units and what belongs to them a caller that is bound to units or to a division sees and
+    changes only what lies there: others are left out of lists, and refused with PERMISSION_DENIED (OUTSIDE_SCOPE).
     """
 
     def __init__(self, channel):
@@ -187,7 +188,8 @@ class RegistryServiceServicer:
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
     (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
-    (DATABASE_UNAVAILABLE).
+    (DATABASE_UNAVAILABLE). Of source units and what belongs to them a caller that is bound to units or to a division sees and
+    changes only what lies there: others are left out of lists, and refused with PERMISSION_DENIED (OUTSIDE_SCOPE).
     """
 
     def CreateDivision(self, request, context):
@@ -533,7 +535,8 @@ class RegistryService:
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
     (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
-    (DATABASE_UNAVAILABLE).
+    (DATABASE_UNAVAILABLE). Of source units and what belongs to them a caller that is bound to units or to a division sees and
+    changes only what lies there: others are left out of lists, and refused with PERMISSION_DENIED (OUTSIDE_SCOPE).
     """
 
     @staticmethod

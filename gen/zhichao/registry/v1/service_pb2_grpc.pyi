@@ -34,7 +34,8 @@ class RegistryServiceStub:
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
     (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
-    (DATABASE_UNAVAILABLE).
+    (DATABASE_UNAVAILABLE). Of source units and what belongs to them a caller that is bound to units or to a division sees and
+    changes only what lies there: others are left out of lists, and refused with PERMISSION_DENIED (OUTSIDE_SCOPE).
     """
 
     @_typing.overload
@@ -105,7 +106,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
     (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
-    (DATABASE_UNAVAILABLE).
+    (DATABASE_UNAVAILABLE). Of source units and what belongs to them a caller that is bound to units or to a division sees and
+    changes only what lies there: others are left out of lists, and refused with PERMISSION_DENIED (OUTSIDE_SCOPE).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -172,7 +174,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ALREADY_EXISTS (RESOURCE_EXISTS). Update takes a field mask and, if set, compares `info.etag`. Common errors:
     INVALID_ARGUMENT (INVALID_ARGUMENT with every bad field, INVALID_PAGE_TOKEN), NOT_FOUND (NOT_FOUND), ABORTED
     (ETAG_MISMATCH), FAILED_PRECONDITION (NOT_OWNED, REFERENCE_NOT_FOUND), UNAVAILABLE
-    (DATABASE_UNAVAILABLE).
+    (DATABASE_UNAVAILABLE). Of source units and what belongs to them a caller that is bound to units or to a division sees and
+    changes only what lies there: others are left out of lists, and refused with PERMISSION_DENIED (OUTSIDE_SCOPE).
     """
 
     @_abc_1.abstractmethod
