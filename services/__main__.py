@@ -1,4 +1,6 @@
-"""Runs any set of services in one process: `python -m services registry weighing relay [--check-config]`."""
+"""Runs any set of services in one process: `python -m services registry weighing relay [--check-config]`; brings their
+schemas up to date beforehand: `python -m services migrate registry weighing [--wait]`.
+"""
 
 import gc
 import importlib
@@ -8,6 +10,7 @@ from typing import Any, Final
 
 from pydantic_settings import BaseSettings
 
+from services import migrate
 from services.common import logs
 from services.common.database import SchemaError
 from services.common.errors import ServiceError
@@ -32,17 +35,30 @@ times and takes a quarter of the time of a backlog (docs/benchmarks.md); next to
 COLLECT_ALL_AFTER_LOOKS: Final = 50
 """Looks at the young objects between two looks at the old ones, of which most live as long as the process."""
 
-_USAGE: Final = f"usage: python -m services [--check-config] {{{','.join(SERVICES)}}} …\n"
+MIGRATE: Final = "migrate"
+"""The first argument that asks for the schemas instead of the services."""
+
+_USAGE: Final = (
+    f"usage: python -m services [--check-config] {{{','.join(SERVICES)}}} …\n"
+    f"       python -m services {MIGRATE} [{migrate.WAIT_OPTION}] SERVICE …\n"
+)
 
 
 def main(arguments: list[str]) -> int:
     """Run until SIGTERM or SIGINT; 0 after a clean stop, 1 when it cannot start, 2 for bad settings or arguments."""
     names = [argument for argument in arguments if not argument.startswith("-")]
     options = set(arguments) - set(names)
-    if not names or not set(names) <= set(SERVICES) or not options <= {"--check-config"}:
+    is_migrating = names[:1] == [MIGRATE]
+    if is_migrating:
+        names = names[1:]
+    allowed = {migrate.WAIT_OPTION} if is_migrating else {"--check-config"}
+    if not names or not set(names) <= set(SERVICES) or not options <= allowed:
         sys.stderr.write(_USAGE)
         return 2
     wanted = [name for name in SERVICES if name in names]
+    if is_migrating:
+        logs.configure("json", "info")
+        return migrate.main(wanted, is_waiting=bool(options))
     try:
         if options:
             return _check(wanted)

@@ -100,6 +100,15 @@ class ServiceSettings(Settings):
     database_url: Annotated[
         DatabaseUrl, Field(repr=False, description="a PostgreSQL URL of this service's own database")
     ]
+    runtime_role: Annotated[
+        str | None,
+        Field(
+            # PostgreSQL cuts longer names.
+            pattern=r"^[a-z_][a-z0-9_-]{0,62}$",
+            description="the database role that the service runs with, when `python -m services migrate` runs with "
+            "another one, which owns the tables; it is granted what the service needs",
+        ),
+    ] = None
     listen: Annotated[Address, Field(description="host:port or unix:/path where gRPC listens")]
     health_listen: Annotated[
         Address | None, Field(description="host:port of a plain-text port that answers health checks only")

@@ -2,6 +2,8 @@
 
 import sqlalchemy as sa
 
+from services.common.database import APPEND_ONLY
+
 
 def define(metadata: sa.MetaData) -> None:
     """Add the journal's tables to a service's metadata."""
@@ -41,6 +43,7 @@ def define(metadata: sa.MetaData) -> None:
         sa.Column("entry", sa.LargeBinary, nullable=False),
         # Digest of the leaf, so that proofs need not hash entries again.
         sa.Column("leaf", sa.LargeBinary, nullable=False),
+        info=APPEND_ONLY,
     )
     sa.Table(
         "journal_nodes",
@@ -50,6 +53,7 @@ def define(metadata: sa.MetaData) -> None:
         sa.Column("level", sa.SmallInteger, primary_key=True, autoincrement=False),
         sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("digest", sa.LargeBinary, nullable=False),
+        info=APPEND_ONLY,
     )
     sa.Table(
         "journal_checkpoints",

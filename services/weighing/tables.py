@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from services.common.database import APPEND_ONLY
 from services.journal import tables as journal_tables
 
 metadata = sa.MetaData()
@@ -45,6 +46,7 @@ weighings = sa.Table(
     sa.Index("weighings_plate_idx", "plate_number", "weigh_time", postgresql_where=sa.text("plate_number <> ''")),
     # Undetermined and suspected ones are what people look for; they are few, so the index is small.
     sa.Index("weighings_verdict_idx", "verdict", "weigh_time", postgresql_where=sa.text("verdict IN (2, 3)")),
+    info=APPEND_ONLY,
 )
 
 weighing_conflicts = sa.Table(
@@ -57,6 +59,7 @@ weighing_conflicts = sa.Table(
     sa.Column("receive_time", sa.DateTime(timezone=True), nullable=False),
     # Looked up whenever a record id comes with other content.
     sa.Index("weighing_conflicts_record_idx", "origin", "source_unit_id", "record_id"),
+    info=APPEND_ONLY,
 )
 
 day_totals = sa.Table(

@@ -2,11 +2,14 @@
 
 from services.common.database.engine import create_engine, reading, wait_until_reachable
 from services.common.database.failures import translate_errors
+from services.common.database.grants import APPEND_ONLY, READ_VERSION, grant, missing
 from services.common.database.kept import KeptConnection
 from services.common.database.raw import Connection, Engine, RawConnection, raw_connection
 from services.common.database.schema import SchemaError, check, differences, upgrade
 
 __all__ = [
+    "APPEND_ONLY",
+    "READ_VERSION",
     "Connection",
     "Engine",
     "KeptConnection",
@@ -15,6 +18,8 @@ __all__ = [
     "check",
     "create_engine",
     "differences",
+    "grant",
+    "missing",
     "raw_connection",
     "reading",
     "translate_errors",
