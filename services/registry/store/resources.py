@@ -1,4 +1,4 @@
-"""Every SQL statement of the registry. Runs in the caller's transaction; one set of statements serves all kinds."""
+"""The statements on resources; one set of them serves all kinds. Runs in the caller's transaction."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
