@@ -44,3 +44,33 @@ told of every growth."""
 
 TAIL_POLL_SECONDS: Final = 2.0
 """Longest wait for growth before looking anyway: bounds the delay when a notification is lost with its connection."""
+
+ADDRESSED_STEP_ENTRIES_MAX: Final = 64
+"""Addressed entries between two checkpoints set behind them, without entry 1: a step travels whole, and one notice to
+each of a province's counties, some 120, makes two."""
+
+ADDRESSED_STEP_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of these: sixteen entries of the largest size, so that a step is well below a message whatever it holds."""
+
+ADDRESSED_BATCH_STEPS_MAX: Final = 64
+"""Steps in one batch of addressed entries: most hold one entry, and each costs its sender two proofs and a signature,
+some milliseconds in a log of ten million entries."""
+
+ADDRESSED_BATCH_ENTRIES_MAX: Final = 256
+"""Addressed entries in one batch and one receipt: with the paths of their proofs, up to 2 KiB each, half a MiB beside
+their bytes."""
+
+ADDRESSED_BATCH_BYTES_MAX: Final = 2 * ADDRESSED_STEP_BYTES_MAX
+"""Bytes of these: a step with entry 1 always fits. With proofs and notes it stays below the 4 MiB of its message."""
+
+ADDRESSED_ORIGINS_MAX: Final = 64
+"""Logs of platforms above of which addressed entries are held: a platform has at most eight above it
+(services.common.access.divisions.LEVELS_MAX), and some more when it has moved."""
+
+AUDIENCES_MAX: Final = 10_000
+"""Divisions that entries of one log are addressed to, as many as there may be logs: China has some 3,200 from county
+level up. Named with their counts, they take 200 KiB of a request."""
+
+PROOF_NODES_MAX: Final = 2 * 64
+"""Digests in one proof: a tree whose size fits 64 bits has 63 levels, and a consistency proof has one more (RFC 6962,
+section 2.1.2). Twice that is refused before anything is hashed."""

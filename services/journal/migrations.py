@@ -53,3 +53,51 @@ def create_v1() -> None:
         sa.Column("park_time", sa.DateTime(timezone=True), nullable=False),
         sa.Column("attempt_count", sa.Integer, nullable=False),
     )
+
+
+def create_addressed() -> None:
+    """Create the tables of addressed entries. Frozen.
+
+    They begin empty, which is right for logs of earlier releases: no entry of theirs has an audience.
+    """
+    origin = sa.Text(collation="C")
+    op.create_table(
+        "journal_addressed",
+        sa.Column("origin", origin, primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("audience", origin, nullable=False),
+        sa.Column("entry", sa.LargeBinary, nullable=True),
+        sa.Column("leaf", sa.LargeBinary, nullable=True),
+        sa.Column("inclusion_path", sa.LargeBinary, nullable=True),
+        sa.CheckConstraint(
+            "(entry IS NULL) = (leaf IS NULL) AND (entry IS NULL) = (inclusion_path IS NULL)",
+            name="journal_addressed_entry_check",
+        ),
+    )
+    op.create_index("journal_addressed_audience_idx", "journal_addressed", ["origin", "audience", "sequence"])
+    op.create_table(
+        "journal_addressed_steps",
+        sa.Column("origin", origin, primary_key=True),
+        sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("previous_size", sa.BigInteger, nullable=False),
+        sa.Column("note", sa.Text, nullable=True),
+        sa.Column("consistency_path", sa.LargeBinary, nullable=True),
+        sa.CheckConstraint("previous_size >= 0 AND previous_size < size", name="journal_addressed_steps_size_check"),
+    )
+    op.create_table(
+        "journal_addressed_logs",
+        sa.Column("origin", origin, primary_key=True),
+        sa.Column("through_sequence", sa.BigInteger, nullable=False),
+        sa.Column("root", sa.LargeBinary, nullable=False),
+        sa.Column("digest_algorithm", sa.Text, nullable=False),
+        sa.Column("verifier_key", sa.Text, nullable=False),
+        sa.Column("last_receive_time", sa.DateTime(timezone=True), nullable=True),
+    )
+    op.create_table(
+        "journal_addressed_receipts",
+        sa.Column("origin", origin, primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("platform", origin, primary_key=True),
+        sa.Column("receipt_sequence", sa.BigInteger, nullable=False),
+        sa.Column("receive_time", sa.DateTime(timezone=True), nullable=False),
+    )

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from services.common.database import APPEND_ONLY
+from services.journal import addressed_tables
 
 
 def define(metadata: sa.MetaData) -> None:
@@ -76,3 +77,4 @@ def define(metadata: sa.MetaData) -> None:
         sa.Column("park_time", sa.DateTime(timezone=True), nullable=False),
         sa.Column("attempt_count", sa.Integer, nullable=False),
     )
+    addressed_tables.define(metadata)
