@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.registry import domain
 from services.registry.forms import Violation
+from services.registry.persons import ResponsiblePerson
 from zhichao.registry.v1 import resources_pb2 as pb
 
 AnyResource = (
@@ -59,6 +60,9 @@ def source_unit(message: pb.SourceUnit) -> domain.SourceUnit:
         location=_location(message),
         state=message.state,
         rule_set_id=message.rule_set_id,
+        responsible_persons=tuple(
+            ResponsiblePerson(person.duty, person.name, person.phone_number) for person in message.responsible_persons
+        ),
     )
 
 
@@ -160,7 +164,9 @@ def set_fields(target: Message, source: Message, fields: list[str]) -> None:
         target.ClearField(name)
         descriptor = source.DESCRIPTOR.fields_by_name[name]
         value = getattr(source, name)
-        if descriptor.message_type is None:
+        if descriptor.is_repeated:
+            getattr(target, name).extend(value)
+        elif descriptor.message_type is None:
             if not descriptor.has_presence or source.HasField(name):
                 setattr(target, name, value)
         elif source.HasField(name):

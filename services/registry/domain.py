@@ -11,6 +11,7 @@ from typing import Final
 
 from services.registry import forms
 from services.registry.forms import Violation
+from services.registry.persons import ResponsiblePerson, persons_violations
 
 CREDIT_CODE_ALPHABET: Final = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 """Characters of a unified social credit code: no I, O, S, V, Z (GB 32100-2015, table 1)."""
@@ -219,6 +220,7 @@ class SourceUnit:
     location: GeoPoint | None
     state: int
     rule_set_id: str
+    responsible_persons: tuple[ResponsiblePerson, ...]
 
     def violations(self) -> list[Violation]:
         """Return every field that refuses the source unit."""
@@ -235,6 +237,7 @@ class SourceUnit:
                 ("rule_set_id", forms.optional(forms.rule_set_id)(self.rule_set_id)),
             ),
             *(self.location.violations() if self.location else ()),
+            *persons_violations(self.responsible_persons),
         ]
 
     def doubts(self) -> list[Violation]:

@@ -26,8 +26,20 @@ SERIAL_NUMBER_CHARACTERS_MAX: Final = 64
 ACCURACY_CLASS_CHARACTERS_MAX: Final = 16
 """Accuracy class as on the plate: `III` (JJG 539), `5` (JJG 907), `OIML R134 1/C`."""
 
+CREDENTIAL_ID_CHARACTERS_MAX: Final = 64
+"""Ids of credentials (the contract): a source unit's id with a suffix takes half of it."""
+
 RULE_SET_ID_CHARACTERS_MAX: Final = 64
 """Ids of rule sets: a document, its year and a variant."""
+
+PERSON_NAME_CHARACTERS_MAX: Final = 64
+"""Names of persons, and of whoever holds a credential (the contract)."""
+
+PHONE_NUMBER_CHARACTERS_MAX: Final = 20
+"""Phone numbers: at most 15 digits (ITU-T E.164), an extension, and a plus."""
+
+MASK_CHARACTER: Final = "*"
+"""Stands for characters of a name that its reader may not see: a name with it was read masked and is sent back."""
 
 DATE_MIN: Final = "1949-10-01"
 """Earliest date taken: the state whose codes these are is not older. It catches years typed with two digits."""
@@ -41,6 +53,8 @@ SIX_DIGITS_EXAMPLE: Final = "141025"
 _SIX_DIGITS: Final = re.compile(r"[0-9]{6}")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ID: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_CHARACTERS_MAX}}}")
+_PHONE_NUMBER: Final = re.compile(rf"(?=.{{1,{PHONE_NUMBER_CHARACTERS_MAX}}}\Z)\+?[0-9]+")
+_CREDENTIAL_ID: Final = re.compile(rf"[a-z0-9-]{{1,{CREDENTIAL_ID_CHARACTERS_MAX}}}")
 _RULE_SET_ID: Final = re.compile(rf"[a-z0-9-]{{1,{RULE_SET_ID_CHARACTERS_MAX}}}")
 
 # Control characters, line and paragraph separators: they break displays, logs and CSV files.
@@ -81,6 +95,13 @@ def identifier(value: str) -> str:
     return f"is {shown(value)}, but must be 1 to {ID_CHARACTERS_MAX} characters of A-Z a-z 0-9 _ -"
 
 
+def credential_id(value: str) -> str:
+    """Check the id of a credential."""
+    if _CREDENTIAL_ID.fullmatch(value):
+        return ""
+    return f"is {shown(value)}, but must be 1 to {CREDENTIAL_ID_CHARACTERS_MAX} characters of a-z 0-9 -"
+
+
 def rule_set_id(value: str) -> str:
     """Check the id of a rule set."""
     if _RULE_SET_ID.fullmatch(value):
@@ -116,6 +137,22 @@ def text(value: str, characters_max: int, *, is_required: bool) -> str:
     if value != value.strip():
         return f"is {shown(value)}, but must not begin or end with white space"
     return ""
+
+
+def person_name(value: str) -> str:
+    """Check the name of a person, or of a firm or terminal that holds a credential. The value itself is never shown."""
+    if MASK_CHARACTER in value:
+        return f"holds {MASK_CHARACTER}, which stands for characters that were masked; send the whole name"
+    if value != value.strip():
+        return "must not begin or end with white space"
+    return text(value, PERSON_NAME_CHARACTERS_MAX, is_required=True)
+
+
+def phone_number(value: str) -> str:
+    """Check a phone number. The value itself is never shown."""
+    if _PHONE_NUMBER.fullmatch(value):
+        return ""
+    return f"must be digits with an optional leading +, at most {PHONE_NUMBER_CHARACTERS_MAX} characters"
 
 
 def optional(form: Form) -> Form:

@@ -37,7 +37,7 @@ def environment(database_url: str, directory: Path, **changes: str) -> dict[str,
 
 def test_the_schema_is_only_checked_when_told_so(database_url: str, socket_directory: Path) -> None:
     settings = environment(database_url, socket_directory, ZHICHAO_AUTO_MIGRATE="false")
-    with pytest.raises(SchemaError, match="revision 0002_credentials is expected"):
+    with pytest.raises(SchemaError, match=r"revision \d{4}_\w+ is expected"):
         build(RegistryConfig.load(settings)).start()
 
     upgrade(database_url, MIGRATIONS)
