@@ -41,10 +41,22 @@ def _address(value: str) -> str:
     raise ValueError("must be host:port like 127.0.0.1:7702, or unix:/path/to/socket")
 
 
+def _host_and_port(value: str) -> str:
+    if value.startswith("unix:"):
+        raise ValueError("must be host:port like 127.0.0.1:7722")
+    return _address(value)
+
+
 # URL of a service's own database; it may hold a password and is masked when settings are printed.
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 # Where a gRPC server listens or is reached.
 Address = Annotated[str, AfterValidator(_address)]
+# Where something listens that is reached by TCP only.
+HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+# Where a service's figures are served.
+MetricsListen = Annotated[
+    HostAndPort | None, Field(description="host:port where Prometheus finds the metrics in plain HTTP; unset: nowhere")
+]
 
 
 class Settings(BaseSettings):
@@ -113,6 +125,7 @@ class ServiceSettings(Settings):
     health_listen: Annotated[
         Address | None, Field(description="host:port of a plain-text port that answers health checks only")
     ] = None
+    metrics_listen: MetricsListen = None
     # Two cores serve unary calls of half a millisecond; threads above that wait for the database.
     threads: Annotated[int, Field(ge=2, le=512, description="unary calls that are worked on at once")] = 16
     # A county has some hundreds of sites, each with one open stream; a thread that waits costs some 100 kB.

@@ -5,9 +5,11 @@ from typing import Self
 
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, translate_errors
+from services.common.metrics import Metrics
 from services.common.rpc_server import RpcServer
 from services.journal.handlers import JournalHandlers
 from services.journal.log_writer import LogWriter
+from services.journal.metrics import JournalMetrics
 from services.journal.notes import Signer
 from services.journal.projection import Projection
 from services.journal.reader import Reader
@@ -26,6 +28,7 @@ class JournalParts:
     receiver: Receiver
     tail: Tail
     handlers: JournalHandlers
+    metrics: JournalMetrics
     _engine: Engine
     _clock: Clock
 
@@ -39,14 +42,19 @@ class JournalParts:
         digest_algorithm: str,
         projection: Projection,
         clock: Clock,
+        metrics: Metrics | None = None,
     ) -> Self:
-        """Build the parts; nothing is started and the database is not touched."""
+        """Build the parts; nothing is started and the database is not touched.
+
+        `metrics` are those of the service; without them the journal's figures are counted and shown nowhere.
+        """
+        figures = JournalMetrics(metrics or Metrics(stream, origin), stream, engine)
         tail = Tail(engine)
         writer = LogWriter(origin, stream, signer, digest_algorithm)
         reader = Reader(engine, stream, signer)
-        receiver = Receiver(engine, origin, stream, signer, projection, clock, tail.announce)
+        receiver = Receiver(engine, origin, stream, signer, projection, clock, tail.announce, figures)
         handlers = JournalHandlers(engine, stream, reader, receiver, tail)
-        return cls(writer, reader, receiver, tail, handlers, engine, clock)
+        return cls(writer, reader, receiver, tail, handlers, figures, engine, clock)
 
     def start(self) -> None:
         """Begin the own log if it is new, and listen for growth. Raises LogIdentityError, ServiceError."""

@@ -26,6 +26,7 @@ from services.journal.limits import (
     RUN_RECORDS_MAX,
 )
 from services.journal.lookahead import Lookahead
+from services.journal.metrics import JournalMetrics
 from services.journal.notes import SignedCheckpoint, Signer
 from services.journal.projection import Projection, ProjectionFailed
 from services.journal.replay import project_singly, replay_parked
@@ -60,8 +61,10 @@ class Receiver:
         tables: Projection,
         clock: Clock,
         announce: Callable[[str], None],
+        metrics: JournalMetrics,
     ) -> None:
         self._engine = engine
+        self._metrics = metrics
         self._stream = stream
         self._signer = signer
         self._projection = tables
@@ -105,7 +108,9 @@ class Receiver:
         together: list[Received] | None = None
         with translate_errors():
             try:
-                together = self._append_planned(run)
+                with self._metrics.receiving(sum(len(batch.leaves) for batch in run)) as timing:
+                    together = self._append_planned(run)
+                    timing.is_void = together is None
             except ProjectionFailed:
                 has_failed = True
         if together is not None:
@@ -122,11 +127,12 @@ class Receiver:
         The projection is tried as a whole; only if that fails is the batch done again entry by entry, parking the bad
         ones.
         """
-        with translate_errors():
+        with translate_errors(), self._metrics.receiving(len(batch.leaves)):
             try:
                 received = self._append(batch, is_careful)
             except ProjectionFailed:
                 received = self._append(batch, is_careful=True)
+        self._metrics.received_again(received.duplicate_count)
         self._announce(batch.incoming.origin)
         return received
 

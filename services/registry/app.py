@@ -7,6 +7,8 @@ import structlog
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
 from services.common.errors import ServiceError
+from services.common.metrics import Metrics
+from services.common.metrics_server import MetricsServer
 from services.common.reasons import Reason
 from services.common.request import RequestContext, use_request_context
 from services.common.rpc_server import RpcServer
@@ -36,6 +38,8 @@ class RegistryApp:
         self._engine = create_engine(
             settings.database_url, pool_size=settings.database_pool_size, application_name=f"zhichao-{STREAM}"
         )
+        self.metrics = Metrics(STREAM, platform.platform)
+        self._metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
         self._journal = JournalParts.build(
             self._engine,
             platform.platform,
@@ -44,6 +48,7 @@ class RegistryApp:
             platform.journal_digest,
             RegistryProjection(),
             clock,
+            self.metrics,
         )
         self.handlers = RegistryHandlers(self._engine, self._journal.writer, clock, self._journal.tail.announce)
         self.server = RpcServer.for_service(STREAM, platform, settings)
@@ -62,6 +67,8 @@ class RegistryApp:
         """
         with ExitStack() as starting:
             starting.callback(self._engine.dispose)
+            self._metrics_server.start()
+            starting.callback(self._metrics_server.stop)
             migrate = upgrade if self._config.platform.auto_migrate else check
             with translate_errors():
                 migrate(self._config.service.database_url, MIGRATIONS)

@@ -4,6 +4,8 @@ import time
 from contextlib import ExitStack
 
 from services.common.clock import Clock, SystemClock
+from services.common.metrics import Metrics
+from services.common.metrics_server import MetricsServer
 from services.common.rpc_server import RpcServer
 from services.journal.signing import load_signer
 from services.relay.config import RelayConfig
@@ -13,6 +15,7 @@ from services.relay.identity import Identity
 from services.relay.limits import LinkTimes
 from services.relay.link import Link
 from services.relay.local_services import LocalServices
+from services.relay.metrics import add_relay_metrics
 from services.relay.servicer import RelayServicer
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
 
@@ -29,7 +32,11 @@ class RelayApp:
         identity = Identity.of(platform.platform, load_signer(platform))
         self._services = LocalServices(settings.local_addresses())
         self._link = Link(settings.upstream, identity, self._services, clock, times)
-        self.handlers = RelayHandlers(identity, self._services, self._link, DownstreamLinks(clock), clock)
+        below = DownstreamLinks(clock)
+        self.metrics = Metrics(NAME, platform.platform)
+        self._metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
+        add_relay_metrics(self.metrics, self._link, below)
+        self.handlers = RelayHandlers(identity, self._services, self._link, below, clock)
         self.server = RpcServer.for_service(NAME, platform, settings)
         servicer = RelayServicer(self.handlers)
         self.server.add(
@@ -42,6 +49,8 @@ class RelayApp:
         """Serve, and start the link upwards; own services and upstream may come later. Raises ListenError."""
         with ExitStack() as starting:
             starting.callback(self._services.close)
+            self._metrics_server.start()
+            starting.callback(self._metrics_server.stop)
             self.server.start()
             self._link.start()
             self._started = starting.pop_all()

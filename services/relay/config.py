@@ -7,7 +7,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.common.settings import Address, PlatformSettings, Settings, load
+from services.common.settings import Address, MetricsListen, PlatformSettings, Settings, load
 
 _ADDRESS_SUFFIX: Final = "_address"
 
@@ -27,6 +27,7 @@ class RelaySettings(Settings):
     health_listen: Annotated[
         Address | None, Field(description="host:port of a plain-text port that answers health checks only")
     ] = None
+    metrics_listen: MetricsListen = None
     upstream: Annotated[
         Address | None, Field(description="host:port of the relay of the platform above; unset: there is none")
     ] = None

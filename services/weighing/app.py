@@ -5,6 +5,8 @@ from contextlib import ExitStack
 
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
+from services.common.metrics import Metrics
+from services.common.metrics_server import MetricsServer
 from services.common.rpc_raw import with_raw_messages
 from services.common.rpc_server import RpcServer
 from services.journal.group_commit import GroupCommit
@@ -15,6 +17,7 @@ from services.weighing.config import WeighingConfig
 from services.weighing.directory import Directory
 from services.weighing.directory_follower import DirectoryFollower
 from services.weighing.handlers import WeighingHandlers
+from services.weighing.metrics import WeighingMetrics
 from services.weighing.preparing import PreparedBatch, RecordPreparer
 from services.weighing.preparing_process import PreparingProcess
 from services.weighing.projection import WeighingProjection
@@ -41,6 +44,8 @@ class WeighingApp:
         self._engine = create_engine(
             settings.database_url, pool_size=settings.database_pool_size, application_name=f"zhichao-{STREAM}"
         )
+        self.metrics = Metrics(STREAM, platform.platform)
+        self._metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
         self._journal = JournalParts.build(
             self._engine,
             platform.platform,
@@ -49,6 +54,7 @@ class WeighingApp:
             platform.journal_digest,
             WeighingProjection(),
             clock,
+            self.metrics,
         )
         directory = Directory(settings.rule_set_id)
         self._follower = DirectoryFollower(self._engine, directory, platform.platform, settings.registry_address)
@@ -60,9 +66,11 @@ class WeighingApp:
             RecordPreparer(writer.digester, directory, self._follower.look_again), self._processes, clock
         )
         self._recorder = RecordCommitter(self._engine, writer)
+        figures = WeighingMetrics(self.metrics, self._journal.metrics)
         self._committer: GroupCommit[PreparedBatch, RecordPlan, Sequence[Outcome]] = GroupCommit(
-            STREAM, self._recorder.plan, self._recorder.commit
+            STREAM, self._recorder.plan, figures.metered(self._recorder.commit)
         )
+        self._journal.metrics.watch_queue(lambda: self._committer.waiting_records)
         self.handlers = WeighingHandlers(self._engine, platform.platform, preparer, self._committer, self._journal.tail)
         self.server = RpcServer.for_service(STREAM, platform, settings)
         servicer = WeighingServicer(self.handlers)
@@ -83,6 +91,8 @@ class WeighingApp:
         """
         with ExitStack() as starting:
             starting.callback(self._engine.dispose)
+            self._metrics_server.start()
+            starting.callback(self._metrics_server.stop)
             starting.callback(self._recorder.close)
             migrate = upgrade if self._config.platform.auto_migrate else check
             with translate_errors():

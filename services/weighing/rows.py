@@ -5,7 +5,7 @@ front.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -41,6 +41,8 @@ _FIXED_FORM: Final = struct.Struct("!iqiqiiihihihihiiiiii")
 _FIXED: Final = _FIXED_FORM.pack
 _FIXED_VALUES: Final = _FIXED_FORM.unpack_from
 _FIXED_BYTES: Final = _FIXED_FORM.size
+_VERDICT_LAST_BYTE: Final = 37
+"""Where a packed row has the lower byte of its verdict: behind two times, the weight and three lengths."""
 _LENGTH_FORM: Final = struct.Struct("!i")
 _LENGTH: Final = _LENGTH_FORM.pack
 _READ_LENGTH: Final = _LENGTH_FORM.unpack_from
@@ -135,6 +137,11 @@ def unpack_row(packed: bytes) -> tuple[datetime | int | str, ...]:
         values.append(packed[offset : offset + length].decode())
         offset += length
     return tuple(values)
+
+
+def verdict_numbers(rows: Iterable[PackedRow]) -> list[int]:
+    """Return the verdicts of packed rows, as numbers of the proto enum."""
+    return [packed[_VERDICT_LAST_BYTE] for packed in rows]
 
 
 def placed_rows(origin: str, sequences: Sequence[int], rows: Sequence[PackedRow]) -> list[bytes]:

@@ -1,6 +1,6 @@
 """PostgreSQL for one service: the engine and its pool, database failures as refusals, and the schema's migrations."""
 
-from services.common.database.engine import create_engine, reading, wait_until_reachable
+from services.common.database.engine import PoolUsage, create_engine, pool_usage, reading, wait_until_reachable
 from services.common.database.failures import translate_errors
 from services.common.database.grants import APPEND_ONLY, READ_VERSION, grant, missing
 from services.common.database.kept import KeptConnection
@@ -13,6 +13,7 @@ __all__ = [
     "Connection",
     "Engine",
     "KeptConnection",
+    "PoolUsage",
     "RawConnection",
     "SchemaError",
     "check",
@@ -20,6 +21,7 @@ __all__ = [
     "differences",
     "grant",
     "missing",
+    "pool_usage",
     "raw_connection",
     "reading",
     "translate_errors",

@@ -4,13 +4,13 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import sqlalchemy
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
 
 # One county's database is on the same machine or network; a connection takes milliseconds or does not come at all.
 CONNECT_TIMEOUT_SECONDS = 5
@@ -28,6 +28,13 @@ TCP_USER_TIMEOUT_SECONDS = 15
 APPLICATION_NAME_CHARACTERS_MAX = 63
 # Between tries to reach a database that starts.
 REACH_INTERVAL_SECONDS = 0.2
+
+
+class PoolUsage(NamedTuple):
+    """How busy a pool is now: connections that somebody holds, and how many there may be."""
+
+    in_use: int
+    size: int
 
 
 def driver_url(url: str) -> URL:
@@ -68,6 +75,12 @@ def create_engine(
     )
     event.listen(engine, "checkout", _check_connection)
     return engine
+
+
+def pool_usage(engine: Engine) -> PoolUsage:
+    """Return how busy the pool of a service's engine is; nothing is asked of the database."""
+    pool = engine.pool
+    return PoolUsage(pool.checkedout(), pool.size()) if isinstance(pool, QueuePool) else PoolUsage(0, 0)
 
 
 def create_single_engine(url: str, *, application_name: str) -> Engine:

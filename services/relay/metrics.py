@@ -1,0 +1,97 @@
+"""The figures of the relay: the link upwards, how far it is behind, the platforms below. All are read at a scrape."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+from services.common.metrics import Gauge, Metrics, Sample
+from services.relay.downstream import LinkFromBelow
+from services.relay.link import LinkStatus
+from services.relay.progress import LinkState, LogProgress
+
+_STATE: Final = Gauge("zhichao_relay_link_state", "1 for the state in which the link upwards is.", ("state",))
+_STATE_TIME: Final = Gauge("zhichao_relay_link_state_timestamp_seconds", "Since when the link is in its state.")
+_LAG_ENTRIES: Final = Gauge("zhichao_relay_lag_entries", "Entries that the upstream has not acknowledged.", ("stream",))
+_LAG_BYTES: Final = Gauge("zhichao_relay_lag_bytes", "Bytes that the upstream has not acknowledged.", ("stream",))
+_LAG_SECONDS: Final = Gauge("zhichao_relay_lag_seconds", "Age of the oldest entry that waits.", ("stream",))
+_REFUSED: Final = Gauge(
+    "zhichao_relay_refused_logs", "Logs that do not advance until a person acts.", ("stream", "reason")
+)
+_SKEW: Final = Gauge("zhichao_relay_clock_skew_seconds", "Clock of the upstream minus ours at the last handshake.")
+_HANDSHAKE: Final = Gauge(
+    "zhichao_relay_downstream_handshake_timestamp_seconds", "Last handshake of a platform below.", ("platform",)
+)
+_PUSH: Final = Gauge(
+    "zhichao_relay_downstream_push_timestamp_seconds",
+    "When the last batch of a platform below was committed.",
+    ("platform",),
+)
+_OPEN: Final = Gauge(
+    "zhichao_relay_downstream_open_batches", "Batches being received from a platform below.", ("platform",)
+)
+
+
+class LinkUpwards(Protocol):
+    """What is asked of the link."""
+
+    def status(self) -> LinkStatus:
+        """Return what people see of it."""
+        ...
+
+
+class LinksFromBelow(Protocol):
+    """What is asked of the links from below."""
+
+    def all(self) -> list[LinkFromBelow]:
+        """Return them; their number is bounded."""
+        ...
+
+
+def add_relay_metrics(metrics: Metrics, link: LinkUpwards, below: LinksFromBelow) -> None:
+    """Add the figures of a relay."""
+    metrics.gauges(
+        "link",
+        [_STATE, _STATE_TIME, _LAG_ENTRIES, _LAG_BYTES, _LAG_SECONDS, _REFUSED, _SKEW],
+        lambda: _link_samples(link.status()),
+    )
+    metrics.gauges("downstream", [_HANDSHAKE, _PUSH, _OPEN], lambda: _downstream_samples(below.all()))
+
+
+def _link_samples(status: LinkStatus) -> Mapping[str, Sequence[Sample]]:
+    skew = status.clock_skew_milliseconds
+    return {
+        _STATE.name: [Sample((state.value,), float(state is status.state)) for state in LinkState],
+        _STATE_TIME.name: [Sample((), status.state_time.timestamp())],
+        **_lag_samples(status.progress),
+        _SKEW.name: [] if skew is None else [Sample((), skew / 1000)],
+    }
+
+
+def _lag_samples(progress: Iterable[LogProgress]) -> Mapping[str, Sequence[Sample]]:
+    entries: defaultdict[str, int] = defaultdict(int)
+    sizes: defaultdict[str, int] = defaultdict(int)
+    milliseconds: defaultdict[str, int] = defaultdict(int)
+    refused: Counter[tuple[str, str]] = Counter()
+    for log in progress:
+        stream = log.key.stream
+        entries[stream] += log.lag_records
+        sizes[stream] += log.lag_bytes
+        milliseconds[stream] = max(milliseconds[stream], log.lag_milliseconds)
+        if log.refusal is not None:
+            refused[stream, log.refusal.reason.value] += 1
+    return {
+        _LAG_ENTRIES.name: [Sample((stream,), count) for stream, count in entries.items()],
+        _LAG_BYTES.name: [Sample((stream,), count) for stream, count in sizes.items()],
+        _LAG_SECONDS.name: [Sample((stream,), count / 1000) for stream, count in milliseconds.items()],
+        _REFUSED.name: [Sample(key, count) for key, count in refused.items()],
+    }
+
+
+def _downstream_samples(links: Iterable[LinkFromBelow]) -> Mapping[str, Sequence[Sample]]:
+    known = list(links)
+    pushed = [(link.platform, link.last_push_time) for link in known if link.last_push_time is not None]
+    return {
+        _HANDSHAKE.name: [Sample((link.platform,), link.handshake_time.timestamp()) for link in known],
+        _PUSH.name: [Sample((platform,), moment.timestamp()) for platform, moment in pushed],
+        _OPEN.name: [Sample((link.platform,), link.open_push_count) for link in known],
+    }
