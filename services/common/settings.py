@@ -97,6 +97,41 @@ class PlatformSettings(Settings):
     allow_plaintext_network: Annotated[
         bool, Field(description="whether gRPC may listen without TLS on an address that other machines reach")
     ] = False
+    trust_domain: Annotated[
+        str,
+        Field(
+            # A DNS name without a port, as SPIFFE-ID section 2.1 allows it.
+            pattern=r"^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$",
+            description="the trust domain in the names of certificates, spiffe://<trust domain>/platform/<code>",
+        ),
+    ] = "zhichao"
+    tls_certificate_file: Annotated[
+        Path | None, Field(description="file with this platform's certificate and the ones between it and the CA (PEM)")
+    ] = None
+    tls_key_file: Annotated[Path | None, Field(description="file with the certificate's private key (PEM)")] = None
+    tls_ca_file: Annotated[
+        Path | None, Field(description="file with the CA certificates that others' certificates are checked with (PEM)")
+    ] = None
+    plaintext_loopback: Annotated[
+        bool, Field(description="whether gRPC may do without TLS on loopback addresses and unix sockets")
+    ] = False
+    service_token_file: Annotated[
+        Path | None,
+        Field(
+            description="file with the secret by which this platform's services know each other, one a line: the first is "
+            "sent, all are accepted"
+        ),
+    ] = None
+    # One hour: a registry that is repaired within it stops nobody; an hour is also the longest that a revoked token can
+    # work on at a service that is cut off from the registry.
+    credentials_stale_seconds: Annotated[
+        float,
+        Field(
+            ge=10,
+            le=7 * 86400,
+            description="how long tokens are accepted by a service that cannot reach the registry",
+        ),
+    ] = 3600.0
     auto_migrate: Annotated[
         bool, Field(description="whether a service brings its schema up to date when it starts, or only checks it")
     ] = True
@@ -126,6 +161,9 @@ class ServiceSettings(Settings):
         Address | None, Field(description="host:port of a plain-text port that answers health checks only")
     ] = None
     metrics_listen: MetricsListen = None
+    require_client_certificate: Annotated[
+        bool, Field(description="whether callers need a certificate of a CA in ZHICHAO_TLS_CA_FILE besides a token")
+    ] = False
     # Two cores serve unary calls of half a millisecond; threads above that wait for the database.
     threads: Annotated[int, Field(ge=2, le=512, description="unary calls that are worked on at once")] = 16
     # A county has some hundreds of sites, each with one open stream; a thread that waits costs some 100 kB.
