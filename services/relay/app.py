@@ -34,7 +34,7 @@ class RelayApp:
         self._link = Link(settings.upstream, identity, self._services, clock, times)
         below = DownstreamLinks(clock)
         self.metrics = Metrics(NAME, platform.platform)
-        self._metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
+        self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
         add_relay_metrics(self.metrics, self._link, below)
         self.handlers = RelayHandlers(identity, self._services, self._link, below, clock)
         self.server = RpcServer.for_service(NAME, platform, settings)
@@ -49,8 +49,8 @@ class RelayApp:
         """Serve, and start the link upwards; own services and upstream may come later. Raises ListenError."""
         with ExitStack() as starting:
             starting.callback(self._services.close)
-            self._metrics_server.start()
-            starting.callback(self._metrics_server.stop)
+            self.metrics_server.start()
+            starting.callback(self.metrics_server.stop)
             self.server.start()
             self._link.start()
             self._started = starting.pop_all()

@@ -45,7 +45,7 @@ class WeighingApp:
             settings.database_url, pool_size=settings.database_pool_size, application_name=f"zhichao-{STREAM}"
         )
         self.metrics = Metrics(STREAM, platform.platform)
-        self._metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
+        self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
         self._journal = JournalParts.build(
             self._engine,
             platform.platform,
@@ -91,8 +91,8 @@ class WeighingApp:
         """
         with ExitStack() as starting:
             starting.callback(self._engine.dispose)
-            self._metrics_server.start()
-            starting.callback(self._metrics_server.stop)
+            self.metrics_server.start()
+            starting.callback(self.metrics_server.stop)
             starting.callback(self._recorder.close)
             migrate = upgrade if self._config.platform.auto_migrate else check
             with translate_errors():

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from services.common import metrics as subject
 from services.common.metrics import METHODS_MAX, Gauge, Metrics, Sample, level_of
 from services.common.metrics_server import CONNECTIONS_MAX, MetricsServer
 from services.common.rpc_server import AddressInUse, ListenError
+from tests.metrics import scrape
 from tests.system.waiting import wait_until
 
 SECONDS = 10.0
-
-Labels = dict[str, str]
 
 
 def get(address: str, path: str = "/metrics") -> tuple[int, str, str]:
@@ -28,17 +26,11 @@ def get(address: str, path: str = "/metrics") -> tuple[int, str, str]:
 
 
 def samples(address: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    status, _, text = get(address)
-    assert status == 200
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    return scrape(address).samples
 
 
 def value(address: str, name: str, **labels: str) -> float | None:
-    return samples(address).get((name, tuple(sorted(labels.items()))))
+    return scrape(address).value(name, **labels)
 
 
 @pytest.fixture
