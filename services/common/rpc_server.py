@@ -69,8 +69,8 @@ class ServerSettings(Protocol):
 class RpcServer:
     """A gRPC server: `add` services, `start`, `stop`. One server of one service; it is not started twice.
 
-    `listen` is `host:port` (port 0 takes any free one) or `unix:/path`. An address that other machines reach is refused
-    unless `allow_plaintext_network`. `health_listen` is one more plain-text port that serves health only. `threads`
+    `listen` is `host:port` (port 0 takes any free one) or `unix:/path`. An address that other machines reach is
+    refused. `health_listen` is one more plain-text port that serves health only. `threads`
     bounds the unary calls worked on at once, `streams_max` the open streams; streams have threads of their own, so a
     unary call never waits for a stream to end. `setting` is the prefix of the settings that errors name.
     """
@@ -84,17 +84,16 @@ class RpcServer:
         threads: int = 16,
         streams_max: int = 512,
         unary_calls_max: int = UNARY_CALLS_MAX,
-        allow_plaintext_network: bool = False,
         setting: str = "",
     ) -> None:
         self.name = name
         self._setting = setting or f"ZHICHAO_{name.upper()}_"
         self._listen = listen
         self._health_listen = health_listen
-        if not allow_plaintext_network and not _is_local(listen):
+        if not _is_local(listen):
             raise ListenError(
-                f"{self._setting}LISTEN is {listen}: other machines reach it and there is no TLS yet; listen on "
-                "127.0.0.1 or a unix socket, or set ZHICHAO_ALLOW_PLAINTEXT_NETWORK=true in a protected network"
+                f"{self._setting}LISTEN is {listen}: other machines reach it, which takes TLS; listen on 127.0.0.1 or "
+                "a unix socket"
             )
         self._unary = CallExecutor(threads, f"{name}-call")
         self._streams = CallExecutor(streams_max, f"{name}-stream")
@@ -124,7 +123,6 @@ class RpcServer:
             health_listen=settings.health_listen,
             threads=settings.threads,
             streams_max=settings.streams_max,
-            allow_plaintext_network=platform.allow_plaintext_network,
         )
 
     def add(self, register: Callable[[grpc.Server], None], service_full_name: str) -> None:

@@ -94,44 +94,46 @@ class PlatformSettings(Settings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="the least level that is logged")
     ] = "info"
-    allow_plaintext_network: Annotated[
-        bool, Field(description="whether gRPC may listen without TLS on an address that other machines reach")
-    ] = False
     trust_domain: Annotated[
         str,
         Field(
-            # A DNS name without a port, as SPIFFE-ID section 2.1 allows it.
-            pattern=r"^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$",
-            description="the trust domain in the names of certificates, spiffe://<trust domain>/platform/<code>",
+            # The characters and the length that SPIFFE allows a trust domain.
+            pattern=r"^[a-z0-9._-]{1,255}$",
+            description="the trust domain of platforms' certificates: the host part of their spiffe:// names",
         ),
     ] = "zhichao"
     tls_certificate_file: Annotated[
-        Path | None, Field(description="file with this platform's certificate and the ones between it and the CA (PEM)")
+        Path | None, Field(description="file with this platform's certificate and its chain (PEM)")
     ] = None
-    tls_key_file: Annotated[Path | None, Field(description="file with the certificate's private key (PEM)")] = None
+    tls_key_file: Annotated[Path | None, Field(description="file with the private key of the certificate (PEM)")] = None
     tls_ca_file: Annotated[
-        Path | None, Field(description="file with the CA certificates that others' certificates are checked with (PEM)")
+        Path | None,
+        Field(description="file with the certificates (PEM) of the authorities that peers are held against"),
     ] = None
     plaintext_loopback: Annotated[
-        bool, Field(description="whether gRPC may do without TLS on loopback addresses and unix sockets")
+        bool,
+        Field(description="whether gRPC goes without TLS, which only loopback addresses and unix sockets may do"),
     ] = False
     service_token_file: Annotated[
         Path | None,
         Field(
-            description="file with the secret by which this platform's services know each other, one a line: the first is "
-            "sent, all are accepted"
+            description="file with the secret that this platform's services know each other by, one a line: the first "
+            "is sent, all are accepted"
         ),
     ] = None
-    # One hour: a registry that is repaired within it stops nobody; an hour is also the longest that a revoked token can
-    # work on at a service that is cut off from the registry.
+    # An hour bridges a restart of the registry's machine; a revoked credential opens nothing for longer than that.
     credentials_stale_seconds: Annotated[
         float,
         Field(
-            ge=10,
-            le=7 * 86400,
-            description="how long tokens are accepted by a service that cannot reach the registry",
+            gt=0,
+            le=7 * 24 * 3600,
+            description="how long credentials are accepted while the registry cannot be asked about them",
         ),
     ] = 3600.0
+    traces_endpoint: Annotated[
+        HostAndPort | None,
+        Field(description="host:port of a collector that takes traces (OTLP over gRPC); unset: none"),
+    ] = None
     auto_migrate: Annotated[
         bool, Field(description="whether a service brings its schema up to date when it starts, or only checks it")
     ] = True
@@ -241,7 +243,8 @@ def masked(name: str, value: Any) -> str:
     if lower.endswith("_url"):
         text = re.sub(r"(//[^/@:]*):[^@/]*@", rf"\1:{MASK}@", text)
         return re.sub(r"(?i)([?&](?:password|sslpassword)=)[^&]*", rf"\1{MASK}", text)
-    if text and any(part in lower for part in ("password", "secret", "token")):
+    # Where a secret is kept is none itself, and a wrong path has to be seen.
+    if text and not lower.endswith("_file") and any(part in lower for part in ("password", "secret", "token")):
         return MASK
     return text.lower() if isinstance(value, bool) else text
 

@@ -38,7 +38,9 @@ def test_defaults() -> None:
     settings = load(PlatformSettings, PLATFORM)
 
     assert (settings.platform, settings.journal_digest, settings.log_format) == ("141025", "sha256", "json")
-    assert settings.allow_plaintext_network is False
+    assert (settings.trust_domain, settings.plaintext_loopback) == ("zhichao", False)
+    assert (settings.tls_certificate_file, settings.tls_key_file, settings.tls_ca_file) == (None, None, None)
+    assert (settings.service_token_file, settings.credentials_stale_seconds) == (None, 3600.0)
 
 
 def test_values_are_read() -> None:
@@ -76,7 +78,10 @@ def test_frozen() -> None:
         ("ZHICHAO_PLATFORM", "14102", "six-digit"),
         ("ZHICHAO_LOG_FORMAT", "xml", "'json' or 'console'"),
         ("ZHICHAO_JOURNAL_DIGEST", "md5", "'sha256' or 'sm3'"),
-        ("ZHICHAO_ALLOW_PLAINTEXT_NETWORK", "perhaps", "boolean"),
+        ("ZHICHAO_PLAINTEXT_LOOPBACK", "perhaps", "boolean"),
+        ("ZHICHAO_TRUST_DOMAIN", "spiffe://zhichao", "trust domain"),
+        ("ZHICHAO_CREDENTIALS_STALE_SECONDS", "0", "registry cannot be asked"),
+        ("ZHICHAO_TRACES_ENDPOINT", "https://collector", "host:port"),
         ("ZHICHAO_STOP_GRACE_SECONDS", "0", "greater than 0"),
     ],
 )
@@ -169,6 +174,10 @@ def test_masked_url(value: str, shown: str) -> None:
 
 def test_masked_secret() -> None:
     assert masked("ZHICHAO_API_TOKEN", "abc") == "***"
+
+
+def test_place_of_a_secret_is_shown() -> None:
+    assert masked("ZHICHAO_SERVICE_TOKEN_FILE", "/run/secrets/service.token") == "/run/secrets/service.token"
 
 
 def test_repr_has_no_password() -> None:
