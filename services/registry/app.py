@@ -39,7 +39,7 @@ class RegistryApp:
             settings.database_url, pool_size=settings.database_pool_size, application_name=f"zhichao-{STREAM}"
         )
         self.metrics = Metrics(STREAM, platform.platform)
-        self._metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
+        self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
         self._journal = JournalParts.build(
             self._engine,
             platform.platform,
@@ -67,8 +67,8 @@ class RegistryApp:
         """
         with ExitStack() as starting:
             starting.callback(self._engine.dispose)
-            self._metrics_server.start()
-            starting.callback(self._metrics_server.stop)
+            self.metrics_server.start()
+            starting.callback(self.metrics_server.stop)
             migrate = upgrade if self._config.platform.auto_migrate else check
             with translate_errors():
                 migrate(self._config.service.database_url, MIGRATIONS)
