@@ -33,6 +33,7 @@ class Permission(StrEnum):
     ENFORCEMENT_READ = "ENFORCEMENT_READ"
     ENFORCEMENT_ISSUE = "ENFORCEMENT_ISSUE"
     ENFORCEMENT_ANSWER = "ENFORCEMENT_ANSWER"
+    JOURNAL_RECOVER = "JOURNAL_RECOVER"
 
 
 class PrincipalKind(StrEnum):
@@ -96,6 +97,7 @@ KIND_PERMISSIONS: Final[Mapping[PrincipalKind, frozenset[Permission]]] = Mapping
             Permission.JOURNAL_STATUS,
             Permission.JOURNAL_READ,
             Permission.JOURNAL_RECEIVE,
+            Permission.JOURNAL_RECOVER,
         },
     }
 )
@@ -115,6 +117,7 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
                 Permission.PLATFORM_WRITE,
                 Permission.JOURNAL_STATUS,
                 Permission.JOURNAL_REPLAY,
+                Permission.JOURNAL_RECOVER,
                 Permission.RELAY_READ,
             }
         ),

@@ -1,0 +1,139 @@
+"""What a service knows of who may do what: credentials, platforms and divisions, and how old that knowledge is."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from services.common.access.divisions import Divisions
+from services.common.access.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSecret:
+    """One secret of a credential: its digest and when it ends, in seconds of the Unix epoch."""
+
+    digest: bytes
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCredential:
+    """One credential as a service holds calls against it. Times are seconds of the Unix epoch."""
+
+    principal: Principal
+    secrets: tuple[KnownSecret, ...]
+    expires_at: float
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPlatform:
+    """Another platform: where it goes up to, and from when until when; None is no bound."""
+
+    code: str
+    upstream_code: str
+    valid_from: date | None = None
+    valid_until: date | None = None
+
+    def is_valid_on(self, day: date) -> bool:
+        """Tell whether the platform is in service on the day."""
+        return (self.valid_from is None or self.valid_from <= day) and (
+            self.valid_until is None or day < self.valid_until
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AccessChange:
+    """What was said at once. With `is_restart` everything said before is forgotten once the statement is complete."""
+
+    credentials: Mapping[str, KnownCredential]
+    platforms: Mapping[str, KnownPlatform]
+    parents: Mapping[str, str]
+    is_restart: bool = False
+    is_complete: bool = True
+
+
+class AccessKnowledge:
+    """Holds what is known; changed by whoever follows the registry, read by every call without a lock.
+
+    Nothing is known before the first complete statement. `age_seconds` counts from the last word of the registry.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._guard = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+        self._pending: AccessChange | None = None
+        self._heard_at: float | None = None
+        self._parents: dict[str, str] = {}
+        # Replaced whole, never changed: readers see the old or the new.
+        self._credentials: Mapping[str, KnownCredential] = {}
+        self._platforms: Mapping[str, KnownPlatform] = {}
+        self.divisions = Divisions()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a complete statement has been heard."""
+        return self._heard_at is not None
+
+    def age_seconds(self) -> float:
+        """Return the seconds since the registry said that this is all; infinite before it has."""
+        heard_at = self._heard_at
+        return float("inf") if heard_at is None else self._monotonic() - heard_at
+
+    def credential(self, credential_id: str) -> KnownCredential | None:
+        """Return a credential of this platform."""
+        return self._credentials.get(credential_id)
+
+    def platform(self, code: str) -> KnownPlatform | None:
+        """Return another platform, by this platform's own records."""
+        return self._platforms.get(code)
+
+    def platforms(self) -> Iterable[KnownPlatform]:
+        """Return all platforms that this platform has recorded."""
+        return self._platforms.values()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call back after every word of the registry, from the thread that follows it."""
+        with self._guard:
+            self._listeners.append(listener)
+
+    def take(self, change: AccessChange) -> None:
+        """Take what the registry said; it is in force once a message says that all was said."""
+        with self._guard:
+            before = None if change.is_restart else self._pending
+            merged = _merged(before, change) if before is not None else change
+            if not change.is_complete:
+                self._pending = merged
+                return
+            self._pending = None
+            self._put_in_force(merged)
+            self._heard_at = self._monotonic()
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener()
+
+    def _put_in_force(self, change: AccessChange) -> None:
+        if change.is_restart:
+            self._credentials, self._platforms = dict(change.credentials), dict(change.platforms)
+            self._parents = dict(change.parents)
+            self.divisions = Divisions(self._parents)
+            return
+        if change.credentials:
+            self._credentials = {**self._credentials, **change.credentials}
+        if change.platforms:
+            self._platforms = {**self._platforms, **change.platforms}
+        if change.parents:
+            self._parents |= change.parents
+            self.divisions = Divisions(self._parents)
+
+
+def _merged(first: AccessChange, second: AccessChange) -> AccessChange:
+    return AccessChange(
+        {**first.credentials, **second.credentials},
+        {**first.platforms, **second.platforms},
+        {**first.parents, **second.parents},
+        is_restart=first.is_restart,
+        is_complete=second.is_complete,
+    )
