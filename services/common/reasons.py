@@ -44,6 +44,7 @@ class Reason(StrEnum):
     ORIGIN_NOT_ALLOWED = "ORIGIN_NOT_ALLOWED"
     ENTRY_TOO_LARGE = "ENTRY_TOO_LARGE"
     NOT_CONFIGURED = "NOT_CONFIGURED"
+    RECOVERING = "RECOVERING"
 
     NO_CREDENTIALS = "NO_CREDENTIALS"
     INVALID_CREDENTIALS = "INVALID_CREDENTIALS"
@@ -133,6 +134,9 @@ SPECS: Mapping[Reason, ReasonSpec] = MappingProxyType(
         ),
         Reason.NOT_CONFIGURED: ReasonSpec(
             "FAILED_PRECONDITION", "The platform is not configured for this call", "平台未配置该项功能"
+        ),
+        Reason.RECOVERING: ReasonSpec(
+            "UNAVAILABLE", "The service was restored and does not write yet", "服务由备份恢复，尚未核对，暂不写入", True
         ),
         # Access
         Reason.NO_CREDENTIALS: ReasonSpec("UNAUTHENTICATED", "The call carries no credentials", "未提供身份凭证"),

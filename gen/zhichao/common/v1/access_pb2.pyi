@@ -71,6 +71,8 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """Issue notices and duty checks to platforms below."""
     PERMISSION_ENFORCEMENT_ANSWER: _Permission.ValueType  # 22
     """Acknowledge notices and answer duty checks."""
+    PERMISSION_JOURNAL_RECOVER: _Permission.ValueType  # 23
+    """End the recovery of a journal that was restored from a backup: from then on it is written to again."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """Permission is what a caller must hold to call a method. Roles and kinds of principals grant them: docs/permissions.md."""
@@ -121,6 +123,8 @@ PERMISSION_ENFORCEMENT_ISSUE: Permission.ValueType  # 21
 """Issue notices and duty checks to platforms below."""
 PERMISSION_ENFORCEMENT_ANSWER: Permission.ValueType  # 22
 """Acknowledge notices and answer duty checks."""
+PERMISSION_JOURNAL_RECOVER: Permission.ValueType  # 23
+"""End the recovery of a journal that was restored from a backup: from then on it is written to again."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 class _PersonalData:

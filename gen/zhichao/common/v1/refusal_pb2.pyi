@@ -113,6 +113,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_NOT_CONFIGURED: _ErrorReason.ValueType  # 49
     """This platform is not configured with what the call needs, for example an upstream. Status FAILED_PRECONDITION."""
+    ERROR_REASON_RECOVERING: _ErrorReason.ValueType  # 50
+    """This service was restored from a backup, and its own log was not yet compared with what the platform above holds: nothing
+    new is written meanwhile. The relay does that once it reaches the upstream; try again. Metadata: `stream`. Status
+    UNAVAILABLE.
+    """
     ERROR_REASON_NO_CREDENTIALS: _ErrorReason.ValueType  # 60
     """The call carries no token and its connection no certificate that names a principal. Status UNAUTHENTICATED."""
     ERROR_REASON_INVALID_CREDENTIALS: _ErrorReason.ValueType  # 61
@@ -257,6 +262,11 @@ INVALID_ARGUMENT.
 """
 ERROR_REASON_NOT_CONFIGURED: ErrorReason.ValueType  # 49
 """This platform is not configured with what the call needs, for example an upstream. Status FAILED_PRECONDITION."""
+ERROR_REASON_RECOVERING: ErrorReason.ValueType  # 50
+"""This service was restored from a backup, and its own log was not yet compared with what the platform above holds: nothing
+new is written meanwhile. The relay does that once it reaches the upstream; try again. Metadata: `stream`. Status
+UNAVAILABLE.
+"""
 ERROR_REASON_NO_CREDENTIALS: ErrorReason.ValueType  # 60
 """The call carries no token and its connection no certificate that names a principal. Status UNAUTHENTICATED."""
 ERROR_REASON_INVALID_CREDENTIALS: ErrorReason.ValueType  # 61

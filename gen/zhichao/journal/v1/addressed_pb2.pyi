@@ -255,7 +255,7 @@ class AddressedEnd(_message.Message):
     origin: _builtins.str
     """Platform code of the log's owner."""
     end_sequence: _builtins.int
-    """Size of the newest step held by the sender."""
+    """Size of the newest step held by the sender, or of the reader's newest where that is further."""
     def __init__(
         self,
         *,

@@ -34,6 +34,7 @@ class Position(_message.Message):
     LAST_WRITE_TIME_FIELD_NUMBER: _builtins.int
     PARKED_COUNT_FIELD_NUMBER: _builtins.int
     IS_OWN_FIELD_NUMBER: _builtins.int
+    IS_RECOVERING_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """Platform code of the log's owner."""
     stream: _builtins.str
@@ -48,6 +49,10 @@ class Position(_message.Message):
     """Entries of this log that are parked here."""
     is_own: _builtins.bool
     """Whether this platform owns the log."""
+    is_recovering: _builtins.bool
+    """Whether nothing new is written to the log, which is our own, until it was compared with what the platform above holds:
+    this service was restored from a backup.
+    """
     @_builtins.property
     def last_write_time(self) -> _timestamp_pb2.Timestamp:
         """When the last entry was written by its origin; absent for an empty log."""
@@ -63,10 +68,11 @@ class Position(_message.Message):
         last_write_time: _timestamp_pb2.Timestamp | None = ...,
         parked_count: _builtins.int = ...,
         is_own: _builtins.bool = ...,
+        is_recovering: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_write_time", b"last_write_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_own", b"is_own", "last_write_time", b"last_write_time", "origin", b"origin", "parked_count", b"parked_count", "root", b"root", "size", b"size", "stream", b"stream", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_own", b"is_own", "is_recovering", b"is_recovering", "last_write_time", b"last_write_time", "origin", b"origin", "parked_count", b"parked_count", "root", b"root", "size", b"size", "stream", b"stream", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -822,7 +828,7 @@ class AppendAddressedEntriesResponse(_message.Message):
     """How many entries of the batch were parked."""
     @_builtins.property
     def position(self) -> _addressed_pb2.AddressedPosition:
-        """The new position."""
+        """The new position, without `audiences`."""
 
     def __init__(
         self,
@@ -838,6 +844,112 @@ class AppendAddressedEntriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AppendAddressedEntriesResponse: _TypeAlias = AppendAddressedEntriesResponse  # noqa: Y015
+
+@_typing.final
+class RestoreEntriesRequest(_message.Message):
+    """RestoreEntriesRequest holds one batch of the own log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> Global___EntryBatch:
+        """The entries."""
+
+    def __init__(
+        self,
+        *,
+        batch: Global___EntryBatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreEntriesRequest: _TypeAlias = RestoreEntriesRequest  # noqa: Y015
+
+@_typing.final
+class RestoreEntriesResponse(_message.Message):
+    """RestoreEntriesResponse is the position after the batch is committed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    DUPLICATE_COUNT_FIELD_NUMBER: _builtins.int
+    PARKED_COUNT_FIELD_NUMBER: _builtins.int
+    duplicate_count: _builtins.int
+    """How many entries of the batch were held already."""
+    parked_count: _builtins.int
+    """How many entries of the batch were parked."""
+    @_builtins.property
+    def position(self) -> Global___Position:
+        """The new position."""
+
+    def __init__(
+        self,
+        *,
+        position: Global___Position | None = ...,
+        duplicate_count: _builtins.int = ...,
+        parked_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_count", b"duplicate_count", "parked_count", b"parked_count", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreEntriesResponse: _TypeAlias = RestoreEntriesResponse  # noqa: Y015
+
+@_typing.final
+class ConfirmOwnLogRequest(_message.Message):
+    """ConfirmOwnLogRequest says how much of the own log is held elsewhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Number of entries held elsewhere; 0 if none are."""
+    root: _builtins.bytes
+    """Merkle root at that size, 32 bytes; empty at 0."""
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root", b"root", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmOwnLogRequest: _TypeAlias = ConfirmOwnLogRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmOwnLogResponse(_message.Message):
+    """ConfirmOwnLogResponse is the position, which recovers no more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def position(self) -> Global___Position:
+        """The position."""
+
+    def __init__(
+        self,
+        *,
+        position: Global___Position | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmOwnLogResponse: _TypeAlias = ConfirmOwnLogResponse  # noqa: Y015
 
 @_typing.final
 class ListAddressedPositionsRequest(_message.Message):

@@ -97,6 +97,16 @@ class JournalServiceStub:
                 request_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesRequest.SerializeToString,
                 response_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesResponse.FromString,
                 _registered_method=True)
+        self.RestoreEntries = channel.unary_unary(
+                '/zhichao.journal.v1.JournalService/RestoreEntries',
+                request_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.RestoreEntriesRequest.SerializeToString,
+                response_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.RestoreEntriesResponse.FromString,
+                _registered_method=True)
+        self.ConfirmOwnLog = channel.unary_unary(
+                '/zhichao.journal.v1.JournalService/ConfirmOwnLog',
+                request_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ConfirmOwnLogRequest.SerializeToString,
+                response_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ConfirmOwnLogResponse.FromString,
+                _registered_method=True)
         self.ListAddressedPositions = channel.unary_unary(
                 '/zhichao.journal.v1.JournalService/ListAddressedPositions',
                 request_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ListAddressedPositionsRequest.SerializeToString,
@@ -227,6 +237,31 @@ class JournalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RestoreEntries(self, request, context):
+        """Appends entries of the own log that a platform above still holds, after this service was restored from an older backup,
+        as they were written. From the first of them on, the own log is recovering: nothing new is written (RECOVERING) until
+        `ConfirmOwnLog`.
+
+        Called by the relay. Idempotent by sequence. OUT_OF_RANGE (SEQUENCE_GAP) names the expected sequence; DATA_LOSS
+        (HISTORY_MISMATCH) if something else was written here at these places since the backup: nothing is changed then;
+        PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) and INVALID_ARGUMENT (INVALID_CHECKPOINT) as for
+        `AppendEntries`. What cannot be projected is parked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmOwnLog(self, request, context):
+        """Ends the recovery of the own log: the caller has compared it with what is held elsewhere. Called by the relay with the
+        upstream's position, and without an upstream by a person with the position that is held here.
+
+        Idempotent. OUT_OF_RANGE (BEYOND_LOG) if more is held elsewhere than here: restore that first; DATA_LOSS
+        (HISTORY_MISMATCH) if the root differs at that size.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAddressedPositions(self, request, context):
         """Lists where the addressed entries of every log stand here: the own log and those of platforms above, ordered by origin.
 
@@ -308,6 +343,16 @@ def add_JournalServiceServicer_to_server(servicer, server):
                     servicer.AppendAddressedEntries,
                     request_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesRequest.FromString,
                     response_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesResponse.SerializeToString,
+            ),
+            'RestoreEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreEntries,
+                    request_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.RestoreEntriesRequest.FromString,
+                    response_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.RestoreEntriesResponse.SerializeToString,
+            ),
+            'ConfirmOwnLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmOwnLog,
+                    request_deserializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ConfirmOwnLogRequest.FromString,
+                    response_serializer=zhichao_dot_journal_dot_v1_dot_journal__pb2.ConfirmOwnLogResponse.SerializeToString,
             ),
             'ListAddressedPositions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAddressedPositions,
@@ -647,6 +692,60 @@ class JournalService:
             '/zhichao.journal.v1.JournalService/AppendAddressedEntries',
             zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesRequest.SerializeToString,
             zhichao_dot_journal_dot_v1_dot_journal__pb2.AppendAddressedEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhichao.journal.v1.JournalService/RestoreEntries',
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.RestoreEntriesRequest.SerializeToString,
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.RestoreEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmOwnLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhichao.journal.v1.JournalService/ConfirmOwnLog',
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.ConfirmOwnLogRequest.SerializeToString,
+            zhichao_dot_journal_dot_v1_dot_journal__pb2.ConfirmOwnLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -95,6 +95,23 @@ class JournalServiceStub:
     BATCH_TOO_LARGE) and PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) as for `AppendEntries`. An entry that
     cannot be projected is kept and parked; it never fails the batch.
     """
+    RestoreEntries: _grpc.UnaryUnaryMultiCallable[_journal_pb2.RestoreEntriesRequest, _journal_pb2.RestoreEntriesResponse]
+    """Appends entries of the own log that a platform above still holds, after this service was restored from an older backup,
+    as they were written. From the first of them on, the own log is recovering: nothing new is written (RECOVERING) until
+    `ConfirmOwnLog`.
+
+    Called by the relay. Idempotent by sequence. OUT_OF_RANGE (SEQUENCE_GAP) names the expected sequence; DATA_LOSS
+    (HISTORY_MISMATCH) if something else was written here at these places since the backup: nothing is changed then;
+    PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) and INVALID_ARGUMENT (INVALID_CHECKPOINT) as for
+    `AppendEntries`. What cannot be projected is parked.
+    """
+    ConfirmOwnLog: _grpc.UnaryUnaryMultiCallable[_journal_pb2.ConfirmOwnLogRequest, _journal_pb2.ConfirmOwnLogResponse]
+    """Ends the recovery of the own log: the caller has compared it with what is held elsewhere. Called by the relay with the
+    upstream's position, and without an upstream by a person with the position that is held here.
+
+    Idempotent. OUT_OF_RANGE (BEYOND_LOG) if more is held elsewhere than here: restore that first; DATA_LOSS
+    (HISTORY_MISMATCH) if the root differs at that size.
+    """
     ListAddressedPositions: _grpc.UnaryUnaryMultiCallable[_journal_pb2.ListAddressedPositionsRequest, _journal_pb2.ListAddressedPositionsResponse]
     """Lists where the addressed entries of every log stand here: the own log and those of platforms above, ordered by origin.
 
@@ -173,6 +190,23 @@ class JournalServiceAsyncStub(JournalServiceStub):
     checkpoints held and sent: the origin's history was changed; INVALID_ARGUMENT (INVALID_CHECKPOINT, ENTRY_TOO_LARGE,
     BATCH_TOO_LARGE) and PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) as for `AppendEntries`. An entry that
     cannot be projected is kept and parked; it never fails the batch.
+    """
+    RestoreEntries: _aio.UnaryUnaryMultiCallable[_journal_pb2.RestoreEntriesRequest, _journal_pb2.RestoreEntriesResponse]  # type: ignore[assignment]
+    """Appends entries of the own log that a platform above still holds, after this service was restored from an older backup,
+    as they were written. From the first of them on, the own log is recovering: nothing new is written (RECOVERING) until
+    `ConfirmOwnLog`.
+
+    Called by the relay. Idempotent by sequence. OUT_OF_RANGE (SEQUENCE_GAP) names the expected sequence; DATA_LOSS
+    (HISTORY_MISMATCH) if something else was written here at these places since the backup: nothing is changed then;
+    PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) and INVALID_ARGUMENT (INVALID_CHECKPOINT) as for
+    `AppendEntries`. What cannot be projected is parked.
+    """
+    ConfirmOwnLog: _aio.UnaryUnaryMultiCallable[_journal_pb2.ConfirmOwnLogRequest, _journal_pb2.ConfirmOwnLogResponse]  # type: ignore[assignment]
+    """Ends the recovery of the own log: the caller has compared it with what is held elsewhere. Called by the relay with the
+    upstream's position, and without an upstream by a person with the position that is held here.
+
+    Idempotent. OUT_OF_RANGE (BEYOND_LOG) if more is held elsewhere than here: restore that first; DATA_LOSS
+    (HISTORY_MISMATCH) if the root differs at that size.
     """
     ListAddressedPositions: _aio.UnaryUnaryMultiCallable[_journal_pb2.ListAddressedPositionsRequest, _journal_pb2.ListAddressedPositionsResponse]  # type: ignore[assignment]
     """Lists where the addressed entries of every log stand here: the own log and those of platforms above, ordered by origin.
@@ -321,6 +355,35 @@ class JournalServiceServicer(metaclass=_abc_1.ABCMeta):
         checkpoints held and sent: the origin's history was changed; INVALID_ARGUMENT (INVALID_CHECKPOINT, ENTRY_TOO_LARGE,
         BATCH_TOO_LARGE) and PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) as for `AppendEntries`. An entry that
         cannot be projected is kept and parked; it never fails the batch.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreEntries(
+        self,
+        request: _journal_pb2.RestoreEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journal_pb2.RestoreEntriesResponse, _abc.Awaitable[_journal_pb2.RestoreEntriesResponse]]:
+        """Appends entries of the own log that a platform above still holds, after this service was restored from an older backup,
+        as they were written. From the first of them on, the own log is recovering: nothing new is written (RECOVERING) until
+        `ConfirmOwnLog`.
+
+        Called by the relay. Idempotent by sequence. OUT_OF_RANGE (SEQUENCE_GAP) names the expected sequence; DATA_LOSS
+        (HISTORY_MISMATCH) if something else was written here at these places since the backup: nothing is changed then;
+        PERMISSION_DENIED (UNKNOWN_SIGNER, ORIGIN_NOT_ALLOWED) and INVALID_ARGUMENT (INVALID_CHECKPOINT) as for
+        `AppendEntries`. What cannot be projected is parked.
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmOwnLog(
+        self,
+        request: _journal_pb2.ConfirmOwnLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journal_pb2.ConfirmOwnLogResponse, _abc.Awaitable[_journal_pb2.ConfirmOwnLogResponse]]:
+        """Ends the recovery of the own log: the caller has compared it with what is held elsewhere. Called by the relay with the
+        upstream's position, and without an upstream by a person with the position that is held here.
+
+        Idempotent. OUT_OF_RANGE (BEYOND_LOG) if more is held elsewhere than here: restore that first; DATA_LOSS
+        (HISTORY_MISMATCH) if the root differs at that size.
         """
 
     @_abc_1.abstractmethod

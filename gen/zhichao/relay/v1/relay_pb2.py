@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from zhichao.common.v1 import access_pb2 as zhichao_dot_common_dot_v1_dot_access__pb2
+from zhichao.journal.v1 import addressed_pb2 as zhichao_dot_journal_dot_v1_dot_addressed__pb2
 from zhichao.journal.v1 import journal_pb2 as zhichao_dot_journal_dot_v1_dot_journal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1czhichao/relay/v1/relay.proto\x12\x10zhichao.relay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ezhichao/common/v1/access.proto\x1a zhichao/journal/v1/journal.proto\"o\n\x10HandshakeRequest\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x19\n\x11protocol_versions\x18\x02 \x03(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\"\x9c\x02\n\x11HandshakeResponse\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x19\n\x11\x62\x61tch_records_max\x18\x04 \x01(\x05\x12\x17\n\x0f\x62\x61tch_bytes_max\x18\x05 \x01(\x03\x12\x1a\n\x12window_batches_max\x18\x06 \x01(\x05\x12/\n\tpositions\x18\x07 \x03(\x0b\x32\x1c.zhichao.journal.v1.Position\x12\x0f\n\x07streams\x18\x08 \x03(\t\x12/\n\x0bserver_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x12PushEntriesRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12-\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1e.zhichao.journal.v1.EntryBatch\"P\n\x13PushEntriesResponse\x12\x39\n\x06result\x18\x01 \x01(\x0b\x32).zhichao.journal.v1.AppendEntriesResponse\"\xcb\x01\n\x0bLogProgress\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x12\n\nlocal_size\x18\x03 \x01(\x03\x12\x15\n\rupstream_size\x18\x04 \x01(\x03\x12\x13\n\x0blag_records\x18\x05 \x01(\x03\x12\x11\n\tlag_bytes\x18\x06 \x01(\x03\x12\x18\n\x10lag_milliseconds\x18\x07 \x01(\x03\x12\x16\n\x0erefusal_reason\x18\x08 \x01(\t\x12\x17\n\x0frefusal_message\x18\t \x01(\t\"\x17\n\x15GetRelayStatusRequest\"\xfe\x02\n\x16GetRelayStatusResponse\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10upstream_address\x18\x02 \x01(\t\x12\x19\n\x11upstream_platform\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.zhichao.relay.v1.LinkState\x12.\n\nstate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\x06 \x01(\t\x12/\n\x08progress\x18\x07 \x03(\x0b\x32\x1d.zhichao.relay.v1.LogProgress\x12:\n\x10\x64ownstream_links\x18\x08 \x03(\x0b\x32 .zhichao.relay.v1.DownstreamLink\x12$\n\x17\x63lock_skew_milliseconds\x18\t \x01(\x03H\x00\x88\x01\x01\x42\x1a\n\x18_clock_skew_milliseconds\"\xbd\x01\n\x0e\x44ownstreamLink\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x32\n\x0ehandshake_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_push_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fopen_push_count\x18\x05 \x01(\x05*\xdf\x01\n\tLinkState\x12\x1a\n\x16LINK_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16LINK_STATE_NO_UPSTREAM\x10\x01\x12\x19\n\x15LINK_STATE_CONNECTING\x10\x02\x12\x16\n\x12LINK_STATE_CURRENT\x10\x03\x12\x1a\n\x16LINK_STATE_CATCHING_UP\x10\x04\x12\x16\n\x12LINK_STATE_STALLED\x10\x05\x12\x16\n\x12LINK_STATE_REFUSED\x10\x06\x12\x1b\n\x17LINK_STATE_INCOMPATIBLE\x10\x07\x32\xd2\x02\n\x0cRelayService\x12\x66\n\tHandshake\x12\".zhichao.relay.v1.HandshakeRequest\x1a#.zhichao.relay.v1.HandshakeResponse\"\x10\xca\xc1\x18\x0c\x08\x12\x1a\x08platform\x12m\n\x0bPushEntries\x12$.zhichao.relay.v1.PushEntriesRequest\x1a%.zhichao.relay.v1.PushEntriesResponse\"\r\xca\xc1\x18\t\x08\x12(\x01\x30\x80\x80\x80\x08(\x01\x30\x01\x12k\n\x0eGetRelayStatus\x12\'.zhichao.relay.v1.GetRelayStatusRequest\x1a(.zhichao.relay.v1.GetRelayStatusResponse\"\x06\xca\xc1\x18\x02\x08\x11\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1czhichao/relay/v1/relay.proto\x12\x10zhichao.relay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ezhichao/common/v1/access.proto\x1a\"zhichao/journal/v1/addressed.proto\x1a zhichao/journal/v1/journal.proto\"o\n\x10HandshakeRequest\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x19\n\x11protocol_versions\x18\x02 \x03(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\"\xe0\x02\n\x11HandshakeResponse\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12\x19\n\x11\x62\x61tch_records_max\x18\x04 \x01(\x05\x12\x17\n\x0f\x62\x61tch_bytes_max\x18\x05 \x01(\x03\x12\x1a\n\x12window_batches_max\x18\x06 \x01(\x05\x12/\n\tpositions\x18\x07 \x03(\x0b\x32\x1c.zhichao.journal.v1.Position\x12\x0f\n\x07streams\x18\x08 \x03(\t\x12/\n\x0bserver_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x42\n\x13\x61\x64\x64ressed_positions\x18\n \x03(\x0b\x32%.zhichao.journal.v1.AddressedPosition\"S\n\x12PushEntriesRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12-\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1e.zhichao.journal.v1.EntryBatch\"P\n\x13PushEntriesResponse\x12\x39\n\x06result\x18\x01 \x01(\x0b\x32).zhichao.journal.v1.AppendEntriesResponse\"b\n\x16\x46ollowAddressedRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x38\n\tpositions\x18\x02 \x03(\x0b\x32%.zhichao.journal.v1.AddressedPosition\"[\n\x17\x46ollowAddressedResponse\x12@\n\x06result\x18\x01 \x01(\x0b\x32\x30.zhichao.journal.v1.ReadAddressedEntriesResponse\"\x1b\n\x19\x46ollowCosignaturesRequest\"H\n\x12\x43osignedCheckpoint\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\"W\n\x1a\x46ollowCosignaturesResponse\x12\x39\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32$.zhichao.relay.v1.CosignedCheckpoint\"Z\n\x15ReadOwnEntriesRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x03\x12\x19\n\x11\x62\x61tch_records_max\x18\x03 \x01(\x05\"G\n\x16ReadOwnEntriesResponse\x12-\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1e.zhichao.journal.v1.EntryBatch\"\xe2\x01\n\x0bLogProgress\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x12\n\nlocal_size\x18\x03 \x01(\x03\x12\x15\n\rupstream_size\x18\x04 \x01(\x03\x12\x13\n\x0blag_records\x18\x05 \x01(\x03\x12\x11\n\tlag_bytes\x18\x06 \x01(\x03\x12\x18\n\x10lag_milliseconds\x18\x07 \x01(\x03\x12\x16\n\x0erefusal_reason\x18\x08 \x01(\t\x12\x17\n\x0frefusal_message\x18\t \x01(\t\x12\x15\n\ris_recovering\x18\n \x01(\x08\"\xce\x01\n\x11\x41\x64\x64ressedProgress\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x18\n\x10through_sequence\x18\x03 \x01(\x03\x12\x19\n\x11upstream_sequence\x18\x04 \x01(\x03\x12\x33\n\x0flast_batch_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0erefusal_reason\x18\x06 \x01(\t\x12\x17\n\x0frefusal_message\x18\x07 \x01(\t\"\\\n\x0cStreamFollow\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.zhichao.relay.v1.FollowState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\x99\x01\n\nStalledLog\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32\x1c.zhichao.relay.v1.StallCause\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"\x90\x01\n\nStallAlarm\x12\x13\n\x0bis_downward\x18\x01 \x01(\x08\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x04logs\x18\x03 \x03(\x0b\x32\x1c.zhichao.relay.v1.StalledLog\x12\x11\n\tlog_count\x18\x04 \x01(\x05\"\xa4\x01\n\x0f\x42\x61ndwidthStatus\x12\x10\n\x08schedule\x18\x01 \x01(\t\x12!\n\x14\x62ytes_per_second_max\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nis_waiting\x18\x04 \x01(\x08\x42\x17\n\x15_bytes_per_second_max\"\x17\n\x15GetRelayStatusRequest\"\x84\x05\n\x16GetRelayStatusResponse\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10upstream_address\x18\x02 \x01(\t\x12\x19\n\x11upstream_platform\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.zhichao.relay.v1.LinkState\x12.\n\nstate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\x06 \x01(\t\x12/\n\x08progress\x18\x07 \x03(\x0b\x32\x1d.zhichao.relay.v1.LogProgress\x12:\n\x10\x64ownstream_links\x18\x08 \x03(\x0b\x32 .zhichao.relay.v1.DownstreamLink\x12$\n\x17\x63lock_skew_milliseconds\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x18\n\x10protocol_version\x18\n \x01(\r\x12?\n\x12\x61\x64\x64ressed_progress\x18\x0b \x03(\x0b\x32#.zhichao.relay.v1.AddressedProgress\x12/\n\x07\x66ollows\x18\x0c \x03(\x0b\x32\x1e.zhichao.relay.v1.StreamFollow\x12,\n\x06\x61larms\x18\r \x03(\x0b\x32\x1c.zhichao.relay.v1.StallAlarm\x12\x34\n\tbandwidth\x18\x0e \x01(\x0b\x32!.zhichao.relay.v1.BandwidthStatus\x12\x14\n\x0cpushed_bytes\x18\x0f \x01(\x03\x42\x1a\n\x18_clock_skew_milliseconds\"\xab\x01\n\rAddressedSent\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x16\n\x0e\x61sked_sequence\x18\x03 \x01(\x03\x12\x15\n\rsent_sequence\x18\x04 \x01(\x03\x12\x33\n\x0flast_batch_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0erefusal_reason\x18\x06 \x01(\t\"\xaa\x02\n\x0e\x44ownstreamLink\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x32\n\x0ehandshake_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_push_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fopen_push_count\x18\x05 \x01(\x05\x12\x18\n\x10\x66ollowed_streams\x18\x06 \x03(\t\x12\x37\n\x0e\x61\x64\x64ressed_sent\x18\x07 \x03(\x0b\x32\x1f.zhichao.relay.v1.AddressedSent\x12\x18\n\x10protocol_version\x18\x08 \x01(\r*\xdf\x01\n\tLinkState\x12\x1a\n\x16LINK_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16LINK_STATE_NO_UPSTREAM\x10\x01\x12\x19\n\x15LINK_STATE_CONNECTING\x10\x02\x12\x16\n\x12LINK_STATE_CURRENT\x10\x03\x12\x1a\n\x16LINK_STATE_CATCHING_UP\x10\x04\x12\x16\n\x12LINK_STATE_STALLED\x10\x05\x12\x16\n\x12LINK_STATE_REFUSED\x10\x06\x12\x1b\n\x17LINK_STATE_INCOMPATIBLE\x10\x07*\x80\x01\n\x0b\x46ollowState\x12\x1c\n\x18\x46OLLOW_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46OLLOW_STATE_NOT_FOLLOWED\x10\x01\x12\x18\n\x14\x46OLLOW_STATE_WAITING\x10\x02\x12\x1a\n\x16\x46OLLOW_STATE_FOLLOWING\x10\x03*\x9c\x01\n\nStallCause\x12\x1b\n\x17STALL_CAUSE_UNSPECIFIED\x10\x00\x12\x19\n\x15STALL_CAUSE_NO_ANSWER\x10\x01\x12 \n\x1cSTALL_CAUSE_UPSTREAM_SERVICE\x10\x02\x12\x1b\n\x17STALL_CAUSE_OWN_SERVICE\x10\x03\x12\x17\n\x13STALL_CAUSE_UNKNOWN\x10\x04\x32\xb9\x05\n\x0cRelayService\x12\x66\n\tHandshake\x12\".zhichao.relay.v1.HandshakeRequest\x1a#.zhichao.relay.v1.HandshakeResponse\"\x10\xca\xc1\x18\x0c\x08\x12\x1a\x08platform\x12m\n\x0bPushEntries\x12$.zhichao.relay.v1.PushEntriesRequest\x1a%.zhichao.relay.v1.PushEntriesResponse\"\r\xca\xc1\x18\t\x08\x12(\x01\x30\x80\x80\x80\x08(\x01\x30\x01\x12w\n\x0f\x46ollowAddressed\x12(.zhichao.relay.v1.FollowAddressedRequest\x1a).zhichao.relay.v1.FollowAddressedResponse\"\r\xca\xc1\x18\t\x08\x13(\x01\x30\x80\x80\x80\x02\x30\x01\x12{\n\x12\x46ollowCosignatures\x12+.zhichao.relay.v1.FollowCosignaturesRequest\x1a,.zhichao.relay.v1.FollowCosignaturesResponse\"\x08\xca\xc1\x18\x04\x08\x13(\x01\x30\x01\x12o\n\x0eReadOwnEntries\x12\'.zhichao.relay.v1.ReadOwnEntriesRequest\x1a(.zhichao.relay.v1.ReadOwnEntriesResponse\"\x08\xca\xc1\x18\x04\x08\x13(\x01\x30\x01\x12k\n\x0eGetRelayStatus\x12\'.zhichao.relay.v1.GetRelayStatusRequest\x1a(.zhichao.relay.v1.GetRelayStatusResponse\"\x06\xca\xc1\x18\x02\x08\x11\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,26 +39,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELAYSERVICE'].methods_by_name['Handshake']._serialized_options = b'\312\301\030\014\010\022\032\010platform'
   _globals['_RELAYSERVICE'].methods_by_name['PushEntries']._loaded_options = None
   _globals['_RELAYSERVICE'].methods_by_name['PushEntries']._serialized_options = b'\312\301\030\t\010\022(\0010\200\200\200\010'
+  _globals['_RELAYSERVICE'].methods_by_name['FollowAddressed']._loaded_options = None
+  _globals['_RELAYSERVICE'].methods_by_name['FollowAddressed']._serialized_options = b'\312\301\030\t\010\023(\0010\200\200\200\002'
+  _globals['_RELAYSERVICE'].methods_by_name['FollowCosignatures']._loaded_options = None
+  _globals['_RELAYSERVICE'].methods_by_name['FollowCosignatures']._serialized_options = b'\312\301\030\004\010\023(\001'
+  _globals['_RELAYSERVICE'].methods_by_name['ReadOwnEntries']._loaded_options = None
+  _globals['_RELAYSERVICE'].methods_by_name['ReadOwnEntries']._serialized_options = b'\312\301\030\004\010\023(\001'
   _globals['_RELAYSERVICE'].methods_by_name['GetRelayStatus']._loaded_options = None
   _globals['_RELAYSERVICE'].methods_by_name['GetRelayStatus']._serialized_options = b'\312\301\030\002\010\021'
-  _globals['_LINKSTATE']._serialized_start=1525
-  _globals['_LINKSTATE']._serialized_end=1748
-  _globals['_HANDSHAKEREQUEST']._serialized_start=149
-  _globals['_HANDSHAKEREQUEST']._serialized_end=260
-  _globals['_HANDSHAKERESPONSE']._serialized_start=263
-  _globals['_HANDSHAKERESPONSE']._serialized_end=547
-  _globals['_PUSHENTRIESREQUEST']._serialized_start=549
-  _globals['_PUSHENTRIESREQUEST']._serialized_end=632
-  _globals['_PUSHENTRIESRESPONSE']._serialized_start=634
-  _globals['_PUSHENTRIESRESPONSE']._serialized_end=714
-  _globals['_LOGPROGRESS']._serialized_start=717
-  _globals['_LOGPROGRESS']._serialized_end=920
-  _globals['_GETRELAYSTATUSREQUEST']._serialized_start=922
-  _globals['_GETRELAYSTATUSREQUEST']._serialized_end=945
-  _globals['_GETRELAYSTATUSRESPONSE']._serialized_start=948
-  _globals['_GETRELAYSTATUSRESPONSE']._serialized_end=1330
-  _globals['_DOWNSTREAMLINK']._serialized_start=1333
-  _globals['_DOWNSTREAMLINK']._serialized_end=1522
-  _globals['_RELAYSERVICE']._serialized_start=1751
-  _globals['_RELAYSERVICE']._serialized_end=2089
+  _globals['_LINKSTATE']._serialized_start=3520
+  _globals['_LINKSTATE']._serialized_end=3743
+  _globals['_FOLLOWSTATE']._serialized_start=3746
+  _globals['_FOLLOWSTATE']._serialized_end=3874
+  _globals['_STALLCAUSE']._serialized_start=3877
+  _globals['_STALLCAUSE']._serialized_end=4033
+  _globals['_HANDSHAKEREQUEST']._serialized_start=185
+  _globals['_HANDSHAKEREQUEST']._serialized_end=296
+  _globals['_HANDSHAKERESPONSE']._serialized_start=299
+  _globals['_HANDSHAKERESPONSE']._serialized_end=651
+  _globals['_PUSHENTRIESREQUEST']._serialized_start=653
+  _globals['_PUSHENTRIESREQUEST']._serialized_end=736
+  _globals['_PUSHENTRIESRESPONSE']._serialized_start=738
+  _globals['_PUSHENTRIESRESPONSE']._serialized_end=818
+  _globals['_FOLLOWADDRESSEDREQUEST']._serialized_start=820
+  _globals['_FOLLOWADDRESSEDREQUEST']._serialized_end=918
+  _globals['_FOLLOWADDRESSEDRESPONSE']._serialized_start=920
+  _globals['_FOLLOWADDRESSEDRESPONSE']._serialized_end=1011
+  _globals['_FOLLOWCOSIGNATURESREQUEST']._serialized_start=1013
+  _globals['_FOLLOWCOSIGNATURESREQUEST']._serialized_end=1040
+  _globals['_COSIGNEDCHECKPOINT']._serialized_start=1042
+  _globals['_COSIGNEDCHECKPOINT']._serialized_end=1114
+  _globals['_FOLLOWCOSIGNATURESRESPONSE']._serialized_start=1116
+  _globals['_FOLLOWCOSIGNATURESRESPONSE']._serialized_end=1203
+  _globals['_READOWNENTRIESREQUEST']._serialized_start=1205
+  _globals['_READOWNENTRIESREQUEST']._serialized_end=1295
+  _globals['_READOWNENTRIESRESPONSE']._serialized_start=1297
+  _globals['_READOWNENTRIESRESPONSE']._serialized_end=1368
+  _globals['_LOGPROGRESS']._serialized_start=1371
+  _globals['_LOGPROGRESS']._serialized_end=1597
+  _globals['_ADDRESSEDPROGRESS']._serialized_start=1600
+  _globals['_ADDRESSEDPROGRESS']._serialized_end=1806
+  _globals['_STREAMFOLLOW']._serialized_start=1808
+  _globals['_STREAMFOLLOW']._serialized_end=1900
+  _globals['_STALLEDLOG']._serialized_start=1903
+  _globals['_STALLEDLOG']._serialized_end=2056
+  _globals['_STALLALARM']._serialized_start=2059
+  _globals['_STALLALARM']._serialized_end=2203
+  _globals['_BANDWIDTHSTATUS']._serialized_start=2206
+  _globals['_BANDWIDTHSTATUS']._serialized_end=2370
+  _globals['_GETRELAYSTATUSREQUEST']._serialized_start=2372
+  _globals['_GETRELAYSTATUSREQUEST']._serialized_end=2395
+  _globals['_GETRELAYSTATUSRESPONSE']._serialized_start=2398
+  _globals['_GETRELAYSTATUSRESPONSE']._serialized_end=3042
+  _globals['_ADDRESSEDSENT']._serialized_start=3045
+  _globals['_ADDRESSEDSENT']._serialized_end=3216
+  _globals['_DOWNSTREAMLINK']._serialized_start=3219
+  _globals['_DOWNSTREAMLINK']._serialized_end=3517
+  _globals['_RELAYSERVICE']._serialized_start=4036
+  _globals['_RELAYSERVICE']._serialized_end=4733
 # @@protoc_insertion_point(module_scope)

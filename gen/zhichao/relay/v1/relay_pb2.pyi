@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from zhichao.journal.v1 import addressed_pb2 as _addressed_pb2
 from zhichao.journal.v1 import journal_pb2 as _journal_pb2
 import builtins as _builtins
 import sys
@@ -34,13 +35,15 @@ class _LinkStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LinkState.V
     LINK_STATE_CONNECTING: _LinkState.ValueType  # 2
     """Trying to reach the upstream."""
     LINK_STATE_CURRENT: _LinkState.ValueType  # 3
-    """Connected, and everything held here is held there."""
+    """Connected, everything held here is held there, and everything there that is meant for here is held here."""
     LINK_STATE_CATCHING_UP: _LinkState.ValueType  # 4
-    """Connected, and entries are on their way."""
+    """Connected, and entries are on their way, up or down."""
     LINK_STATE_STALLED: _LinkState.ValueType  # 5
-    """Connected, entries wait, and none was accepted for longer than the stall limit."""
+    """Connected, entries wait, up or down, and none was accepted for longer than the stall limit: see `alarms`. A link that
+    waits for the bandwidth cap is not stalled.
+    """
     LINK_STATE_REFUSED: _LinkState.ValueType  # 6
-    """The upstream refuses: two histories, an unknown signer or a forbidden origin. A person must look."""
+    """One side refuses what the other sends: two histories, an unknown signer or a forbidden origin. A person must look."""
     LINK_STATE_INCOMPATIBLE: _LinkState.ValueType  # 7
     """No protocol version is shared."""
 
@@ -54,16 +57,78 @@ LINK_STATE_NO_UPSTREAM: LinkState.ValueType  # 1
 LINK_STATE_CONNECTING: LinkState.ValueType  # 2
 """Trying to reach the upstream."""
 LINK_STATE_CURRENT: LinkState.ValueType  # 3
-"""Connected, and everything held here is held there."""
+"""Connected, everything held here is held there, and everything there that is meant for here is held here."""
 LINK_STATE_CATCHING_UP: LinkState.ValueType  # 4
-"""Connected, and entries are on their way."""
+"""Connected, and entries are on their way, up or down."""
 LINK_STATE_STALLED: LinkState.ValueType  # 5
-"""Connected, entries wait, and none was accepted for longer than the stall limit."""
+"""Connected, entries wait, up or down, and none was accepted for longer than the stall limit: see `alarms`. A link that
+waits for the bandwidth cap is not stalled.
+"""
 LINK_STATE_REFUSED: LinkState.ValueType  # 6
-"""The upstream refuses: two histories, an unknown signer or a forbidden origin. A person must look."""
+"""One side refuses what the other sends: two histories, an unknown signer or a forbidden origin. A person must look."""
 LINK_STATE_INCOMPATIBLE: LinkState.ValueType  # 7
 """No protocol version is shared."""
 Global___LinkState: _TypeAlias = LinkState  # noqa: Y015
+
+class _FollowState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FollowStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FollowState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FOLLOW_STATE_UNSPECIFIED: _FollowState.ValueType  # 0
+    """Never sent."""
+    FOLLOW_STATE_NOT_FOLLOWED: _FollowState.ValueType  # 1
+    """There is no link, or the upstream does not serve this: it has no such stream, or speaks protocol version 1."""
+    FOLLOW_STATE_WAITING: _FollowState.ValueType  # 2
+    """This platform's service or the upstream's does not answer; tried again."""
+    FOLLOW_STATE_FOLLOWING: _FollowState.ValueType  # 3
+    """Followed."""
+
+class FollowState(_FollowState, metaclass=_FollowStateEnumTypeWrapper):
+    """FollowState is where the following of one stream stands."""
+
+FOLLOW_STATE_UNSPECIFIED: FollowState.ValueType  # 0
+"""Never sent."""
+FOLLOW_STATE_NOT_FOLLOWED: FollowState.ValueType  # 1
+"""There is no link, or the upstream does not serve this: it has no such stream, or speaks protocol version 1."""
+FOLLOW_STATE_WAITING: FollowState.ValueType  # 2
+"""This platform's service or the upstream's does not answer; tried again."""
+FOLLOW_STATE_FOLLOWING: FollowState.ValueType  # 3
+"""Followed."""
+Global___FollowState: _TypeAlias = FollowState  # noqa: Y015
+
+class _StallCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StallCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StallCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STALL_CAUSE_UNSPECIFIED: _StallCause.ValueType  # 0
+    """Never sent."""
+    STALL_CAUSE_NO_ANSWER: _StallCause.ValueType  # 1
+    """The upstream took entries and has not answered."""
+    STALL_CAUSE_UPSTREAM_SERVICE: _StallCause.ValueType  # 2
+    """The upstream's service cannot take or send the log now."""
+    STALL_CAUSE_OWN_SERVICE: _StallCause.ValueType  # 3
+    """This platform's own service does not answer."""
+    STALL_CAUSE_UNKNOWN: _StallCause.ValueType  # 4
+    """The relay does not know."""
+
+class StallCause(_StallCause, metaclass=_StallCauseEnumTypeWrapper):
+    """StallCause is what keeps a connected link from advancing, as far as is known."""
+
+STALL_CAUSE_UNSPECIFIED: StallCause.ValueType  # 0
+"""Never sent."""
+STALL_CAUSE_NO_ANSWER: StallCause.ValueType  # 1
+"""The upstream took entries and has not answered."""
+STALL_CAUSE_UPSTREAM_SERVICE: StallCause.ValueType  # 2
+"""The upstream's service cannot take or send the log now."""
+STALL_CAUSE_OWN_SERVICE: StallCause.ValueType  # 3
+"""This platform's own service does not answer."""
+STALL_CAUSE_UNKNOWN: StallCause.ValueType  # 4
+"""The relay does not know."""
+Global___StallCause: _TypeAlias = StallCause  # noqa: Y015
 
 @_typing.final
 class HandshakeRequest(_message.Message):
@@ -116,6 +181,7 @@ class HandshakeResponse(_message.Message):
     POSITIONS_FIELD_NUMBER: _builtins.int
     STREAMS_FIELD_NUMBER: _builtins.int
     SERVER_TIME_FIELD_NUMBER: _builtins.int
+    ADDRESSED_POSITIONS_FIELD_NUMBER: _builtins.int
     platform: _builtins.str
     """Platform code of the receiver."""
     protocol_version: _builtins.int
@@ -140,6 +206,12 @@ class HandshakeResponse(_message.Message):
     def server_time(self) -> _timestamp_pb2.Timestamp:
         """The receiver's clock, for measuring clock skew."""
 
+    @_builtins.property
+    def addressed_positions(self) -> _containers.RepeatedCompositeFieldContainer[_addressed_pb2.AddressedPosition]:
+        """How far the receiver holds addressed entries, its own and those from above, in every stream; without `audiences`. From
+        version 2: lets the caller see that something waits for it even if a follow says nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -152,10 +224,11 @@ class HandshakeResponse(_message.Message):
         positions: _abc.Iterable[_journal_pb2.Position] | None = ...,
         streams: _abc.Iterable[_builtins.str] | None = ...,
         server_time: _timestamp_pb2.Timestamp | None = ...,
+        addressed_positions: _abc.Iterable[_addressed_pb2.AddressedPosition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_bytes_max", b"batch_bytes_max", "batch_records_max", b"batch_records_max", "platform", b"platform", "positions", b"positions", "protocol_version", b"protocol_version", "server_time", b"server_time", "software_version", b"software_version", "streams", b"streams", "window_batches_max", b"window_batches_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addressed_positions", b"addressed_positions", "batch_bytes_max", b"batch_bytes_max", "batch_records_max", b"batch_records_max", "platform", b"platform", "positions", b"positions", "protocol_version", b"protocol_version", "server_time", b"server_time", "software_version", b"software_version", "streams", b"streams", "window_batches_max", b"window_batches_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,6 +287,183 @@ class PushEntriesResponse(_message.Message):
 Global___PushEntriesResponse: _TypeAlias = PushEntriesResponse  # noqa: Y015
 
 @_typing.final
+class FollowAddressedRequest(_message.Message):
+    """FollowAddressedRequest names where the caller stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    stream: _builtins.str
+    """Service whose journal it is, for example `registry`."""
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[_addressed_pb2.AddressedPosition]:
+        """Where the caller's service stands in every log of a platform above; at most 64."""
+
+    def __init__(
+        self,
+        *,
+        stream: _builtins.str = ...,
+        positions: _abc.Iterable[_addressed_pb2.AddressedPosition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["positions", b"positions", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowAddressedRequest: _TypeAlias = FollowAddressedRequest  # noqa: Y015
+
+@_typing.final
+class FollowAddressedResponse(_message.Message):
+    """FollowAddressedResponse is one message of the upper platform's service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> _journal_pb2.ReadAddressedEntriesResponse:
+        """What the service sent: steps, a refusal of one log, or that everything held is sent."""
+
+    def __init__(
+        self,
+        *,
+        result: _journal_pb2.ReadAddressedEntriesResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowAddressedResponse: _TypeAlias = FollowAddressedResponse  # noqa: Y015
+
+@_typing.final
+class FollowCosignaturesRequest(_message.Message):
+    """FollowCosignaturesRequest opens the follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowCosignaturesRequest: _TypeAlias = FollowCosignaturesRequest  # noqa: Y015
+
+@_typing.final
+class CosignedCheckpoint(_message.Message):
+    """CosignedCheckpoint is a checkpoint of one log with cosignatures of platforms above its origin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    stream: _builtins.str
+    """Service whose journal it is."""
+    origin: _builtins.str
+    """Platform code of the log's owner: the caller or a platform below it."""
+    checkpoint: _builtins.str
+    """C2SP tlog-checkpoint note with the origin's signature and the cosignatures known at the sender."""
+    def __init__(
+        self,
+        *,
+        stream: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        checkpoint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "origin", b"origin", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CosignedCheckpoint: _TypeAlias = CosignedCheckpoint  # noqa: Y015
+
+@_typing.final
+class FollowCosignaturesResponse(_message.Message):
+    """FollowCosignaturesResponse holds checkpoints; at most 100."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___CosignedCheckpoint]:
+        """The checkpoints."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: _abc.Iterable[Global___CosignedCheckpoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowCosignaturesResponse: _TypeAlias = FollowCosignaturesResponse  # noqa: Y015
+
+@_typing.final
+class ReadOwnEntriesRequest(_message.Message):
+    """ReadOwnEntriesRequest names where to read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    BATCH_RECORDS_MAX_FIELD_NUMBER: _builtins.int
+    stream: _builtins.str
+    """Service whose journal it is."""
+    first_sequence: _builtins.int
+    """First sequence wanted, from 1."""
+    batch_records_max: _builtins.int
+    """Most entries in one message, 1 to 1,024; 0 means 1,024."""
+    def __init__(
+        self,
+        *,
+        stream: _builtins.str = ...,
+        first_sequence: _builtins.int = ...,
+        batch_records_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_records_max", b"batch_records_max", "first_sequence", b"first_sequence", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOwnEntriesRequest: _TypeAlias = ReadOwnEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ReadOwnEntriesResponse(_message.Message):
+    """ReadOwnEntriesResponse holds one batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def batch(self) -> _journal_pb2.EntryBatch:
+        """The entries."""
+
+    def __init__(
+        self,
+        *,
+        batch: _journal_pb2.EntryBatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOwnEntriesResponse: _TypeAlias = ReadOwnEntriesResponse  # noqa: Y015
+
+@_typing.final
 class LogProgress(_message.Message):
     """LogProgress is how far one log has come on the link."""
 
@@ -228,6 +478,7 @@ class LogProgress(_message.Message):
     LAG_MILLISECONDS_FIELD_NUMBER: _builtins.int
     REFUSAL_REASON_FIELD_NUMBER: _builtins.int
     REFUSAL_MESSAGE_FIELD_NUMBER: _builtins.int
+    IS_RECOVERING_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
     """Service whose journal this is."""
     origin: _builtins.str
@@ -246,6 +497,8 @@ class LogProgress(_message.Message):
     """Why this log does not advance, as a reason of the catalogue without prefix; empty when it does."""
     refusal_message: _builtins.str
     """The upstream's or the relay's sentence about it; empty when the log advances."""
+    is_recovering: _builtins.bool
+    """Whether the log may not be written until it was compared with the upstream's: this platform was restored."""
     def __init__(
         self,
         *,
@@ -258,14 +511,211 @@ class LogProgress(_message.Message):
         lag_milliseconds: _builtins.int = ...,
         refusal_reason: _builtins.str = ...,
         refusal_message: _builtins.str = ...,
+        is_recovering: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lag_bytes", b"lag_bytes", "lag_milliseconds", b"lag_milliseconds", "lag_records", b"lag_records", "local_size", b"local_size", "origin", b"origin", "refusal_message", b"refusal_message", "refusal_reason", b"refusal_reason", "stream", b"stream", "upstream_size", b"upstream_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_recovering", b"is_recovering", "lag_bytes", b"lag_bytes", "lag_milliseconds", b"lag_milliseconds", "lag_records", b"lag_records", "local_size", b"local_size", "origin", b"origin", "refusal_message", b"refusal_message", "refusal_reason", b"refusal_reason", "stream", b"stream", "upstream_size", b"upstream_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogProgress: _TypeAlias = LogProgress  # noqa: Y015
+
+@_typing.final
+class AddressedProgress(_message.Message):
+    """AddressedProgress is how far what one platform above has addressed to this platform's subtree has come down in one stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    THROUGH_SEQUENCE_FIELD_NUMBER: _builtins.int
+    UPSTREAM_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_BATCH_TIME_FIELD_NUMBER: _builtins.int
+    REFUSAL_REASON_FIELD_NUMBER: _builtins.int
+    REFUSAL_MESSAGE_FIELD_NUMBER: _builtins.int
+    stream: _builtins.str
+    """Service whose journal it is."""
+    origin: _builtins.str
+    """Platform code of the log's owner."""
+    through_sequence: _builtins.int
+    """Everything meant for here up to this sequence is held here."""
+    upstream_sequence: _builtins.int
+    """The upstream holds addressed entries up to this sequence; 0 when it has not said."""
+    refusal_reason: _builtins.str
+    """Why nothing of this log comes down, as a reason of the catalogue without prefix; empty when it does."""
+    refusal_message: _builtins.str
+    """The sentence of whoever refused: the upstream, which cannot send on, or this platform's service, which takes it not."""
+    @_builtins.property
+    def last_batch_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last batch was taken by this platform's service; absent before the first since the relay started."""
+
+    def __init__(
+        self,
+        *,
+        stream: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        through_sequence: _builtins.int = ...,
+        upstream_sequence: _builtins.int = ...,
+        last_batch_time: _timestamp_pb2.Timestamp | None = ...,
+        refusal_reason: _builtins.str = ...,
+        refusal_message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_batch_time", b"last_batch_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_batch_time", b"last_batch_time", "origin", b"origin", "refusal_message", b"refusal_message", "refusal_reason", b"refusal_reason", "stream", b"stream", "through_sequence", b"through_sequence", "upstream_sequence", b"upstream_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddressedProgress: _TypeAlias = AddressedProgress  # noqa: Y015
+
+@_typing.final
+class StreamFollow(_message.Message):
+    """StreamFollow is the following of one stream of the upstream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    stream: _builtins.str
+    """Service whose journal it is."""
+    state: Global___FollowState.ValueType
+    """Where it stands."""
+    detail: _builtins.str
+    """Why it waits, for a person; empty when it does not."""
+    def __init__(
+        self,
+        *,
+        stream: _builtins.str = ...,
+        state: Global___FollowState.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "state", b"state", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamFollow: _TypeAlias = StreamFollow  # noqa: Y015
+
+@_typing.final
+class StalledLog(_message.Message):
+    """StalledLog is one log that waits and does not advance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    stream: _builtins.str
+    """Service whose journal it is."""
+    origin: _builtins.str
+    """Platform code of the log's owner; empty for a whole stream."""
+    cause: Global___StallCause.ValueType
+    """What keeps it."""
+    detail: _builtins.str
+    """The last error, for a person; empty if there was none."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last advanced, or fell behind."""
+
+    def __init__(
+        self,
+        *,
+        stream: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        cause: Global___StallCause.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "detail", b"detail", "origin", b"origin", "start_time", b"start_time", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StalledLog: _TypeAlias = StalledLog  # noqa: Y015
+
+@_typing.final
+class StallAlarm(_message.Message):
+    """StallAlarm says that the link is connected and does not advance in one direction. There is none while it waits for the
+    bandwidth cap, nor for logs that are refused, which say why themselves.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_DOWNWARD_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    LOGS_FIELD_NUMBER: _builtins.int
+    LOG_COUNT_FIELD_NUMBER: _builtins.int
+    is_downward: _builtins.bool
+    """Whether it is about what comes down; else about what goes up."""
+    log_count: _builtins.int
+    """How many logs are stalled."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when the alarm stands; each log says since when it waits."""
+
+    @_builtins.property
+    def logs(self) -> _containers.RepeatedCompositeFieldContainer[Global___StalledLog]:
+        """The logs, the one that has waited longest first; at most 16."""
+
+    def __init__(
+        self,
+        *,
+        is_downward: _builtins.bool = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        logs: _abc.Iterable[Global___StalledLog] | None = ...,
+        log_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_downward", b"is_downward", "log_count", b"log_count", "logs", b"logs", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StallAlarm: _TypeAlias = StallAlarm  # noqa: Y015
+
+@_typing.final
+class BandwidthStatus(_message.Message):
+    """BandwidthStatus is the cap on what is pushed upwards."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    BYTES_PER_SECOND_MAX_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    IS_WAITING_FIELD_NUMBER: _builtins.int
+    schedule: _builtins.str
+    """The schedule as it is configured."""
+    bytes_per_second_max: _builtins.int
+    """Most bytes per second now; absent when nothing bounds them now, 0 when nothing may be pushed now."""
+    is_waiting: _builtins.bool
+    """Whether entries wait for the cap now."""
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """When this changes next; absent when it never does."""
+
+    def __init__(
+        self,
+        *,
+        schedule: _builtins.str = ...,
+        bytes_per_second_max: _builtins.int | None = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+        is_waiting: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_per_second_max", b"_bytes_per_second_max", "bytes_per_second_max", b"bytes_per_second_max", "change_time", b"change_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_per_second_max", b"_bytes_per_second_max", "bytes_per_second_max", b"bytes_per_second_max", "change_time", b"change_time", "is_waiting", b"is_waiting", "schedule", b"schedule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bytes_per_second_max: _TypeAlias = _typing.Literal["bytes_per_second_max"]  # noqa: Y015
+    _WhichOneofArgType__bytes_per_second_max: _TypeAlias = _typing.Literal["_bytes_per_second_max", b"_bytes_per_second_max"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_per_second_max) -> _WhichOneofReturnType__bytes_per_second_max | None: ...
+
+Global___BandwidthStatus: _TypeAlias = BandwidthStatus  # noqa: Y015
 
 @_typing.final
 class GetRelayStatusRequest(_message.Message):
@@ -299,6 +749,12 @@ class GetRelayStatusResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     DOWNSTREAM_LINKS_FIELD_NUMBER: _builtins.int
     CLOCK_SKEW_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    ADDRESSED_PROGRESS_FIELD_NUMBER: _builtins.int
+    FOLLOWS_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_FIELD_NUMBER: _builtins.int
+    PUSHED_BYTES_FIELD_NUMBER: _builtins.int
     platform: _builtins.str
     """Platform code of this platform."""
     upstream_address: _builtins.str
@@ -311,6 +767,10 @@ class GetRelayStatusResponse(_message.Message):
     """The last error of the link, for a person; empty if there was none since it is up."""
     clock_skew_milliseconds: _builtins.int
     """Upstream clock minus this platform's clock in milliseconds at the last handshake; absent before it."""
+    protocol_version: _builtins.int
+    """Protocol version spoken with the upstream; 0 before the first handshake."""
+    pushed_bytes: _builtins.int
+    """Bytes of entries pushed upwards since the relay started."""
     @_builtins.property
     def state_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it is in that state."""
@@ -322,6 +782,22 @@ class GetRelayStatusResponse(_message.Message):
     @_builtins.property
     def downstream_links(self) -> _containers.RepeatedCompositeFieldContainer[Global___DownstreamLink]:
         """Links from below that were seen since the relay started."""
+
+    @_builtins.property
+    def addressed_progress(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddressedProgress]:
+        """What has come down, ordered by stream and origin."""
+
+    @_builtins.property
+    def follows(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamFollow]:
+        """How each stream is followed, ordered by stream; empty without an upstream."""
+
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___StallAlarm]:
+        """Stalls that a person should look at: at most one for each direction."""
+
+    @_builtins.property
+    def bandwidth(self) -> Global___BandwidthStatus:
+        """The cap on what is pushed upwards; absent when none is configured."""
 
     def __init__(
         self,
@@ -335,16 +811,66 @@ class GetRelayStatusResponse(_message.Message):
         progress: _abc.Iterable[Global___LogProgress] | None = ...,
         downstream_links: _abc.Iterable[Global___DownstreamLink] | None = ...,
         clock_skew_milliseconds: _builtins.int | None = ...,
+        protocol_version: _builtins.int = ...,
+        addressed_progress: _abc.Iterable[Global___AddressedProgress] | None = ...,
+        follows: _abc.Iterable[Global___StreamFollow] | None = ...,
+        alarms: _abc.Iterable[Global___StallAlarm] | None = ...,
+        bandwidth: Global___BandwidthStatus | None = ...,
+        pushed_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_milliseconds", b"_clock_skew_milliseconds", "clock_skew_milliseconds", b"clock_skew_milliseconds", "state_time", b"state_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_milliseconds", b"_clock_skew_milliseconds", "bandwidth", b"bandwidth", "clock_skew_milliseconds", b"clock_skew_milliseconds", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_milliseconds", b"_clock_skew_milliseconds", "clock_skew_milliseconds", b"clock_skew_milliseconds", "downstream_links", b"downstream_links", "last_error", b"last_error", "platform", b"platform", "progress", b"progress", "state", b"state", "state_time", b"state_time", "upstream_address", b"upstream_address", "upstream_platform", b"upstream_platform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_milliseconds", b"_clock_skew_milliseconds", "addressed_progress", b"addressed_progress", "alarms", b"alarms", "bandwidth", b"bandwidth", "clock_skew_milliseconds", b"clock_skew_milliseconds", "downstream_links", b"downstream_links", "follows", b"follows", "last_error", b"last_error", "platform", b"platform", "progress", b"progress", "protocol_version", b"protocol_version", "pushed_bytes", b"pushed_bytes", "state", b"state", "state_time", b"state_time", "upstream_address", b"upstream_address", "upstream_platform", b"upstream_platform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_skew_milliseconds: _TypeAlias = _typing.Literal["clock_skew_milliseconds"]  # noqa: Y015
     _WhichOneofArgType__clock_skew_milliseconds: _TypeAlias = _typing.Literal["_clock_skew_milliseconds", b"_clock_skew_milliseconds"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_skew_milliseconds) -> _WhichOneofReturnType__clock_skew_milliseconds | None: ...
 
 Global___GetRelayStatusResponse: _TypeAlias = GetRelayStatusResponse  # noqa: Y015
+
+@_typing.final
+class AddressedSent(_message.Message):
+    """AddressedSent is how far one log has been sent to a lower platform."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    ASKED_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SENT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_BATCH_TIME_FIELD_NUMBER: _builtins.int
+    REFUSAL_REASON_FIELD_NUMBER: _builtins.int
+    stream: _builtins.str
+    """Service whose journal it is."""
+    origin: _builtins.str
+    """Platform code of the log's owner."""
+    asked_sequence: _builtins.int
+    """Where the lower platform stood when it last began to follow."""
+    sent_sequence: _builtins.int
+    """How far it was sent since. Only its receipts, which come up with its own log, say that it holds them."""
+    refusal_reason: _builtins.str
+    """Why nothing of this log is sent, as a reason of the catalogue without prefix; empty when it is."""
+    @_builtins.property
+    def last_batch_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last batch was sent; absent before the first."""
+
+    def __init__(
+        self,
+        *,
+        stream: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        asked_sequence: _builtins.int = ...,
+        sent_sequence: _builtins.int = ...,
+        last_batch_time: _timestamp_pb2.Timestamp | None = ...,
+        refusal_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_batch_time", b"last_batch_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_sequence", b"asked_sequence", "last_batch_time", b"last_batch_time", "origin", b"origin", "refusal_reason", b"refusal_reason", "sent_sequence", b"sent_sequence", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddressedSent: _TypeAlias = AddressedSent  # noqa: Y015
 
 @_typing.final
 class DownstreamLink(_message.Message):
@@ -357,12 +883,17 @@ class DownstreamLink(_message.Message):
     HANDSHAKE_TIME_FIELD_NUMBER: _builtins.int
     LAST_PUSH_TIME_FIELD_NUMBER: _builtins.int
     OPEN_PUSH_COUNT_FIELD_NUMBER: _builtins.int
+    FOLLOWED_STREAMS_FIELD_NUMBER: _builtins.int
+    ADDRESSED_SENT_FIELD_NUMBER: _builtins.int
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     platform: _builtins.str
     """Platform code of the lower platform."""
     software_version: _builtins.str
     """Release of its software."""
     open_push_count: _builtins.int
     """Batches being received from it now."""
+    protocol_version: _builtins.int
+    """Protocol version agreed with it."""
     @_builtins.property
     def handshake_time(self) -> _timestamp_pb2.Timestamp:
         """When it last shook hands."""
@@ -370,6 +901,14 @@ class DownstreamLink(_message.Message):
     @_builtins.property
     def last_push_time(self) -> _timestamp_pb2.Timestamp:
         """When its last batch was committed; absent before the first."""
+
+    @_builtins.property
+    def followed_streams(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Streams that it follows now, in order."""
+
+    @_builtins.property
+    def addressed_sent(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddressedSent]:
+        """What has been sent down to it since the relay started, ordered by stream and origin."""
 
     def __init__(
         self,
@@ -379,10 +918,13 @@ class DownstreamLink(_message.Message):
         handshake_time: _timestamp_pb2.Timestamp | None = ...,
         last_push_time: _timestamp_pb2.Timestamp | None = ...,
         open_push_count: _builtins.int = ...,
+        followed_streams: _abc.Iterable[_builtins.str] | None = ...,
+        addressed_sent: _abc.Iterable[Global___AddressedSent] | None = ...,
+        protocol_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["handshake_time", b"handshake_time", "last_push_time", b"last_push_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["handshake_time", b"handshake_time", "last_push_time", b"last_push_time", "open_push_count", b"open_push_count", "platform", b"platform", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addressed_sent", b"addressed_sent", "followed_streams", b"followed_streams", "handshake_time", b"handshake_time", "last_push_time", b"last_push_time", "open_push_count", b"open_push_count", "platform", b"platform", "protocol_version", b"protocol_version", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,8 +26,11 @@ if _version_not_supported:
 
 
 class RelayServiceStub:
-    """RelayService connects a platform with its neighbours. The lower platform dials; the upper one receives. A relay keeps no
-    delivery state: positions are the receiver's.
+    """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+    A relay keeps no delivery state: positions are the receiver's.
+
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
+    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
     """
 
     def __init__(self, channel):
@@ -46,6 +49,21 @@ class RelayServiceStub:
                 request_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.PushEntriesRequest.SerializeToString,
                 response_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.PushEntriesResponse.FromString,
                 _registered_method=True)
+        self.FollowAddressed = channel.unary_stream(
+                '/zhichao.relay.v1.RelayService/FollowAddressed',
+                request_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowAddressedRequest.SerializeToString,
+                response_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowAddressedResponse.FromString,
+                _registered_method=True)
+        self.FollowCosignatures = channel.unary_stream(
+                '/zhichao.relay.v1.RelayService/FollowCosignatures',
+                request_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowCosignaturesRequest.SerializeToString,
+                response_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowCosignaturesResponse.FromString,
+                _registered_method=True)
+        self.ReadOwnEntries = channel.unary_stream(
+                '/zhichao.relay.v1.RelayService/ReadOwnEntries',
+                request_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesRequest.SerializeToString,
+                response_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesResponse.FromString,
+                _registered_method=True)
         self.GetRelayStatus = channel.unary_unary(
                 '/zhichao.relay.v1.RelayService/GetRelayStatus',
                 request_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.GetRelayStatusRequest.SerializeToString,
@@ -54,8 +72,11 @@ class RelayServiceStub:
 
 
 class RelayServiceServicer:
-    """RelayService connects a platform with its neighbours. The lower platform dials; the upper one receives. A relay keeps no
-    delivery state: positions are the receiver's.
+    """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+    A relay keeps no delivery state: positions are the receiver's.
+
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
+    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
     """
 
     def Handshake(self, request, context):
@@ -78,8 +99,42 @@ class RelayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FollowAddressed(self, request, context):
+        """Follows what is addressed to the caller's subtree in one stream, from where the caller stands, in order, until the caller
+        ends it. From version 2.
+
+        The platform is that of the caller's certificate. What is sent is what JournalService.ReadAddressedEntries sends for it.
+        INVALID_ARGUMENT if the stream is not taken here or a position is malformed; UNAVAILABLE (SERVICE_UNAVAILABLE, with
+        `stream`) if the service behind it is away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowCosignatures(self, request, context):
+        """Sends the newest cosigned checkpoint of every log of the caller's subtree that is held here, and then each cosignature
+        that comes down from above, the newest of each log at most once a second, until the caller ends it. From version 2.
+
+        A cosignature may come twice. Those of this platform come back with each push as well; a caller that lost one, or pushes
+        nothing, gets it here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadOwnEntries(self, request, context):
+        """Reads back entries that the caller itself has written, as they are held here: for a platform that was restored from a
+        backup older than what it had pushed. From version 2.
+
+        The origin is the platform of the caller's certificate. Ends at the end of what is held. Errors are those of
+        JournalService.ReadEntries, and those of FollowAddressed for the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRelayStatus(self, request, context):
-        """Reports the links of this platform and how far each log has come.
+        """Reports the links of this platform and how far each log has come, both ways.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +153,21 @@ def add_RelayServiceServicer_to_server(servicer, server):
                     request_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.PushEntriesRequest.FromString,
                     response_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.PushEntriesResponse.SerializeToString,
             ),
+            'FollowAddressed': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowAddressed,
+                    request_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowAddressedRequest.FromString,
+                    response_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowAddressedResponse.SerializeToString,
+            ),
+            'FollowCosignatures': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowCosignatures,
+                    request_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowCosignaturesRequest.FromString,
+                    response_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowCosignaturesResponse.SerializeToString,
+            ),
+            'ReadOwnEntries': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadOwnEntries,
+                    request_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesRequest.FromString,
+                    response_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesResponse.SerializeToString,
+            ),
             'GetRelayStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRelayStatus,
                     request_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.GetRelayStatusRequest.FromString,
@@ -112,8 +182,11 @@ def add_RelayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RelayService:
-    """RelayService connects a platform with its neighbours. The lower platform dials; the upper one receives. A relay keeps no
-    delivery state: positions are the receiver's.
+    """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+    A relay keeps no delivery state: positions are the receiver's.
+
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
+    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
     """
 
     @staticmethod
@@ -160,6 +233,87 @@ class RelayService:
             '/zhichao.relay.v1.RelayService/PushEntries',
             zhichao_dot_relay_dot_v1_dot_relay__pb2.PushEntriesRequest.SerializeToString,
             zhichao_dot_relay_dot_v1_dot_relay__pb2.PushEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowAddressed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zhichao.relay.v1.RelayService/FollowAddressed',
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowAddressedRequest.SerializeToString,
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowAddressedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowCosignatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zhichao.relay.v1.RelayService/FollowCosignatures',
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowCosignaturesRequest.SerializeToString,
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowCosignaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadOwnEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zhichao.relay.v1.RelayService/ReadOwnEntries',
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesRequest.SerializeToString,
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,8 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RelayServiceStub:
-    """RelayService connects a platform with its neighbours. The lower platform dials; the upper one receives. A relay keeps no
-    delivery state: positions are the receiver's.
+    """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+    A relay keeps no delivery state: positions are the receiver's.
+
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
+    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
     """
 
     @_typing.overload
@@ -47,13 +50,38 @@ class RelayServiceStub:
     All messages of one call are for the log named in the first. Errors are those of JournalService.AppendEntries, and
     UNAVAILABLE (SERVICE_UNAVAILABLE) if the receiving service is away.
     """
+    FollowAddressed: _grpc.UnaryStreamMultiCallable[_relay_pb2.FollowAddressedRequest, _relay_pb2.FollowAddressedResponse]
+    """Follows what is addressed to the caller's subtree in one stream, from where the caller stands, in order, until the caller
+    ends it. From version 2.
+
+    The platform is that of the caller's certificate. What is sent is what JournalService.ReadAddressedEntries sends for it.
+    INVALID_ARGUMENT if the stream is not taken here or a position is malformed; UNAVAILABLE (SERVICE_UNAVAILABLE, with
+    `stream`) if the service behind it is away.
+    """
+    FollowCosignatures: _grpc.UnaryStreamMultiCallable[_relay_pb2.FollowCosignaturesRequest, _relay_pb2.FollowCosignaturesResponse]
+    """Sends the newest cosigned checkpoint of every log of the caller's subtree that is held here, and then each cosignature
+    that comes down from above, the newest of each log at most once a second, until the caller ends it. From version 2.
+
+    A cosignature may come twice. Those of this platform come back with each push as well; a caller that lost one, or pushes
+    nothing, gets it here.
+    """
+    ReadOwnEntries: _grpc.UnaryStreamMultiCallable[_relay_pb2.ReadOwnEntriesRequest, _relay_pb2.ReadOwnEntriesResponse]
+    """Reads back entries that the caller itself has written, as they are held here: for a platform that was restored from a
+    backup older than what it had pushed. From version 2.
+
+    The origin is the platform of the caller's certificate. Ends at the end of what is held. Errors are those of
+    JournalService.ReadEntries, and those of FollowAddressed for the stream.
+    """
     GetRelayStatus: _grpc.UnaryUnaryMultiCallable[_relay_pb2.GetRelayStatusRequest, _relay_pb2.GetRelayStatusResponse]
-    """Reports the links of this platform and how far each log has come."""
+    """Reports the links of this platform and how far each log has come, both ways."""
 
 @_typing.type_check_only
 class RelayServiceAsyncStub(RelayServiceStub):
-    """RelayService connects a platform with its neighbours. The lower platform dials; the upper one receives. A relay keeps no
-    delivery state: positions are the receiver's.
+    """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+    A relay keeps no delivery state: positions are the receiver's.
+
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
+    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -69,12 +97,37 @@ class RelayServiceAsyncStub(RelayServiceStub):
     All messages of one call are for the log named in the first. Errors are those of JournalService.AppendEntries, and
     UNAVAILABLE (SERVICE_UNAVAILABLE) if the receiving service is away.
     """
+    FollowAddressed: _aio.UnaryStreamMultiCallable[_relay_pb2.FollowAddressedRequest, _relay_pb2.FollowAddressedResponse]  # type: ignore[assignment]
+    """Follows what is addressed to the caller's subtree in one stream, from where the caller stands, in order, until the caller
+    ends it. From version 2.
+
+    The platform is that of the caller's certificate. What is sent is what JournalService.ReadAddressedEntries sends for it.
+    INVALID_ARGUMENT if the stream is not taken here or a position is malformed; UNAVAILABLE (SERVICE_UNAVAILABLE, with
+    `stream`) if the service behind it is away.
+    """
+    FollowCosignatures: _aio.UnaryStreamMultiCallable[_relay_pb2.FollowCosignaturesRequest, _relay_pb2.FollowCosignaturesResponse]  # type: ignore[assignment]
+    """Sends the newest cosigned checkpoint of every log of the caller's subtree that is held here, and then each cosignature
+    that comes down from above, the newest of each log at most once a second, until the caller ends it. From version 2.
+
+    A cosignature may come twice. Those of this platform come back with each push as well; a caller that lost one, or pushes
+    nothing, gets it here.
+    """
+    ReadOwnEntries: _aio.UnaryStreamMultiCallable[_relay_pb2.ReadOwnEntriesRequest, _relay_pb2.ReadOwnEntriesResponse]  # type: ignore[assignment]
+    """Reads back entries that the caller itself has written, as they are held here: for a platform that was restored from a
+    backup older than what it had pushed. From version 2.
+
+    The origin is the platform of the caller's certificate. Ends at the end of what is held. Errors are those of
+    JournalService.ReadEntries, and those of FollowAddressed for the stream.
+    """
     GetRelayStatus: _aio.UnaryUnaryMultiCallable[_relay_pb2.GetRelayStatusRequest, _relay_pb2.GetRelayStatusResponse]  # type: ignore[assignment]
-    """Reports the links of this platform and how far each log has come."""
+    """Reports the links of this platform and how far each log has come, both ways."""
 
 class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RelayService connects a platform with its neighbours. The lower platform dials; the upper one receives. A relay keeps no
-    delivery state: positions are the receiver's.
+    """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+    A relay keeps no delivery state: positions are the receiver's.
+
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
+    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
     """
 
     @_abc_1.abstractmethod
@@ -102,11 +155,51 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def FollowAddressed(
+        self,
+        request: _relay_pb2.FollowAddressedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_relay_pb2.FollowAddressedResponse], _abc.AsyncIterator[_relay_pb2.FollowAddressedResponse]]:
+        """Follows what is addressed to the caller's subtree in one stream, from where the caller stands, in order, until the caller
+        ends it. From version 2.
+
+        The platform is that of the caller's certificate. What is sent is what JournalService.ReadAddressedEntries sends for it.
+        INVALID_ARGUMENT if the stream is not taken here or a position is malformed; UNAVAILABLE (SERVICE_UNAVAILABLE, with
+        `stream`) if the service behind it is away.
+        """
+
+    @_abc_1.abstractmethod
+    def FollowCosignatures(
+        self,
+        request: _relay_pb2.FollowCosignaturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_relay_pb2.FollowCosignaturesResponse], _abc.AsyncIterator[_relay_pb2.FollowCosignaturesResponse]]:
+        """Sends the newest cosigned checkpoint of every log of the caller's subtree that is held here, and then each cosignature
+        that comes down from above, the newest of each log at most once a second, until the caller ends it. From version 2.
+
+        A cosignature may come twice. Those of this platform come back with each push as well; a caller that lost one, or pushes
+        nothing, gets it here.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadOwnEntries(
+        self,
+        request: _relay_pb2.ReadOwnEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_relay_pb2.ReadOwnEntriesResponse], _abc.AsyncIterator[_relay_pb2.ReadOwnEntriesResponse]]:
+        """Reads back entries that the caller itself has written, as they are held here: for a platform that was restored from a
+        backup older than what it had pushed. From version 2.
+
+        The origin is the platform of the caller's certificate. Ends at the end of what is held. Errors are those of
+        JournalService.ReadEntries, and those of FollowAddressed for the stream.
+        """
+
+    @_abc_1.abstractmethod
     def GetRelayStatus(
         self,
         request: _relay_pb2.GetRelayStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_relay_pb2.GetRelayStatusResponse, _abc.Awaitable[_relay_pb2.GetRelayStatusResponse]]:
-        """Reports the links of this platform and how far each log has come."""
+        """Reports the links of this platform and how far each log has come, both ways."""
 
 def add_RelayServiceServicer_to_server(servicer: RelayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
