@@ -139,9 +139,9 @@ class AccessControl:
         if code == self.platform or known is None or known.upstream_code != self.platform:
             raise ServiceError(
                 Reason.PLATFORM_NOT_REGISTERED,
-                f"platform {code} is not registered at {self.platform} as one that goes up to it: register it there with "
-                f"upstream_code {self.platform}",
-                message_zh=f"平台 {code} 未在 {self.platform} 登记为其下级，请在该平台登记并填写上级代码 {self.platform}",
+                f"platform {code} is not registered at {self.platform} as one that goes up to it: register it there "
+                f"with upstream_code {self.platform}",
+                message_zh=f"平台 {code} 未在 {self.platform} 登记为其下级，请登记并填写上级代码 {self.platform}",
                 metadata={"platform": code},
             )
         if not known.is_valid_on(today):

@@ -11,8 +11,8 @@ _MIB: Final = 1024 * 1024
 
 KIND_LIMITS: Final[Mapping[PrincipalKind, CallLimits]] = MappingProxyType(
     {
-        # A busy gate weighs three trucks a minute, each with some calls. A backlog of days comes in streams of 500 records
-        # a message, which 4 MiB a second let through at some 10,000 records a second.
+        # A busy gate weighs three trucks a minute, each with some calls. A backlog of days comes in streams of 500
+        # records a message, which 4 MiB a second let through at some 10,000 records a second.
         PrincipalKind.TERMINAL: CallLimits(20, 200, 4 * _MIB),
         # A firm with 1,000 units and all their terminals behind one token.
         PrincipalKind.INTEGRATOR: CallLimits(500, 2_000, 64 * _MIB),

@@ -22,7 +22,7 @@ DELAY_SECONDS_MAX: Final = 60.0
 """A secret has 256 bits: the delay keeps logs and processors free, it does not have to keep anybody from guessing."""
 
 SOURCES_MAX: Final = 10_000
-"""Sources of failed attempts remembered: a province's terminals, some 1 MB. The one longest quiet is forgotten first."""
+"""Sources of failed attempts remembered: a province's terminals, some 1 MB. The longest quiet is forgotten first."""
 
 BUCKETS_MAX: Final = 20_000
 """Principals whose sending is counted at once: ten times what a large city has. Longest quiet first, as above."""

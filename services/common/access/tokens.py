@@ -1,4 +1,4 @@
-"""Tokens: how they are written, how their secrets are stored, and the secret that the services of one platform share."""
+"""Tokens: how they are written, what is stored of them, and the secret that the services of one platform share."""
 
 import hashlib
 import hmac
