@@ -1,5 +1,5 @@
-"""Who a client certificate says its holder is: the one SPIFFE id in its subject alternative names. The TLS handshake has
-checked chain, dates and possession of the key; nothing else of the certificate is looked at, least of all its name.
+"""Whom a client certificate names: the one SPIFFE id in its subject alternative names. The TLS handshake has checked
+chain, dates and possession of the key; nothing else of the certificate is looked at, least of all its common name.
 """
 
 import re
@@ -23,7 +23,7 @@ _PATH: Final = re.compile(r"platform/(?P<platform>[0-9]{6})(?:/credential/(?P<cr
 
 @dataclass(frozen=True, slots=True)
 class CertificateIdentity:
-    """Whom a certificate names: a platform or, where `credential_id` is not empty, the holder of that credential of it."""
+    """Whom a certificate names: a platform, or with a `credential_id` whoever holds that credential of the platform."""
 
     platform: str
     credential_id: str = ""
