@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
             return _check(wanted)
         platform = load(PlatformSettings)
         logs.configure(platform.log_format, platform.log_level)
-        services = [_build(name) for name in wanted]
+        services = [*_tracing(platform), *(_build(name) for name in wanted)]
         tune_interpreter()
         run_until_signal(services, grace_seconds=platform.stop_grace_seconds)
     except (SettingsError, SchemaError, LogIdentityError, ListenError, ServiceError) as error:
@@ -88,6 +88,15 @@ def _check(names: Sequence[str]) -> int:
     is_well, text = check_config(tuple(groups))
     sys.stdout.write(f"{text}\n")
     return 0 if is_well else 2
+
+
+def _tracing(platform: PlatformSettings) -> list[Service]:
+    """Return what sends traces away, if they are wanted; only then OpenTelemetry is imported."""
+    if platform.traces_endpoint is None:
+        return []
+    export = importlib.import_module("services.common.tracing_export").TraceExport
+    stage: Service = export(platform.traces_endpoint, platform.traces_ratio, platform.platform, platform.tls_ca_file)
+    return [stage]
 
 
 def _build(name: str) -> Service:

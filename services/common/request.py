@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from services.common.tracing import CallTrace
+
 # As long as a trace id's half; 64 random bits do not collide within the life of a log.
 REQUEST_ID_BYTES = 8
 # Who calls until callers have credentials: whoever reaches the loopback address.
@@ -19,7 +21,7 @@ PRINCIPAL_LOCAL = "local"
 class RequestContext:
     """One call. Outside of a call `request_context()` returns one with an empty request id that never ends."""
 
-    __slots__ = ("deadline", "principal", "request_id", "stopping")
+    __slots__ = ("deadline", "principal", "request_id", "stopping", "trace")
 
     def __init__(
         self,
@@ -31,6 +33,8 @@ class RequestContext:
     ) -> None:
         self.request_id = request_id
         self.principal = principal
+        # The trace that the call belongs to; None for most.
+        self.trace: CallTrace | None = None
         # On the scale of time.monotonic(); None when the caller set none.
         self.deadline = deadline
         # Set when the server begins to stop: long streams end themselves then.

@@ -47,12 +47,21 @@ def _host_and_port(value: str) -> str:
     return _address(value)
 
 
+def _collector_url(value: str) -> str:
+    scheme, _, address = value.partition("://")
+    if scheme not in ("http", "https") or address.startswith("unix:"):
+        raise ValueError("must be http://host:port or https://host:port like http://127.0.0.1:4317")
+    return f"{scheme}://{_address(address)}"
+
+
 # URL of a service's own database; it may hold a password and is masked when settings are printed.
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 # Where a gRPC server listens or is reached.
 Address = Annotated[str, AfterValidator(_address)]
 # Where something listens that is reached by TCP only.
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+# Where traces go; the scheme says whether through TLS.
+CollectorUrl = Annotated[str, AfterValidator(_collector_url)]
 # Where a service's figures are served.
 MetricsListen = Annotated[
     HostAndPort | None, Field(description="host:port where Prometheus finds the metrics in plain HTTP; unset: nowhere")
@@ -131,9 +140,15 @@ class PlatformSettings(Settings):
         ),
     ] = 3600.0
     traces_endpoint: Annotated[
-        HostAndPort | None,
-        Field(description="host:port of a collector that takes traces (OTLP over gRPC); unset: none"),
+        CollectorUrl | None,
+        Field(
+            description="http://host:port or https://host:port of a collector of traces (OTLP over gRPC); unset: none"
+        ),
     ] = None
+    # One weighing in a hundred shows how the way up works; a heavy county traces some of them a minute then.
+    traces_ratio: Annotated[
+        float, Field(ge=0, le=1, description="the share of calls that begin a trace, where their callers do not say")
+    ] = 0.01
     auto_migrate: Annotated[
         bool, Field(description="whether a service brings its schema up to date when it starts, or only checks it")
     ] = True

@@ -17,6 +17,7 @@ from services.journal.reader import Batch, ConsistencyProof, InclusionProof, Rea
 from services.journal.receiver import IncomingBatch, Received, Receiver
 from services.journal.store import checkpoints
 from services.journal.store.tail import Tail
+from services.journal.tracing import followed
 from zhichao.journal.v1 import journal_pb2 as pb
 
 
@@ -84,7 +85,7 @@ class JournalHandlers:
 
     def receive(self, batches: Iterable[IncomingBatch]) -> Iterator[Received]:
         """Append batches of one lower platform's log in order."""
-        return self._receiver.receive_all(batches)
+        return followed(batches, self.stream, self._receiver.receive_all)
 
     def checkpoint(self, origin: str, size: int) -> tuple[str, str]:
         """Return a signed checkpoint and the origin's verifier key."""

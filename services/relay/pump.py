@@ -14,6 +14,8 @@ import grpc
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import service_error
+from services.common.tracing import SpanKind
+from services.journal.tracing import BatchTraces
 from services.relay.local_services import LocalService
 from services.relay.standing import LogKey
 from services.relay.upstream import PushCall, Upstream
@@ -58,6 +60,7 @@ class Pump:
         self._upstream = upstream
         self._observer = observer
         self.window = window
+        self._traces = BatchTraces("relay", key.stream, "push", SpanKind.PRODUCER)
         self._local_error: ServiceError | None = None
         self._guard = threading.Lock()
         self._is_cancelled = False
@@ -108,6 +111,7 @@ class Pump:
             self.window.close()
         try:
             for response in call:
+                self._traces.end()
                 self._observer.acknowledged(self._key, response.result, self.window)
         except grpc.RpcError as error:
             return self._ended_by(service_error(error))
@@ -126,6 +130,7 @@ class Pump:
 
     def _requests(self) -> Iterator[relay_pb2.PushEntriesRequest]:
         while (batch := self.window.take()) is not None:
+            self._traces.begin(batch)
             yield relay_pb2.PushEntriesRequest(stream=self._key.stream, batch=batch)
         # A call that is over closes the window too; then this was no end of ours.
         self._has_sent_all = not self.window.is_closed

@@ -1,5 +1,6 @@
 """The use cases of the weighing service: recording, finding, watching, totals."""
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, date, datetime, timedelta
@@ -10,15 +11,20 @@ from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
 from services.common.reasons import Reason
 from services.common.request import request_context
+from services.common.tracing import CallTrace
 from services.journal.group_commit import GroupCommit, Sequel
 from services.journal.store import read_head
 from services.journal.store.tail import Tail
+from services.journal.tracing import committed
 from services.weighing.batches import BatchPreparer
 from services.weighing.preparing import Prepared, PreparedBatch
 from services.weighing.recording import Outcome, Recorded, RecordPlan
 from services.weighing.store import queries
 from services.weighing.store.queries import DayTotalRow, HeldEntry, WeighingFilter
 from zhichao.weighing.v1 import record_pb2
+
+STREAM: Final = "weighing"
+"""Stream of this service's journal."""
 
 LIST_PAGE_SIZE_DEFAULT: Final = 50
 """Weighings in one answer when the caller names no number: a screen."""
@@ -68,9 +74,12 @@ class WeighingHandlers:
         batch, refusals = self._preparer.prepare_one(record, request.principal, request.request_id)
         if refusals:
             raise refusals[0].error
+        began_ns = time.time_ns()
         (outcome,) = self._committer.run(batch)
         if isinstance(outcome, ServiceError):
             raise outcome
+        if request.trace is not None:
+            committed(request.trace, STREAM, self._origin, outcome.sequence, 1, began_ns)
         return outcome
 
     def begin_recording(
@@ -84,10 +93,26 @@ class WeighingHandlers:
         request = request_context()
         prepared = self._preparer.prepare(content, request.principal, request.request_id)
         if prepared.batch:
-            return prepared, self._committer.submit(prepared.batch, sequel)
+            future = self._committer.submit(prepared.batch, sequel)
+            if request.trace is not None:
+                self._show_commit(request.trace, future)
+            return prepared, future
         nothing: Future[Sequence[Outcome]] = Future()
         nothing.set_result(())
         return prepared, nothing
+
+    def _show_commit(self, trace: CallTrace, future: "Future[Sequence[Outcome]]") -> None:
+        began_ns = time.time_ns()
+
+        def show(done: "Future[Sequence[Outcome]]") -> None:
+            if done.cancelled() or done.exception() is not None:
+                return
+            outcomes = done.result()
+            first = next((one.sequence for one in outcomes if isinstance(one, Recorded)), None)
+            if first is not None:
+                committed(trace, STREAM, self._origin, first, len(outcomes), began_ns)
+
+        future.add_done_callback(show)
 
     def get_by_place(self, origin: str, sequence: int) -> HeldEntry:
         """Return one weighing by its place. Raises NOT_FOUND."""
