@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import Field
@@ -17,6 +18,13 @@ class RegistrySettings(ServiceSettings):
 
     # One above the base port of a platform, 7700; health ten above that.
     listen: Annotated[Address, Field(description="host:port or unix:/path where gRPC listens")] = "127.0.0.1:7701"
+    bootstrap_token_file: Annotated[
+        Path | None,
+        Field(
+            description="file with the secret of the first security administrator, accepted only as long as there is no "
+            "other one"
+        ),
+    ] = None
 
 
 SETTINGS: Final[tuple[type[BaseSettings], ...]] = (PlatformSettings, RegistrySettings)

@@ -19,11 +19,11 @@ BOOTSTRAP_ID: Final = "bootstrap"
 """Id of the first security administrator, who comes from a file and is no credential of the registry."""
 
 LIFETIME_DEFAULT: Final = timedelta(days=365)
-"""How long a credential lives when nobody says: long enough not to interrupt a site at night, short enough that one that
-was forgotten ends by itself (the contract)."""
+"""How long a credential lives when nobody says (the contract): long enough not to interrupt a site, short enough
+that one that was forgotten ends by itself."""
 
 LIFETIME_MAX: Final = timedelta(days=731)
-"""Latest end of a credential from now, and of a secret from its making (the contract): two years with their leap day."""
+"""Latest end of a credential from now, and of a secret from its making (the contract): two years with a leap day."""
 
 OVERLAP_DEFAULT: Final = timedelta(days=7)
 """How long a former secret stays valid when nobody says: a technician visits every site once in it (the contract)."""

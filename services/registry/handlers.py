@@ -7,7 +7,7 @@ cannot change before it is committed. A registry sees some hundred writes a day;
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any, Final, Generic
 
 from services.common.clock import Clock
@@ -18,6 +18,7 @@ from services.journal.entries import EntryBuilder
 from services.journal.log_writer import LogWriter
 from services.journal.store import LogHead
 from services.registry import convert, forms, kinds, refusals, store
+from services.registry.calendar import day_in_china
 from services.registry.convert import Resource
 from services.registry.doubts import Doubts
 from services.registry.filters import Filter
@@ -32,9 +33,6 @@ PAGE_SIZE_DEFAULT: Final = 100
 
 PAGE_SIZE_MAX: Final = 1_000
 """Most resources in one answer (the contract of every list request): half a megabyte of source units."""
-
-CHINA_TIME: Final = timezone(timedelta(hours=8))
-"""Days of validity are days in China, which has one time zone and no summer time."""
 
 UPDATE_ALL: Final = "*"
 """Path of a mask that stands for every field (AIP-134)."""
@@ -70,6 +68,7 @@ class RegistryHandlers:
         self._refuse_violations(kind, message)
         with self._writing() as connection:
             head = self._writer.lock(connection)
+            self._reach(connection).refuse_write(kind, message)
             stored = TABLES[kind.resource_type].read(connection, self._writer.origin, kind.key_of(message))
             if stored is not None:
                 if not convert.is_same_content(kind.parse(stored.content), message):
@@ -103,6 +102,9 @@ class RegistryHandlers:
             before = kind.parse(stored.content)
             after = convert.copy_of(before)
             convert.set_fields(after, message, fields)
+            reach = self._reach(connection)
+            reach.refuse_write(kind, before)
+            reach.refuse_write(kind, after)
             if convert.is_same_content(before, after):
                 return self._complete(connection, kind, [stored])[0]
             self._refuse_violations(kind, after)
@@ -133,7 +135,7 @@ class RegistryHandlers:
         """
         key = {"division_code": division_code} | ({"valid_from": valid_from} if valid_from else {})
         _refuse_bad_key(kinds.DIVISION, key)
-        today = self._clock.now().astimezone(CHINA_TIME).date().isoformat()
+        today = day_in_china(self._clock.now())
         with self._reading() as connection:
             rows = self._find(connection, kinds.DIVISION, key)
             candidates = [row for row in rows if row.origin == rows[0].origin]

@@ -18,6 +18,13 @@ def bad_fields(violations: Sequence[Violation], prefix: str = "") -> ServiceErro
     return invalid([FieldViolation(prefix + field, description) for field, description in violations])
 
 
+def refuse_bad(checked: Sequence[Violation]) -> None:
+    """Refuse the fields that have something wrong with them, if there are any. Raises ServiceError INVALID_ARGUMENT."""
+    violations = [violation for violation in checked if violation.description]
+    if violations:
+        raise bad_fields(violations)
+
+
 def not_found(resource_type: str, key: Iterable[Any], hint: str = "") -> ServiceError:
     """Refuse because the resource is not held here."""
     named = resource_id(key)
@@ -95,3 +102,121 @@ def ambiguous(resource_type: str, key: Iterable[Any], origins: Sequence[str]) ->
 
 ORIGINS_NAMED_MAX = 10
 """Candidates named in a refusal: a province may have a hundred, and a sentence stays a sentence."""
+
+
+# Access
+
+
+def outside_scope(field: str, named: str, bound_to: str) -> ServiceError:
+    """Refuse what lies outside the units or the division that the caller is bound to."""
+    return ServiceError(
+        Reason.OUTSIDE_SCOPE,
+        f"{field} names {named}, which lies outside {bound_to} that you are bound to: ask somebody who is not",
+        message_zh=f"{field} 所指的 {named} 超出您的授权范围，请由上级授权人员办理",
+        metadata={"field": field},
+    )
+
+
+def roles_conflict(roles: Sequence[str]) -> ServiceError:
+    """Refuse two administrators in one credential."""
+    named = ", ".join(roles)
+    return ServiceError(
+        Reason.ROLES_CONFLICT,
+        f"{named} exclude each other (GB/T 22239): issue a credential to another person for each",
+        message_zh=f"角色 {named} 不得由同一人兼任（GB/T 22239），请分别授予不同人员",
+        metadata={"roles": ",".join(roles)},
+    )
+
+
+def credential_exists(credential_id: str) -> ServiceError:
+    """Refuse a credential whose id is taken; ids are not used again, so that journals stay clear."""
+    return ServiceError(
+        Reason.RESOURCE_EXISTS,
+        f"credential {credential_id} exists: choose another id, or rotate that credential for a new token",
+        message_zh=f"凭证 {credential_id} 已存在：请换用其他编号，或轮换该凭证以获取新令牌",
+        metadata={"resource_type": "credential", "resource_id": credential_id},
+    )
+
+
+def credential_changed(credential_id: str, sent: str, current: str) -> ServiceError:
+    """Refuse an update because somebody was faster."""
+    return ServiceError(
+        Reason.ETAG_MISMATCH,
+        f"credential {credential_id} was changed meanwhile: etag is {sent[:64]!r}, the current one is {current}; "
+        "read it again and decide again",
+        message_zh=f"凭证 {credential_id} 已被他人修改，请重新读取后再提交",
+        metadata={"etag": current},
+    )
+
+
+def units_not_registered(missing: Sequence[str], platform: str) -> ServiceError:
+    """Refuse to bind a credential to source units that this platform has not registered."""
+    named = ", ".join(missing[:ORIGINS_NAMED_MAX]) + (", …" if len(missing) > ORIGINS_NAMED_MAX else "")
+    return ServiceError(
+        Reason.REFERENCE_NOT_FOUND,
+        f"source unit {named} is not registered on platform {platform}: create it first",
+        message_zh=f"平台 {platform} 尚未登记源头单位 {named}，请先登记",
+        metadata={"resource_type": "source_unit", "resource_id": missing[0]},
+    )
+
+
+def division_not_below(division_code: str, platform: str) -> ServiceError:
+    """Refuse to bind a credential to a division that the platform has nothing to do with."""
+    return ServiceError(
+        Reason.REFERENCE_NOT_FOUND,
+        f"division {division_code} is neither {platform} nor registered below it: register it with its parent first",
+        message_zh=f"区划 {division_code} 不是 {platform} 本级，也未登记为其下级，请先登记区划及其上级",
+        metadata={"resource_type": "division", "resource_id": division_code},
+    )
+
+
+def credential_ended(credential_id: str, cause: str, remedy: str) -> ServiceError:
+    """Refuse to change a credential that was revoked or has ended."""
+    return ServiceError(
+        Reason.CREDENTIAL_ENDED,
+        f"credential {credential_id} {cause}: {remedy}",
+        message_zh=f"凭证 {credential_id} 已吊销或已到期",
+        metadata={"credential_id": credential_id},
+    )
+
+
+def last_administrator(credential_id: str, platform: str) -> ServiceError:
+    """Refuse to leave the platform without a security administrator."""
+    return ServiceError(
+        Reason.LAST_ADMINISTRATOR,
+        f"credential {credential_id} is the last valid one of a security administrator for platform {platform}: "
+        "issue another one first",
+        message_zh=f"凭证 {credential_id} 是平台 {platform} 最后一个有效的安全管理员凭证，请先签发另一个",
+        metadata={"credential_id": credential_id},
+    )
+
+
+def own_credential(credential_id: str, field: str) -> ServiceError:
+    """Refuse to change what the caller's own credential may do."""
+    return ServiceError(
+        Reason.OWN_CREDENTIAL,
+        f"{field} of your own credential {credential_id} is changed by another security administrator",
+        message_zh=f"本人凭证 {credential_id} 的 {field} 须由其他安全管理员变更",
+        metadata={"credential_id": credential_id, "field": field},
+    )
+
+
+def bootstrap_over() -> ServiceError:
+    """Refuse the first security administrator, whose time is over."""
+    return ServiceError(
+        Reason.CREDENTIAL_REVOKED,
+        "the bootstrap token is accepted only while the platform has no valid credential of a security administrator, "
+        "and now there is one: use that, and remove ZHICHAO_REGISTRY_BOOTSTRAP_TOKEN_FILE",
+        message_zh="本平台已有有效的安全管理员凭证，初始令牌不再有效，请改用该凭证并移除初始令牌文件",
+        metadata={"credential_id": "bootstrap"},
+    )
+
+
+def too_many_uses(actual: int, limit: int) -> ServiceError:
+    """Refuse a report of more uses than one message takes."""
+    return ServiceError(
+        Reason.BATCH_TOO_LARGE,
+        f"the report holds {actual} uses, more than {limit}: send them in several reports",
+        message_zh=f"单次上报 {actual} 条，超过上限 {limit}，请分批上报",
+        metadata={"limit": str(limit), "actual": str(actual)},
+    )

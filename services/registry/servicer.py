@@ -1,11 +1,19 @@
-"""RegistryService on the wire: request to handler to response, nothing else."""
+"""RegistryService and AccessService on the wire: request to handler to response, nothing else."""
+
+from collections.abc import Iterator
 
 import grpc
 
-from services.registry import kinds
+from services.registry import convert_access, kinds
+from services.registry.access_statement import AccessFeed
 from services.registry.filters import before, equal, equal_number, valid_on
 from services.registry.forms import division_code, identifier
 from services.registry.handlers import RegistryHandlers
+from services.registry.handlers_access import AccessHandlers
+from services.registry.handlers_credentials import CredentialHandlers
+from services.registry.store.credentials import CredentialFilter
+from zhichao.access.v1 import service_pb2 as access_pb
+from zhichao.access.v1 import service_pb2_grpc as access_pb2_grpc
 from zhichao.registry.v1 import service_pb2 as pb
 from zhichao.registry.v1 import service_pb2_grpc
 
@@ -194,3 +202,72 @@ class RegistryServicer(service_pb2_grpc.RegistryServiceServicer):
         ]
         page = self._handlers.list_page(kinds.RULE_SET, filters, request.page_size, request.page_token)
         return pb.ListRuleSetsResponse(rule_sets=page.resources, next_page_token=page.next_page_token)
+
+
+class AccessServicer(access_pb2_grpc.AccessServiceServicer):
+    """Serves credentials, and what decides who may do what."""
+
+    def __init__(self, credentials: CredentialHandlers, access: AccessHandlers, feed: AccessFeed) -> None:
+        self._credentials = credentials
+        self._access = access
+        self._feed = feed
+
+    def CreateCredential(
+        self, request: access_pb.CreateCredentialRequest, context: _Context
+    ) -> access_pb.CreateCredentialResponse:
+        issued = self._credentials.create(request.credential, is_certificate_only=request.is_certificate_only)
+        return access_pb.CreateCredentialResponse(
+            credential=issued.credential, token=issued.token, certificate_uri=issued.certificate_uri
+        )
+
+    def GetCredential(
+        self, request: access_pb.GetCredentialRequest, context: _Context
+    ) -> access_pb.GetCredentialResponse:
+        return access_pb.GetCredentialResponse(credential=self._access.get(request.credential_id, request.origin))
+
+    def ListCredentials(
+        self, request: access_pb.ListCredentialsRequest, context: _Context
+    ) -> access_pb.ListCredentialsResponse:
+        wanted = CredentialFilter(request.origin, request.kind, request.source_unit_id, request.role)
+        page = self._access.list_page(
+            wanted, request.page_size, request.page_token, includes_ended=request.include_ended
+        )
+        return access_pb.ListCredentialsResponse(credentials=page.credentials, next_page_token=page.next_page_token)
+
+    def UpdateCredential(
+        self, request: access_pb.UpdateCredentialRequest, context: _Context
+    ) -> access_pb.UpdateCredentialResponse:
+        updated = self._credentials.update(request.credential, request.update_mask.paths)
+        return access_pb.UpdateCredentialResponse(credential=updated)
+
+    def RotateCredential(
+        self, request: access_pb.RotateCredentialRequest, context: _Context
+    ) -> access_pb.RotateCredentialResponse:
+        overlap = request.overlap if request.HasField("overlap") else None
+        rotated = self._credentials.rotate(request.credential_id, overlap)
+        return access_pb.RotateCredentialResponse(
+            credential=rotated.credential,
+            token=rotated.token,
+            former_expire_time=convert_access.timestamp(rotated.former_expire_time),
+        )
+
+    def RevokeCredential(
+        self, request: access_pb.RevokeCredentialRequest, context: _Context
+    ) -> access_pb.RevokeCredentialResponse:
+        credential, effective_time = self._credentials.revoke(request.credential_id, request.reason)
+        return access_pb.RevokeCredentialResponse(
+            credential=credential, effective_time=convert_access.timestamp(effective_time)
+        )
+
+    def GetIdentity(self, request: access_pb.GetIdentityRequest, context: _Context) -> access_pb.GetIdentityResponse:
+        identity = self._access.identity()
+        return convert_access.identity_response(identity.platform, identity.principal, identity.expire_time)
+
+    def WatchAccess(
+        self, request: access_pb.WatchAccessRequest, context: _Context
+    ) -> Iterator[access_pb.WatchAccessResponse]:
+        yield from self._feed.watch()
+
+    def ReportUse(self, request: access_pb.ReportUseRequest, context: _Context) -> access_pb.ReportUseResponse:
+        self._access.report_use(convert_access.uses(request.uses), len(request.uses))
+        return access_pb.ReportUseResponse()

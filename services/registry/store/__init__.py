@@ -1,11 +1,17 @@
-"""Every SQL statement of the registry, by noun: resources, and credentials. Runs in the caller's transaction."""
+"""Every SQL statement of the registry, by noun: resources here, credentials in a module of their own. Runs in the
+caller's transaction.
+"""
 
 from services.registry.store.resources import (
     TABLES,
     NewRow,
     ResourceTable,
     Row,
+    divisions_of_units,
     newest_version,
+    placements,
+    platforms_after,
+    unit_divisions,
     unknown_rule_sets,
     unregistered_divisions,
 )
@@ -15,7 +21,11 @@ __all__ = [
     "NewRow",
     "ResourceTable",
     "Row",
+    "divisions_of_units",
     "newest_version",
+    "placements",
+    "platforms_after",
+    "unit_divisions",
     "unknown_rule_sets",
     "unregistered_divisions",
 ]

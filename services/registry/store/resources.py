@@ -149,3 +149,47 @@ def unknown_rule_sets(connection: RawConnection, named: Collection[tuple[str, st
         (list(origins), list(ids)),
     )
     return {(row[0], row[1]) for row in rows}
+
+
+def unit_divisions(connection: RawConnection, owned: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return in which division source units lie, by owner and id; those that are not held are left out."""
+    if not owned:
+        return {}
+    origins, ids = zip(*owned, strict=True)
+    rows = connection.execute(
+        "SELECT origin, source_unit_id, division_code FROM source_units"
+        " JOIN unnest(%s::text[], %s::text[]) AS named (owner, id) ON origin = owner AND source_unit_id = id",
+        (list(origins), list(ids)),
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+def divisions_of_units(connection: RawConnection) -> list[str]:
+    """Return all codes of divisions in which a source unit lies, whoever owns it."""
+    return [row[0] for row in connection.execute("SELECT DISTINCT division_code FROM source_units")]
+
+
+def placements(connection: RawConnection, origin: str, day: str, after_sequence: int = 0) -> dict[str, str | None]:
+    """Return which division lies above each one that a platform has recorded, of those changed after a sequence.
+
+    None for a code that is not valid on the day. Of several rows of a code that are valid, the one that began last
+    counts, as when the division is read.
+    """
+    rows = connection.execute(
+        "SELECT DISTINCT ON (division_code) division_code,"
+        " CASE WHEN valid_from <= %(day)s AND (valid_until = '' OR valid_until > %(day)s) THEN parent_code END"
+        " FROM divisions WHERE origin = %(origin)s AND division_code IN"
+        " (SELECT division_code FROM divisions WHERE origin = %(origin)s AND sequence > %(after)s)"
+        " ORDER BY division_code,"
+        " valid_from <= %(day)s AND (valid_until = '' OR valid_until > %(day)s) DESC, valid_from DESC",
+        {"origin": origin, "day": day, "after": after_sequence},
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def platforms_after(connection: RawConnection, origin: str, sequence: int) -> list[bytes]:
+    """Return the platforms that a platform has recorded or changed after a sequence, ordered by code."""
+    rows = connection.execute(
+        "SELECT content FROM platforms WHERE origin = %s AND sequence > %s ORDER BY platform_code", (origin, sequence)
+    )
+    return [row[0] for row in rows]
