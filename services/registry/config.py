@@ -21,8 +21,8 @@ class RegistrySettings(ServiceSettings):
     bootstrap_token_file: Annotated[
         Path | None,
         Field(
-            description="file with the secret of the first security administrator, accepted only as long as there is no "
-            "other one"
+            description="file with the secret of the first security administrator, accepted only as long as there is "
+            "no other one"
         ),
     ] = None
 

@@ -19,12 +19,15 @@ from services.journal.log_writer import LogWriter
 from services.journal.store import LogHead
 from services.registry import convert, forms, kinds, refusals, store
 from services.registry.calendar import day_in_china
+from services.registry.caller import caller
 from services.registry.convert import Resource
 from services.registry.doubts import Doubts
 from services.registry.filters import Filter
 from services.registry.forms import Violation
 from services.registry.kinds import Kind
 from services.registry.projection import prepare
+from services.registry.reach import Reach
+from services.registry.scope import Scope
 from services.registry.store import TABLES, Row
 from zhichao.registry.v1 import resources_pb2 as pb
 
@@ -62,8 +65,8 @@ class RegistryHandlers:
 
         What it belongs to must be registered here: unit, weighing point, scale. A division need not be: a county may
         register its units in the first week and load code tables later, and codes come and go. The unit carries a
-        warning until the division is registered. Raises ServiceError INVALID_ARGUMENT, RESOURCE_EXISTS, and
-        REFERENCE_NOT_FOUND.
+        warning until the division is registered. Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE,
+        RESOURCE_EXISTS, and REFERENCE_NOT_FOUND.
         """
         self._refuse_violations(kind, message)
         with self._writing() as connection:
@@ -82,7 +85,7 @@ class RegistryHandlers:
         """Change fields of a resource of this platform and return it as stored; a change of nothing writes nothing.
 
         `paths` names whole fields; none or `*` means all. An etag in `message.info` must be the current one.
-        Raises ServiceError INVALID_ARGUMENT, NOT_FOUND, NOT_OWNED, ETAG_MISMATCH, REFERENCE_NOT_FOUND.
+        Raises ServiceError INVALID_ARGUMENT, NOT_FOUND, NOT_OWNED, ETAG_MISMATCH, OUTSIDE_SCOPE, REFERENCE_NOT_FOUND.
         """
         key = kind.key_of(message)
         violations = [
@@ -102,9 +105,7 @@ class RegistryHandlers:
             before = kind.parse(stored.content)
             after = convert.copy_of(before)
             convert.set_fields(after, message, fields)
-            reach = self._reach(connection)
-            reach.refuse_write(kind, before)
-            reach.refuse_write(kind, after)
+            self._reach(connection).refuse_write(kind, after, before)
             if convert.is_same_content(before, after):
                 return self._complete(connection, kind, [stored])[0]
             self._refuse_violations(kind, after)
@@ -116,11 +117,13 @@ class RegistryHandlers:
     def get(self, kind: Kind[Resource], key: Mapping[str, Any], origin: str) -> Resource:
         """Return one resource: of the named owner, or else this platform's, or else the only one that has the id.
 
-        Raises ServiceError NOT_FOUND, and INVALID_ARGUMENT naming the candidates when several platforms have the id.
+        Raises ServiceError NOT_FOUND, OUTSIDE_SCOPE, and INVALID_ARGUMENT naming the candidates when several platforms
+        have the id.
         """
         _refuse_bad_key(kind, key, origin)
         with self._reading() as connection:
-            rows = self._find(connection, kind, key, origin)
+            found = self._find(connection, kind, key, origin)
+            rows = self._reach(connection).refuse_unheld(kind, tuple(key.values()), found)
             origins = _origins(rows)
             if len(origins) > 1:
                 raise refusals.ambiguous(kind.resource_type, key.values(), origins)
@@ -170,7 +173,8 @@ class RegistryHandlers:
             raise refusals.forged_page_token()
         with self._reading() as connection:
             wanted = [one for one in filters if one.is_set]
-            rows = TABLES[kind.resource_type].page(connection, wanted, after, size + 1)
+            restriction = self._reach(connection).restriction(kind)
+            rows = TABLES[kind.resource_type].page(connection, wanted, after, size + 1, restriction)
             resources = self._complete(connection, kind, rows[:size])
         next_page_token = ""
         if len(rows) > size:
@@ -190,6 +194,10 @@ class RegistryHandlers:
     def _reading(self) -> Iterator[RawConnection]:
         with translate_errors(), reading(self._engine) as pooled:
             yield raw_connection(pooled)
+
+    def _reach(self, connection: RawConnection) -> Reach:
+        day = day_in_china(self._clock.now())
+        return Reach(connection, Scope.of(connection, caller(self._writer.origin), self._writer.origin, day))
 
     def _refuse_violations(self, kind: Kind[Resource], message: Resource) -> None:
         violations = kind.examine(message).violations
@@ -223,7 +231,7 @@ class RegistryHandlers:
         now = self._clock.now()
         request = request_context()
         payload = convert.to_payload(message, create_time or now, now)
-        builder = EntryBuilder(kind.name, kinds.SCHEMA, now, request.principal, request.request_id)
+        builder = EntryBuilder(kind.name, kinds.SCHEMA, now, caller(self._writer.origin).name, request.request_id)
         added = builder.build(payload, self._writer.digester)
         (place,) = self._writer.append(connection, head, [added], now)
         # The same way as a received entry, so that table and journal cannot disagree.

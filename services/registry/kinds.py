@@ -17,6 +17,10 @@ SCHEMA: Final = 1
 """Version of the meaning of all kinds; raised when an older release must not project an entry."""
 
 
+UNIT_FIELD: Final = "source_unit_id"
+"""Field that names a source unit, in the unit itself and in all that belongs to one."""
+
+
 def _any(_value: object) -> str:
     """Take any value: an enum number of a newer release is kept, not refused, when it comes from a lower platform."""
     return ""
@@ -54,6 +58,11 @@ class Kind(Generic[Resource]):
     references: tuple[Reference, ...] = ()
     division_fields: tuple[str, ...] = ()
     """Fields that name a division. One that is not registered is a doubt: see RegistryHandlers.create."""
+
+    @property
+    def is_of_unit(self) -> bool:
+        """Whether it is a source unit, or belongs to one."""
+        return UNIT_FIELD in self.key
 
     @property
     def name(self) -> str:

@@ -41,6 +41,15 @@ class NewRow:
     content: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Restriction:
+    """What narrows a list to what its caller may see: some units of one platform, or units in some divisions."""
+
+    platform: str = ""
+    source_unit_ids: tuple[str, ...] = ()
+    division_codes: tuple[str, ...] = ()
+
+
 def _names(names: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Identifier, names))
 
@@ -50,6 +59,7 @@ class ResourceTable:
 
     def __init__(self, kind: Kind[Any]) -> None:
         self._table = sql.Identifier(kind.table)
+        self._has_division = "division_code" in kind.columns
         self._key = [sql.Identifier(name) for name in kind.key]
         self._order = sql.SQL(", ").join([*self._key, sql.Identifier("origin")])
         self._upsert = self._compose_upsert(kind)
@@ -94,11 +104,20 @@ class ResourceTable:
         return [Row(*row) for row in connection.execute(query, tuple(wanted.values()))]
 
     def page(
-        self, connection: RawConnection, filters: Sequence[Filter], after: Sequence[Any] | None, rows_max: int
+        self,
+        connection: RawConnection,
+        filters: Sequence[Filter],
+        after: Sequence[Any] | None,
+        rows_max: int,
+        restriction: Restriction | None = None,
     ) -> list[Row]:
-        """Return the next rows in the order of id and owner that pass all filters."""
+        """Return the next rows in the order of id and owner that pass all filters and the restriction."""
         conditions: list[sql.Composable] = []
         values: dict[str, Any] = {"rows_max": rows_max}
+        if restriction is not None:
+            condition, bounds = self._restrict(restriction)
+            conditions.append(condition)
+            values |= bounds
         for number, one in enumerate(filters):
             columns = map(sql.Identifier, one.columns)
             name = f"filter_{number}"
@@ -113,6 +132,20 @@ class ResourceTable:
             self._table, sql.SQL(" AND ").join(conditions or [sql.SQL("true")]), self._order
         )
         return [Row(*row) for row in connection.execute(query, values)]
+
+    def _restrict(self, restriction: Restriction) -> tuple[sql.Composable, dict[str, Any]]:
+        if restriction.platform:
+            return sql.SQL("(origin = %(platform)s AND source_unit_id = ANY (%(units)s))"), {
+                "platform": restriction.platform,
+                "units": list(restriction.source_unit_ids),
+            }
+        codes = {"codes": list(restriction.division_codes)}
+        if self._has_division:
+            return sql.SQL("division_code = ANY (%(codes)s)"), codes
+        return sql.SQL(
+            "EXISTS (SELECT FROM source_units AS unit WHERE unit.origin = {0}.origin"
+            " AND unit.source_unit_id = {0}.source_unit_id AND unit.division_code = ANY (%(codes)s))"
+        ).format(self._table), codes
 
 
 TABLES: Final[Mapping[str, ResourceTable]] = {kind.resource_type: ResourceTable(kind) for kind in KINDS}
