@@ -145,7 +145,7 @@ class Peer:
     def is_named_by(self, entry: Document) -> bool:
         """Tell whether one entry of `from` or `to` names this peer."""
         if "ipBlock" in entry:
-            return self.network == entry["ipBlock"]["cidr"]
+            return bool(self.network == entry["ipBlock"]["cidr"])
         if self.network:
             return False
         if "namespaceSelector" in entry:
