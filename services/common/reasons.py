@@ -63,6 +63,9 @@ class Reason(StrEnum):
     OWN_CREDENTIAL = "OWN_CREDENTIAL"
     CREDENTIAL_ENDED = "CREDENTIAL_ENDED"
 
+    NOT_RECIPIENT = "NOT_RECIPIENT"
+    NOTICE_WITHDRAWN = "NOTICE_WITHDRAWN"
+
 
 @dataclass(frozen=True, slots=True)
 class ReasonSpec:
@@ -173,5 +176,10 @@ SPECS: Mapping[Reason, ReasonSpec] = MappingProxyType(
         Reason.CREDENTIAL_ENDED: ReasonSpec(
             "FAILED_PRECONDITION", "The credential was revoked or has ended", "凭证已吊销或已到期"
         ),
+        # Enforcement
+        Reason.NOT_RECIPIENT: ReasonSpec(
+            "FAILED_PRECONDITION", "This platform is not asked to respond", "本平台不在应答范围内"
+        ),
+        Reason.NOTICE_WITHDRAWN: ReasonSpec("FAILED_PRECONDITION", "The notice was taken back", "通报已撤回"),
     }
 )

@@ -168,6 +168,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The credential was revoked, or has ended and its end must be moved first. Metadata: `credential_id`. Status
     FAILED_PRECONDITION.
     """
+    ERROR_REASON_NOT_RECIPIENT: _ErrorReason.ValueType  # 80
+    """The directive does not ask this platform: it holds a copy, or passed it on, or issued it. Metadata: `issuer`,
+    `directive_id`. Status FAILED_PRECONDITION.
+    """
+    ERROR_REASON_NOTICE_WITHDRAWN: _ErrorReason.ValueType  # 81
+    """The notice was taken back by its issuer and is not acknowledged any more. Metadata: `issuer`, `directive_id`. Status
+    FAILED_PRECONDITION.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the catalogue of reasons. An RPC that fails carries `google.rpc.ErrorInfo` with `reason` set to the name
@@ -315,6 +323,14 @@ ERROR_REASON_OWN_CREDENTIAL: ErrorReason.ValueType  # 74
 """
 ERROR_REASON_CREDENTIAL_ENDED: ErrorReason.ValueType  # 75
 """The credential was revoked, or has ended and its end must be moved first. Metadata: `credential_id`. Status
+FAILED_PRECONDITION.
+"""
+ERROR_REASON_NOT_RECIPIENT: ErrorReason.ValueType  # 80
+"""The directive does not ask this platform: it holds a copy, or passed it on, or issued it. Metadata: `issuer`,
+`directive_id`. Status FAILED_PRECONDITION.
+"""
+ERROR_REASON_NOTICE_WITHDRAWN: ErrorReason.ValueType  # 81
+"""The notice was taken back by its issuer and is not acknowledged any more. Metadata: `issuer`, `directive_id`. Status
 FAILED_PRECONDITION.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
