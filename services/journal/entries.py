@@ -5,6 +5,7 @@ copied.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -56,6 +57,8 @@ class NewEntry(NamedTuple):
 
     entry: bytes
     leaf: bytes
+    audience: str = ""
+    """What the entry says of its audience; `LogWriter.append` makes it known to readers below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +71,32 @@ class Place:
 
 
 class EntryBuilder:
-    """Builds entries that share kind, time, actor and request: one prefix for a whole batch."""
+    """Builds entries that share kind, time, actor, request and audience: one prefix for a whole batch.
 
-    def __init__(self, kind: str, schema: int, write_time: datetime, actor: str = "", request_id: str = "") -> None:
+    `audience` is the division code that the entries are addressed to, empty for entries that go up only. Raises
+    ValueError when it is no such code: what nobody can receive must not be written.
+    """
+
+    def __init__(
+        self, kind: str, schema: int, write_time: datetime, actor: str = "", request_id: str = "", audience: str = ""
+    ) -> None:
+        if audience and not is_platform_code(audience):
+            raise ValueError(f"audience {audience!r} is not a six-digit division code")
+        self._audience = audience
         self._prefix = entry_pb2.Entry(
-            kind=kind, schema=schema, write_time=timestamp(write_time), actor=actor, request_id=request_id
+            kind=kind,
+            schema=schema,
+            write_time=timestamp(write_time),
+            actor=actor,
+            request_id=request_id,
+            audience=audience,
         ).SerializeToString()
 
     def build_bytes(self, payload: bytes) -> bytes:
-        """Return the entry's bytes; a valid serialisation of `Entry` with the payload last."""
+        """Return the entry's bytes; a valid serialisation of `Entry` with the payload last.
+
+        Whoever appends bytes with an audience must tell the log writer of it (`LogWriter.plan`).
+        """
         length = len(payload)
         tag = _PREFIXES[length] if length < _SMALL_LENGTHS else _PAYLOAD_TAG + varint(length)
         return self._prefix + tag + payload
@@ -84,12 +104,12 @@ class EntryBuilder:
     def build(self, payload: bytes, digester: Digester) -> NewEntry:
         """Return the entry with its leaf digest."""
         entry = self.build_bytes(payload)
-        return NewEntry(entry, digester.leaf(entry))
+        return NewEntry(entry, digester.leaf(entry), self._audience)
 
     def build_all(self, payloads: Sequence[bytes], digester: Digester) -> list[NewEntry]:
         """Return the entries of many payloads."""
         entries = [self.build_bytes(payload) for payload in payloads]
-        return list(map(NewEntry, entries, digester.leaves(entries)))
+        return list(map(NewEntry, entries, digester.leaves(entries), repeat(self._audience)))
 
 
 def is_platform_code(text: str) -> bool:

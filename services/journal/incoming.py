@@ -16,6 +16,7 @@ from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, ENTRY_BY
 from services.journal.merkle import EMPTY
 from services.journal.notes import NoteError, SignedCheckpoint, VerifierKey, log_name, signer_name
 from services.journal.projection import Parked, Projectable, Projection
+from zhichao.journal.v1 import entry_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class BatchPreparer:
         prepared: list[tuple[int, Any]],
     ) -> Plan | None:
         try:
-            verified = verify_signature(batch, signed, base.verifier_key)
+            verified = verify_signature(batch.origin, signed, base.verifier_key)
         except ServiceError:
             # Refused under the log's lock, after all batches before it are told.
             return None
@@ -164,12 +165,12 @@ class BatchPreparer:
         try:
             signed = SignedCheckpoint.parse(batch.checkpoint)
         except NoteError as error:
-            raise _bad_checkpoint(batch, str(error)) from error
+            raise invalid_checkpoint(batch.origin, str(error)) from error
         expected_name = log_name(self._stream, batch.origin)
         expected_size = batch.first_sequence + len(batch.entries) - 1
         if (signed.checkpoint.log_name, signed.checkpoint.size) != (expected_name, expected_size):
-            raise _bad_checkpoint(
-                batch,
+            raise invalid_checkpoint(
+                batch.origin,
                 f"it is for {signed.checkpoint.log_name[:64]!r} at {signed.checkpoint.size}, "
                 f"not {expected_name!r} at {expected_size}",
             )
@@ -194,18 +195,8 @@ class BatchPreparer:
 
     def _beginning(self, batch: IncomingBatch) -> store.LogHead:
         """Return the empty log that entry 1 begins."""
-        start = parse_log_start(batch.entries[0])
-        if start is None or (start.origin, start.stream) != (batch.origin, self._stream):
-            raise ServiceError(
-                Reason.HISTORY_MISMATCH,
-                f"entry 1 does not begin the {self._stream} log of {batch.origin}",
-                metadata={"origin": batch.origin, "sequence": "1"},
-            )
-        _read_key(batch, start.verifier_key)
-        try:
-            digester = Digester(start.digest_algorithm)
-        except ValueError as error:
-            raise ServiceError(Reason.INVALID_ARGUMENT, str(error)) from error
+        start = read_log_start(batch.origin, self._stream, batch.entries[0])
+        digester = Digester(start.digest_algorithm)
         return store.LogHead(
             batch.origin, False, EMPTY, digester.empty(), 0, None, digester.algorithm, start.verifier_key
         )
@@ -222,19 +213,19 @@ def _growth(
     return store.grow(base, digester, batch.entries[held_count:], leaves[held_count:], write_time)
 
 
-def verify_signature(batch: IncomingBatch, signed: SignedCheckpoint, verifier_key: str) -> SignedCheckpoint:
-    """Return the batch's checkpoint with its origin's signature and cosignatures. Raises ServiceError UNKNOWN_SIGNER.
+def verify_signature(origin: str, signed: SignedCheckpoint, verifier_key: str) -> SignedCheckpoint:
+    """Return a checkpoint with its origin's signature and cosignatures. Raises ServiceError UNKNOWN_SIGNER.
 
     `verifier_key` is the one of the log's entry 1; INVALID_CHECKPOINT when that is none.
     """
-    key = _read_key(batch, verifier_key)
+    key = read_key(origin, verifier_key)
     verified = signed.verified(key)
     if verified is None:
         raise ServiceError(
             Reason.UNKNOWN_SIGNER,
-            f"the checkpoint of {batch.origin} at {signed.checkpoint.size} is not signed with the key "
+            f"the checkpoint of {origin} at {signed.checkpoint.size} is not signed with the key "
             f"that the log began with, {key.format()}",
-            metadata={"origin": batch.origin},
+            metadata={"origin": origin},
         )
     return verified
 
@@ -248,22 +239,53 @@ def sequence_gap(origin: str, expected: int, actual: int) -> ServiceError:
     )
 
 
-def _read_key(batch: IncomingBatch, text: str) -> VerifierKey:
-    """Return the key of entry 1; it signs under its platform's own name, so that nobody signs as another."""
+def read_log_start(origin: str, stream: str, entry: bytes) -> entry_pb2.LogStart:
+    """Return what entry 1 says of a log: its digest algorithm, which is usable, and its key, which is its origin's.
+
+    Raises ServiceError HISTORY_MISMATCH when it begins no such log, INVALID_CHECKPOINT, INVALID_ARGUMENT.
+    """
+    start = parse_log_start(entry)
+    if start is None or (start.origin, start.stream) != (origin, stream):
+        raise ServiceError(
+            Reason.HISTORY_MISMATCH,
+            f"entry 1 does not begin the {stream} log of {origin}",
+            metadata={"origin": origin, "sequence": "1"},
+        )
+    read_key(origin, start.verifier_key)
+    try:
+        Digester(start.digest_algorithm)
+    except ValueError as error:
+        raise ServiceError(Reason.INVALID_ARGUMENT, str(error)) from error
+    return start
+
+
+def read_key(origin: str, text: str) -> VerifierKey:
+    """Return the key of entry 1; it signs under its platform's own name, so that nobody signs as another.
+
+    Raises ServiceError INVALID_CHECKPOINT when it is no such key.
+    """
     try:
         key = VerifierKey.parse(text)
     except NoteError as error:
-        raise _bad_checkpoint(batch, f"entry 1 of the log holds no usable key: {error}") from error
-    if key.name != signer_name(batch.origin):
-        raise _bad_checkpoint(
-            batch, f"entry 1 of the log holds a key of {key.name}, not of {signer_name(batch.origin)}"
-        )
+        raise invalid_checkpoint(origin, f"entry 1 of the log holds no usable key: {error}") from error
+    if key.name != signer_name(origin):
+        raise invalid_checkpoint(origin, f"entry 1 of the log holds a key of {key.name}, not of {signer_name(origin)}")
     return key
 
 
-def _bad_checkpoint(batch: IncomingBatch, detail: str) -> ServiceError:
+def invalid_checkpoint(origin: str, detail: str) -> ServiceError:
+    """Return the refusal of a checkpoint that cannot prove what it comes with."""
     return ServiceError(
         Reason.INVALID_CHECKPOINT,
-        f"the checkpoint of {batch.origin} cannot be used: {detail}",
-        metadata={"origin": batch.origin},
+        f"the checkpoint of {origin} cannot be used: {detail}",
+        metadata={"origin": origin},
+    )
+
+
+def history_mismatch(origin: str, sequence: int, detail: str) -> ServiceError:
+    """Return the refusal of a log of which another history is held."""
+    return ServiceError(
+        Reason.HISTORY_MISMATCH,
+        f"two histories of {origin} exist from sequence {sequence} or before: {detail}",
+        metadata={"origin": origin, "sequence": str(sequence)},
     )

@@ -45,23 +45,17 @@ told of every growth."""
 TAIL_POLL_SECONDS: Final = 2.0
 """Longest wait for growth before looking anyway: bounds the delay when a notification is lost with its connection."""
 
-ADDRESSED_STEP_ENTRIES_MAX: Final = 64
-"""Addressed entries between two checkpoints set behind them, without entry 1: a step travels whole, and one notice to
-each of a province's counties, some 120, makes two."""
+ADDRESSED_BATCH_STEPS_MAX: Final = 256
+"""Steps in one batch of addressed entries, and so entries in one receipt: one notice to each of a province's counties,
+some 120, fits. Most steps are without the entry for a given reader and have 1 KiB; with proofs of the largest logs a
+batch has half a MiB beside its entries."""
 
-ADDRESSED_STEP_BYTES_MAX: Final = 1024 * 1024
-"""Bytes of these: sixteen entries of the largest size, so that a step is well below a message whatever it holds."""
+ADDRESSED_BATCH_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Bytes of entries in one batch of addressed entries: with proofs and notes it stays below the 4 MiB of its message."""
 
-ADDRESSED_BATCH_STEPS_MAX: Final = 64
-"""Steps in one batch of addressed entries: most hold one entry, and each costs its sender two proofs and a signature,
-some milliseconds in a log of ten million entries."""
-
-ADDRESSED_BATCH_ENTRIES_MAX: Final = 256
-"""Addressed entries in one batch and one receipt: with the paths of their proofs, up to 2 KiB each, half a MiB beside
-their bytes."""
-
-ADDRESSED_BATCH_BYTES_MAX: Final = 2 * ADDRESSED_STEP_BYTES_MAX
-"""Bytes of these: a step with entry 1 always fits. With proofs and notes it stays below the 4 MiB of its message."""
+ADDRESSED_PROOFS_KEPT_MAX: Final = 4_096
+"""Signed checkpoints and proofs of own steps kept for the next reader, the newest used: every platform below asks for
+the same ones. Some 1.5 KiB each."""
 
 ADDRESSED_ORIGINS_MAX: Final = 64
 """Logs of platforms above of which addressed entries are held: a platform has at most eight above it

@@ -2,18 +2,21 @@
 together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from services.common.database import RawConnection
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.journal import entries, store
+from services.journal.addressed_steps import AddressedPlace
 from services.journal.digests import Digester
 from services.journal.entries import NewEntry, Place
 from services.journal.limits import ENTRY_BYTES_MAX
 from services.journal.notes import Signer
+from services.journal.store import addressed
 from zhichao.journal.v1 import entry_pb2
 
 
@@ -31,6 +34,8 @@ class PlannedAppend:
     base: store.LogHead
     packed: store.PackedEntries
     growth: store.Growth
+    addressed: Sequence[AddressedPlace] = ()
+    """The entries with an audience."""
 
 
 class LogWriter:
@@ -115,11 +120,17 @@ class LogWriter:
         return head
 
     def plan(
-        self, head: store.LogHead, entries: Sequence[bytes], leaves: Sequence[bytes], write_time: datetime
+        self,
+        head: store.LogHead,
+        entries: Sequence[bytes],
+        leaves: Sequence[bytes],
+        write_time: datetime,
+        audiences: Mapping[int, str] = MappingProxyType({}),
     ) -> PlannedAppend:
         """Compute everything that appending entries with these leaf digests after this head needs.
 
-        Pure; the head may be one still to be written.
+        `audiences` names those of the entries that have one, by index: only what is named there goes down. Pure; the
+        head may be one still to be written.
 
         Raises ServiceError(ENTRY_TOO_LARGE) for an entry over the limit.
         """
@@ -131,20 +142,34 @@ class LogWriter:
                 metadata={"limit": str(ENTRY_BYTES_MAX), "actual": str(largest)},
             )
         growth = store.grow(head, self.digester, entries, leaves, write_time)
-        return PlannedAppend(head, store.pack_entries(self.origin, head.size + 1, entries, leaves), growth)
+        places = [
+            AddressedPlace(head.size + 1 + index, audience, len(entries[index]))
+            for index, audience in sorted(audiences.items())
+        ]
+        return PlannedAppend(head, store.pack_entries(self.origin, head.size + 1, entries, leaves), growth, places)
 
     def write(self, connection: RawConnection, planned: PlannedAppend) -> None:
         """Append what was planned after the head that `lock` returned in this transaction."""
         if planned.packed.entries:
             store.insert_entries(connection, planned.packed)
             store.store_growth(connection, planned.growth)
+        if planned.addressed:
+            addressed.index_own(connection, self.origin, planned.addressed)
 
     def append(
         self, connection: RawConnection, head: store.LogHead, added: Sequence[NewEntry], write_time: datetime
     ) -> list[Place]:
         """Append entries after a head that `lock` returned in this transaction, and return their places in order.
 
-        Raises ServiceError(ENTRY_TOO_LARGE) for an entry over the limit; then nothing is written.
+        Those with an audience go down to the platforms that it names. Raises ServiceError(ENTRY_TOO_LARGE) for an entry
+        over the limit; then nothing is written.
         """
-        self.write(connection, self.plan(head, [new.entry for new in added], [new.leaf for new in added], write_time))
+        planned = self.plan(
+            head,
+            [new.entry for new in added],
+            [new.leaf for new in added],
+            write_time,
+            {index: new.audience for index, new in enumerate(added) if new.audience},
+        )
+        self.write(connection, planned)
         return [Place(self.origin, sequence, new.leaf) for sequence, new in enumerate(added, head.size + 1)]

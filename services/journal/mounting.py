@@ -3,20 +3,33 @@
 from dataclasses import dataclass
 from typing import Self
 
+from services.common.access.divisions import Divisions
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, translate_errors
 from services.common.metrics import Metrics
 from services.common.rpc_server import RpcServer
+from services.journal.addressed_handlers import AddressedHandlers, CurrentDivisions
+from services.journal.addressed_reader import AddressedReader
+from services.journal.addressed_receiver import AddressedReceiver
 from services.journal.handlers import JournalHandlers
+from services.journal.journal_kinds import WholeProjection
 from services.journal.log_writer import LogWriter
 from services.journal.metrics import JournalMetrics
 from services.journal.notes import Signer
 from services.journal.projection import Projection
 from services.journal.reader import Reader
+from services.journal.receipts import ReceiptKind
 from services.journal.receiver import Receiver
 from services.journal.servicer import JournalServicer
 from services.journal.store.tail import Tail
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+
+_BY_CODE = Divisions()
+
+
+def divisions_by_code() -> Divisions:
+    """Return which division lies below which by the codes of GB/T 2260, for services that know nothing better."""
+    return _BY_CODE
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,7 @@ class JournalParts:
     receiver: Receiver
     tail: Tail
     handlers: JournalHandlers
+    addressed: AddressedHandlers
     metrics: JournalMetrics
     _engine: Engine
     _clock: Clock
@@ -43,18 +57,29 @@ class JournalParts:
         projection: Projection,
         clock: Clock,
         metrics: Metrics | None = None,
+        divisions: CurrentDivisions = divisions_by_code,
     ) -> Self:
         """Build the parts; nothing is started and the database is not touched.
 
-        `metrics` are those of the service; without them the journal's figures are counted and shown nowhere.
+        `projection` is the service's own; the journal adds the kinds that belong to itself. `divisions` tells whom
+        below an addressed entry is meant for. `metrics` are those of the service; without them the journal's figures
+        are counted and shown nowhere.
         """
         figures = JournalMetrics(metrics or Metrics(stream, origin), stream, engine)
         tail = Tail(engine)
         writer = LogWriter(origin, stream, signer, digest_algorithm)
         reader = Reader(engine, stream, signer)
-        receiver = Receiver(engine, origin, stream, signer, projection, clock, tail.announce, figures)
+        whole = WholeProjection(projection, [ReceiptKind()])
+        receiver = Receiver(engine, origin, stream, signer, whole, clock, tail.announce, figures)
         handlers = JournalHandlers(engine, stream, reader, receiver, tail)
-        return cls(writer, reader, receiver, tail, handlers, figures, engine, clock)
+        addressed = AddressedHandlers(
+            engine,
+            AddressedReader(engine, origin, stream, signer),
+            AddressedReceiver(engine, writer, whole, clock, tail.announce),
+            tail,
+            divisions,
+        )
+        return cls(writer, reader, receiver, tail, handlers, addressed, figures, engine, clock)
 
     def start(self) -> None:
         """Begin the own log if it is new, and listen for growth. Raises LogIdentityError, ServiceError."""
@@ -68,7 +93,7 @@ class JournalParts:
 
     def register(self, server: RpcServer) -> None:
         """Serve JournalService on the service's server."""
-        servicer = JournalServicer(self.handlers)
+        servicer = JournalServicer(self.handlers, self.addressed)
         server.add(
             lambda grpc_server: journal_pb2_grpc.add_JournalServiceServicer_to_server(servicer, grpc_server),
             journal_pb2.DESCRIPTOR.services_by_name["JournalService"].full_name,

@@ -1,5 +1,5 @@
-"""Reads kind, schema and payload of the entries of a batch. Entries written together share everything before the
-payload, so most are cut instead of parsed; what comes out is what parsing each would give.
+"""Reads kind, schema, audience and payload of the entries of a batch. Entries written together share everything before
+the payload, so most are cut instead of parsed; what comes out is what parsing each would give.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ class PayloadRun:
     schema: int
     payloads: list[bytes]
     """One for each entry; empty for bytes that are no entry."""
+    audience: str = ""
 
 
 def read_payloads(entries: Sequence[bytes]) -> list[PayloadRun]:
@@ -41,7 +42,7 @@ def read_payloads(entries: Sequence[bytes]) -> list[PayloadRun]:
             runs.append(PayloadRun(False, "", 0, [b""]))
             continue
         payload = parsed.payload
-        run = PayloadRun(True, parsed.kind, parsed.schema, [payload])
+        run = PayloadRun(True, parsed.kind, parsed.schema, [payload], parsed.audience)
         runs.append(run)
         beginning = _beginning(entry, payload)
         # Looked at only when the next entry begins so too: entries written one by one share nothing.

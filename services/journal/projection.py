@@ -1,9 +1,10 @@
 """What a service tells the journal about its entries: which kinds it knows and how received ones become rows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from services.common.database import RawConnection, translate_errors
@@ -37,8 +38,9 @@ class ProjectionFailed(Exception):  # noqa: N818 - as above
 class Projection(Protocol):
     """The tables of one service as a function of its journal."""
 
-    kinds: Mapping[str, int]
-    """Full message names that are projected, with the highest schema known of each."""
+    @property
+    def kinds(self) -> Mapping[str, int]:
+        """Full message names that are projected, with the highest schema known of each."""
 
     def prepare(self, origin: str, kind: str, payload: bytes, leaf: bytes) -> Any:
         """Parse one payload into whatever `project` needs. No database. Raises Unprojectable."""
@@ -48,6 +50,18 @@ class Projection(Protocol):
 
         Any error but a database that is away makes the journal try the entries one by one and park the bad ones.
         """
+
+
+@runtime_checkable
+class AddressedProjection(Projection, Protocol):
+    """A projection that wants to know to whom an entry is addressed.
+
+    Entries with an audience come from above, to this platform or to be passed on to platforms below it, and from below,
+    where a platform has addressed them to those below itself.
+    """
+
+    def prepare_addressed(self, origin: str, kind: str, payload: bytes, leaf: bytes, audience: str) -> Any:
+        """Do what `prepare` does, for an entry with an audience."""
 
 
 @runtime_checkable
@@ -94,7 +108,7 @@ def prepare_all(
             ]
             sequence += len(run.payloads)
             continue
-        kind, prepare_one = run.kind, projection.prepare
+        kind, prepare_one = run.kind, _preparer(projection, run)
         for payload in run.payloads:
             try:
                 prepared.append((sequence, prepare_one(origin, kind, payload, leaves[sequence - first_sequence])))
@@ -104,6 +118,12 @@ def prepare_all(
                 parked.append(Parked(sequence, kind, ParkCause.PROJECTION_FAILED, detail(error)))
             sequence += 1
     return prepared, parked
+
+
+def _preparer(projection: Projection, run: PayloadRun) -> Callable[[str, str, bytes, bytes], Any]:
+    if run.audience and isinstance(projection, AddressedProjection):
+        return partial(projection.prepare_addressed, audience=run.audience)
+    return projection.prepare
 
 
 def _refusal(projection: Projection, run: PayloadRun) -> tuple[ParkCause, str] | None:

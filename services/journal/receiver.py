@@ -16,7 +16,15 @@ from services.common.request import request_context
 from services.journal import merkle, projection, store
 from services.journal.digests import Digester
 from services.journal.entries import parse_log_start
-from services.journal.incoming import BatchPreparer, IncomingBatch, Plan, PreparedBatch, sequence_gap, verify_signature
+from services.journal.incoming import (
+    BatchPreparer,
+    IncomingBatch,
+    Plan,
+    PreparedBatch,
+    history_mismatch,
+    sequence_gap,
+    verify_signature,
+)
 from services.journal.limits import (
     BATCH_BYTES_MAX,
     BATCH_RECORDS_MAX,
@@ -207,7 +215,7 @@ class Receiver:
                 raise sequence_gap(incoming.origin, head.size + 1, incoming.first_sequence)
             if head.digest_algorithm != batch.digest_algorithm:
                 if incoming.first_sequence == 1:
-                    raise _mismatch(incoming.origin, 1, "entry 1 sent again names another digest algorithm")
+                    raise history_mismatch(incoming.origin, 1, "entry 1 sent again names another digest algorithm")
                 # It was hashed after a head that is held no more: the database was replaced under us.
                 batch = self._preparer.prepare(incoming, head)
             self._check_held(connection, incoming, batch.leaves[:held_count])
@@ -257,7 +265,7 @@ class Receiver:
         held = store.read_leaves(connection, incoming.origin, incoming.first_sequence, len(again)) if again else []
         for sequence, (leaf, sent) in enumerate(zip(held, again, strict=True), incoming.first_sequence):
             if leaf != sent:
-                raise _mismatch(incoming.origin, sequence, "other bytes are held at this place")
+                raise history_mismatch(incoming.origin, sequence, "other bytes are held at this place")
 
     def _cosign_seconds(self, newest: SignedCheckpoint | None) -> int:
         """Return the time of a cosignature: now, but never before the last one of the log, on its newest checkpoint.
@@ -287,23 +295,15 @@ class Receiver:
         return replay_parked(self._engine, self._projection, origin)
 
 
-def _mismatch(origin: str, sequence: int, detail: str) -> ServiceError:
-    return ServiceError(
-        Reason.HISTORY_MISMATCH,
-        f"two histories of {origin} exist from sequence {sequence} or before: {detail}",
-        metadata={"origin": origin, "sequence": str(sequence)},
-    )
-
-
 def _verify(batch: PreparedBatch, head: store.LogHead, root: bytes) -> SignedCheckpoint:
     """Return the batch's checkpoint as it is kept, once it is known to be true."""
     if batch.signed.checkpoint.root != root:
-        raise _mismatch(
+        raise history_mismatch(
             batch.incoming.origin,
             batch.signed.checkpoint.size,
             "the root computed here differs from the checkpoint's",
         )
-    return verify_signature(batch.incoming, batch.signed, head.verifier_key)
+    return verify_signature(batch.incoming.origin, batch.signed, head.verifier_key)
 
 
 def _has_room(waiting: Sequence[PreparedBatch]) -> bool:

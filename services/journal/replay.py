@@ -11,6 +11,7 @@ from services.journal import projection, store
 from services.journal.entries import parse
 from services.journal.limits import PAGE_SIZE_MAX
 from services.journal.projection import Parked, Projection, ProjectionFailed
+from services.journal.store import addressed
 
 
 def project_singly(
@@ -23,7 +24,7 @@ def project_singly(
             with connection.transaction():
                 projection.project(tables, connection, origin, [(sequence, value)])
         except ProjectionFailed as error:
-            (entry,), _ = store.read_entries(connection, origin, sequence, sequence)
+            entry, _ = store.read_held(connection, origin, sequence)
             parsed = parse(entry)
             kind = parsed.kind if parsed else ""
             parked.append(Parked(sequence, kind, projection.ParkCause.PROJECTION_FAILED, error.detail))
@@ -59,10 +60,11 @@ def _replay(tables: Projection, connection: store.Connection, origin: str, seque
 
     The log's row is locked, so a replay meets neither a receiving batch nor another replay.
     """
-    store.lock_head(connection, origin)
+    if store.lock_head(connection, origin) is None:
+        addressed.lock_log(connection, origin)
     if not store.is_parked(connection, origin, sequence):
         return None
-    (entry,), (leaf,) = store.read_entries(connection, origin, sequence, sequence)
+    entry, leaf = store.read_held(connection, origin, sequence)
     outcome = projection.prepare(tables, origin, sequence, entry, leaf)
     if isinstance(outcome, Parked):
         parked = [outcome]

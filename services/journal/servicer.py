@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import grpc
 
-from services.journal import convert
+from services.journal import addressed_convert, convert
+from services.journal.addressed_handlers import AddressedHandlers
 from services.journal.handlers import JournalHandlers
 from zhichao.journal.v1 import journal_pb2 as pb
 from zhichao.journal.v1 import journal_pb2_grpc
@@ -13,8 +14,9 @@ from zhichao.journal.v1 import journal_pb2_grpc
 class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
     """Serves the logs held by one service of a platform."""
 
-    def __init__(self, handlers: JournalHandlers) -> None:
+    def __init__(self, handlers: JournalHandlers, addressed: AddressedHandlers) -> None:
         self._handlers = handlers
+        self._addressed = addressed
 
     def ListPositions(
         self, request: pb.ListPositionsRequest, context: grpc.ServicerContext
@@ -81,3 +83,38 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
     ) -> pb.ReplayParkedEntriesResponse:
         projected, parked = self._handlers.replay_parked(request.origin or None)
         return pb.ReplayParkedEntriesResponse(projected_count=projected, parked_count=parked)
+
+    def ReadAddressedEntries(
+        self, request: pb.ReadAddressedEntriesRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ReadAddressedEntriesResponse]:
+        positions = addressed_convert.positions_from(request.positions)
+        return self._addressed.read(request.platform, positions, follow=request.follow)
+
+    def AppendAddressedEntries(
+        self, request: pb.AppendAddressedEntriesRequest, context: grpc.ServicerContext
+    ) -> pb.AppendAddressedEntriesResponse:
+        received = self._addressed.receive(addressed_convert.batch_from(request.batch))
+        return addressed_convert.append_response(received, self._addressed.stream)
+
+    def ListAddressedPositions(
+        self, request: pb.ListAddressedPositionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListAddressedPositionsResponse:
+        held = self._addressed.positions(request.origin or None)
+        return pb.ListAddressedPositionsResponse(
+            positions=[addressed_convert.held_message(one, self._addressed.stream) for one in held]
+        )
+
+    def ListAddressedReceipts(
+        self, request: pb.ListAddressedReceiptsRequest, context: grpc.ServicerContext
+    ) -> pb.ListAddressedReceiptsResponse:
+        rows, token = self._addressed.list_receipts(
+            request.origin,
+            request.first_sequence,
+            request.last_sequence,
+            request.platform or None,
+            request.page_size,
+            request.page_token,
+        )
+        return pb.ListAddressedReceiptsResponse(
+            receipts=[addressed_convert.receipt_message(row) for row in rows], next_page_token=token
+        )

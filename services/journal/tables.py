@@ -3,7 +3,6 @@
 import sqlalchemy as sa
 
 from services.common.database import APPEND_ONLY
-from services.journal import addressed_tables
 
 
 def define(metadata: sa.MetaData) -> None:
@@ -77,4 +76,69 @@ def define(metadata: sa.MetaData) -> None:
         sa.Column("park_time", sa.DateTime(timezone=True), nullable=False),
         sa.Column("attempt_count", sa.Integer, nullable=False),
     )
-    addressed_tables.define(metadata)
+    _define_addressed(metadata)
+
+
+def _define_addressed(metadata: sa.MetaData) -> None:
+    """Add the tables of addressed entries: of the own log, and what is held of logs of platforms above."""
+    sa.Table(
+        "journal_addressed",
+        metadata,
+        sa.Column("origin", sa.Text(collation="C"), primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        # Division code that the entry is addressed to; empty for entry 1 of another platform's log.
+        sa.Column("audience", sa.Text(collation="C"), nullable=False),
+        # Absent for the own log, whose entries are in journal_entries and whose proofs are made when they are read.
+        sa.Column("entry", sa.LargeBinary, nullable=True),
+        sa.Column("leaf", sa.LargeBinary, nullable=True),
+        # Digests of the audit path to the root of the entry's step, joined.
+        sa.Column("inclusion_path", sa.LargeBinary, nullable=True),
+        sa.CheckConstraint(
+            "(entry IS NULL) = (leaf IS NULL) AND (entry IS NULL) = (inclusion_path IS NULL)",
+            name="journal_addressed_entry_check",
+        ),
+        info=APPEND_ONLY,
+    )
+    # Readers ask for some of the audiences, and for how many entries each has.
+    addressed = metadata.tables["journal_addressed"].c
+    sa.Index("journal_addressed_audience_idx", addressed.origin, addressed.audience, addressed.sequence)
+    sa.Table(
+        "journal_addressed_steps",
+        metadata,
+        sa.Column("origin", sa.Text(collation="C"), primary_key=True),
+        # Size of the log at the step's checkpoint.
+        sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
+        # Size of the step before: the entries of the step lie behind it. 0 for the first one.
+        sa.Column("previous_size", sa.BigInteger, nullable=False),
+        # Absent for the own log, which signs and proves when it is read.
+        sa.Column("note", sa.Text, nullable=True),
+        # Digests of the proof that the step before is a prefix, joined.
+        sa.Column("consistency_path", sa.LargeBinary, nullable=True),
+        sa.CheckConstraint("previous_size >= 0 AND previous_size < size", name="journal_addressed_steps_size_check"),
+        info=APPEND_ONLY,
+    )
+    sa.Table(
+        "journal_addressed_logs",
+        metadata,
+        # Owner of the log: a platform above.
+        sa.Column("origin", sa.Text(collation="C"), primary_key=True),
+        # Size and root at the newest step received: everything that is meant for this platform up to there is held.
+        sa.Column("through_sequence", sa.BigInteger, nullable=False),
+        sa.Column("root", sa.LargeBinary, nullable=False),
+        # From entry 1 of the log.
+        sa.Column("digest_algorithm", sa.Text, nullable=False),
+        sa.Column("verifier_key", sa.Text, nullable=False),
+        sa.Column("last_receive_time", sa.DateTime(timezone=True), nullable=True),
+    )
+    sa.Table(
+        "journal_addressed_receipts",
+        metadata,
+        # The entry that was received: owner of its log and its place there.
+        sa.Column("origin", sa.Text(collation="C"), primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        # Who has received it, and where that platform's own log says so.
+        sa.Column("platform", sa.Text(collation="C"), primary_key=True),
+        sa.Column("receipt_sequence", sa.BigInteger, nullable=False),
+        sa.Column("receive_time", sa.DateTime(timezone=True), nullable=False),
+        info=APPEND_ONLY,
+    )

@@ -7,7 +7,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.common.errors import FieldViolation, ServiceError, invalid
-from services.common.rpc_status import status_number
+from services.common.refusals import refusal
 from services.journal.entries import parse, varint
 from services.weighing.plates import normalize_plate
 from services.weighing.preparing import Prepared
@@ -16,7 +16,6 @@ from services.weighing.rows import RecordKey, day_text
 from services.weighing.store.queries import DayTotalRow, HeldEntry, WeighingFilter
 from services.weighing.validation import FORBIDDEN
 from services.weighing.verdict import Verdict
-from zhichao.common.v1 import refusal_pb2
 from zhichao.weighing.v1 import service_pb2 as pb
 from zhichao.weighing.v1 import weighing_pb2
 
@@ -95,20 +94,6 @@ def _refused(record_id: str, error: ServiceError) -> bytes:
     # A longer id is refused; sent back whole it could make the answer larger than a message may be.
     shown = record_id[:FILTER_CHARACTERS_MAX]
     return _field(_FIELD_1, pb.RecordResult(record_id=shown, refusal=refusal(error)).SerializeToString())
-
-
-def refusal(error: ServiceError) -> refusal_pb2.Refusal:
-    """Return a refusal as an item of a batch carries it."""
-    return refusal_pb2.Refusal(
-        code=status_number(error.status),
-        reason=refusal_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason.value}"),
-        message=error.message,
-        message_zh=error.message_zh,
-        metadata=dict(error.metadata),
-        field_violations=[
-            refusal_pb2.FieldViolation(field=one.field, description=one.description) for one in error.field_violations
-        ],
-    )
 
 
 def receipt(held: HeldEntry) -> weighing_pb2.Receipt:

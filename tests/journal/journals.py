@@ -26,7 +26,18 @@ from tests.journal.paper_log import KIND, NOW, STREAM, signer_of
 WAIT_SECONDS = 20.0
 """Deadline of every wait; what is waited for takes milliseconds."""
 
-TABLES = ("journal_logs", "journal_entries", "journal_nodes", "journal_checkpoints", "journal_parked", "notes")
+TABLES = (
+    "journal_logs",
+    "journal_entries",
+    "journal_nodes",
+    "journal_checkpoints",
+    "journal_parked",
+    "journal_addressed",
+    "journal_addressed_steps",
+    "journal_addressed_logs",
+    "journal_addressed_receipts",
+    "notes",
+)
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:
@@ -139,12 +150,12 @@ class Journal:
             self.writer.begin(raw_connection(pooled), NOW)
         return self
 
-    def write(self, *payloads: bytes) -> int:
+    def write(self, *payloads: bytes, audience: str = "") -> int:
         """Write notes of our own in one transaction; return the new size."""
         with self.engine.begin() as pooled:
             connection = raw_connection(pooled)
             head = self.writer.lock(connection)
-            added = EntryBuilder(KIND, 1, NOW).build_all(list(payloads), self.writer.digester)
+            added = EntryBuilder(KIND, 1, NOW, audience=audience).build_all(list(payloads), self.writer.digester)
             self.writer.append(connection, head, added, NOW)
         self.parts.tail.announce(self.platform)
         return head.size + len(payloads)

@@ -34,6 +34,7 @@ from services.journal.store.parked import (
     list_parked,
     parked_counts,
     parked_places,
+    read_held,
 )
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "read_entries_within",
     "read_head",
     "read_heads",
+    "read_held",
     "read_leaves",
     "read_nodes",
     "read_own_head",

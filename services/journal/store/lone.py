@@ -27,7 +27,9 @@ def can_append_one(growth: Growth) -> bool:
 
 
 def append_one_parameters(base: LogHead, growth: Growth, new: NewEntry) -> dict[str, Any]:
-    """Return the parameters of `APPEND_ONE`."""
+    """Return the parameters of `APPEND_ONE`. Raises ValueError for an entry with an audience, which needs more rows."""
+    if new.audience:
+        raise ValueError("an entry with an audience is appended by LogWriter")
     head = growth.head
     return {
         "origin": head.origin,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.journal.projection import Parked
-from services.journal.store.logs import Connection
+from services.journal.store.logs import Connection, MissingEntryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +77,20 @@ def list_parked(connection: Connection, origin: str | None, after: tuple[str, in
 def parked_counts(connection: Connection) -> dict[str, int]:
     """Return how many entries of each log are parked."""
     return dict(connection.execute("SELECT origin, count(*) FROM journal_parked GROUP BY origin").fetchall())
+
+
+def read_held(connection: Connection, origin: str, sequence: int) -> tuple[bytes, bytes]:
+    """Return an entry with its leaf digest, from a log held in full or from what was addressed to us.
+
+    Raises MissingEntryError when it is in neither.
+    """
+    with connection.cursor(binary=True) as cursor:
+        row = cursor.execute(
+            "SELECT entry, leaf FROM journal_entries WHERE origin = %(origin)s AND sequence = %(sequence)s UNION ALL"
+            " SELECT entry, leaf FROM journal_addressed"
+            " WHERE origin = %(origin)s AND sequence = %(sequence)s AND entry IS NOT NULL LIMIT 1",
+            {"origin": origin, "sequence": sequence},
+        ).fetchone()
+    if row is None:
+        raise MissingEntryError(sequence)
+    return row[0], row[1]

@@ -54,8 +54,9 @@ Global___AddressedEntry: _TypeAlias = AddressedEntry  # noqa: Y015
 
 @_typing.final
 class AddressedStep(_message.Message):
-    """AddressedStep ends at a checkpoint that the origin has set behind addressed entries. The steps of a log form one chain,
-    the same on every platform; a step of which nothing is meant for the reader comes without entries.
+    """AddressedStep is one addressed entry as a place in its log: each ends a step, from the addressed entry before to itself.
+    The steps of a log form one chain, which follows from the log alone and is the same on every platform; a step whose entry
+    is not meant for the reader comes without it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -67,7 +68,9 @@ class AddressedStep(_message.Message):
     previous_size: _builtins.int
     """Size of the step before; 0 for the first step of a log."""
     checkpoint: _builtins.str
-    """Checkpoint signed by the origin (C2SP tlog-checkpoint note, UTF-8). Its size is the place of the step in the chain."""
+    """Checkpoint signed by the origin (C2SP tlog-checkpoint note, UTF-8). Its size, the sequence of the addressed entry, is
+    the place of the step in the chain.
+    """
     @_builtins.property
     def consistency_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Proof that the log of `previous_size` is a prefix of the log of this checkpoint (RFC 6962, section 2.1.2), 32 bytes
@@ -76,8 +79,8 @@ class AddressedStep(_message.Message):
 
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddressedEntry]:
-        """Entries of this step that are meant for the reader, ordered by sequence; at most 64 entries and 1 MiB. In the first
-        step of a log entry 1, which names the log and its key, comes before them.
+        """The addressed entry if it is meant for the reader. In the first step of a log entry 1, which names the log and its key,
+        comes before it.
         """
 
     def __init__(
@@ -115,7 +118,7 @@ class AddressedBatch(_message.Message):
     """Size of the newest step held by the sender: the reader has everything when it gets there."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddressedStep]:
-        """At most 64 steps with 256 entries and 2 MiB."""
+        """At most 256 steps with 2 MiB of entries."""
 
     def __init__(
         self,

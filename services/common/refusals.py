@@ -1,0 +1,19 @@
+"""A refusal as a message: what an item of a batch or of a stream carries instead of a failed call."""
+
+from services.common.errors import ServiceError
+from services.common.rpc_status import status_number
+from zhichao.common.v1 import refusal_pb2
+
+
+def refusal(error: ServiceError) -> refusal_pb2.Refusal:
+    """Return a refusal as an item carries it."""
+    return refusal_pb2.Refusal(
+        code=status_number(error.status),
+        reason=refusal_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason.value}"),
+        message=error.message,
+        message_zh=error.message_zh,
+        metadata=dict(error.metadata),
+        field_violations=[
+            refusal_pb2.FieldViolation(field=one.field, description=one.description) for one in error.field_violations
+        ],
+    )
