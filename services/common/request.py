@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from services.common.access.principal import NOBODY, Principal
 from services.common.tracing import CallTrace
 
 # As long as a trace id's half; 64 random bits do not collide within the life of a log.
 REQUEST_ID_BYTES = 8
-# Who calls until callers have credentials: whoever reaches the loopback address.
-PRINCIPAL_LOCAL = "local"
 
 
 class RequestContext:
@@ -26,7 +25,7 @@ class RequestContext:
     def __init__(
         self,
         request_id: str = "",
-        principal: str = PRINCIPAL_LOCAL,
+        principal: Principal = NOBODY,
         *,
         deadline: float | None = None,
         stopping: threading.Event | None = None,

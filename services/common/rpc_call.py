@@ -11,7 +11,7 @@ import structlog
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
-from services.common.request import PRINCIPAL_LOCAL, RequestContext, new_request_id
+from services.common.request import RequestContext, new_request_id
 from services.common.rpc_limits import REQUEST_ID_CHARACTERS_MAX, REQUEST_ID_METADATA, RETRY_AFTER_STOPPING_SECONDS
 from services.common.rpc_status import to_grpc_status
 
@@ -48,8 +48,10 @@ class Call(RequestContext):
     __slots__ = (
         "_callbacks",
         "_guard",
+        "end_error",
         "grpc_context",
         "has_ended",
+        "is_access_recorded",
         "is_reading",
         "messages_in",
         "messages_out",
@@ -64,7 +66,6 @@ class Call(RequestContext):
         remaining = context.time_remaining()
         super().__init__(
             _request_id(context.invocation_metadata()),
-            PRINCIPAL_LOCAL,
             deadline=started + remaining if remaining is not None and remaining < _NO_DEADLINE_SECONDS else None,
             stopping=stopping,
         )
@@ -73,6 +74,9 @@ class Call(RequestContext):
         self.started = started
         self.messages_in = 0
         self.messages_out = 0
+        self.is_access_recorded = False
+        # Why a stream has to end before its time.
+        self.end_error: ServiceError | None = None
 
     def begin_stream(self, send: Callable[[Any], None] | None) -> None:
         """Add what only streams need: unary calls are many and short."""
@@ -85,7 +89,7 @@ class Call(RequestContext):
 
     def is_active(self) -> bool:
         """Tell whether the caller still waits and the server is not stopping."""
-        return not self.stopping.is_set() and bool(self.grpc_context.is_active())
+        return not self.stopping.is_set() and self.end_error is None and bool(self.grpc_context.is_active())
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call back when the call ends or the server begins to stop; at once if that is already so."""
@@ -104,21 +108,36 @@ class Call(RequestContext):
             self.has_ended = True
             return True
 
+    def check_end(self) -> None:
+        """Raise the ServiceError with which the call has to end, if it has to."""
+        if self.end_error is not None:
+            raise self.end_error
+        if self.stopping.is_set():
+            raise stopping_error()
+
+    def end_with(self, error: ServiceError) -> None:
+        """End a stream with a refusal: its caller may not go on."""
+        self.end_error = error
+        self._end_stream(error, is_forced=True)
+
     def begin_stop(self) -> None:
         """Tell a stream that the server stops, and end it if nothing but its caller's next message could wake it."""
+        self._end_stream(stopping_error(), is_forced=False)
+
+    def _end_stream(self, error: ServiceError, *, is_forced: bool) -> None:
         for callback in tuple(self._callbacks):
             try:
                 callback()
             except Exception:
                 # The other streams must be told all the same.
                 log.exception("stream_callback_failed", method=self.method)
-        if not self.is_reading:
+        if not (self.is_reading or is_forced):
             return
         if self.send is None:
             # Client streams have no way to send a status from here; the caller sees CANCELLED and comes again.
             self.grpc_context.cancel()
         elif self.claim_end():
-            status = to_grpc_status(stopping_error(), self.request_id)
+            status = to_grpc_status(error, self.request_id)
             self.grpc_context.set_code(status.code)
             self.grpc_context.set_details(status.details)
             self.grpc_context.set_trailing_metadata(status.trailing_metadata)
@@ -128,11 +147,12 @@ class Call(RequestContext):
 class Requests:
     """The messages of a request stream, counted; once the server stops there are no more."""
 
-    __slots__ = ("_call", "_requests")
+    __slots__ = ("_call", "_read", "_requests")
 
-    def __init__(self, requests: Iterator[Any], call: Call) -> None:
+    def __init__(self, requests: Iterator[bytes], call: Call, read: Callable[[bytes], Any]) -> None:
         self._requests = requests
         self._call = call
+        self._read = read
 
     def __iter__(self) -> "Requests":
         return self
@@ -141,15 +161,15 @@ class Requests:
         call = self._call
         # A handler that reads in a thread of its own may have answers under way: it is told by on_end instead.
         call.is_reading = threading.get_ident() == call.thread
-        if call.stopping.is_set():
+        if call.stopping.is_set() or call.end_error is not None:
             call.is_reading = False
-            raise stopping_error()
+            call.check_end()
         try:
             request = next(self._requests)
         finally:
             call.is_reading = False
         call.messages_in += 1
-        return request
+        return self._read(request)
 
 
 # The end of a call
@@ -239,7 +259,7 @@ def _write(call: Call, status: str, ended: float | None = None, **more: Any) -> 
         status=status,
         duration_ms=round(((ended or time.monotonic()) - call.started) * 1000, 3),
         request_id=call.request_id,
-        principal=call.principal,
+        principal=call.principal.name,
         peer=_peer_kind(call.grpc_context.peer()),
         messages_in=call.messages_in,
         messages_out=call.messages_out,

@@ -12,20 +12,31 @@ from services.common.rpc_limits import (
     MESSAGE_BYTES_MAX,
     REQUEST_ID_METADATA,
 )
+from services.common.rpc_renewal import RenewedChannel
 from services.common.rpc_status import from_rpc_error
 
 __all__ = ["MESSAGE_BYTES_MAX", "call_timeout_seconds", "connect", "service_error"]
 
 
-def connect(address: str, *, options: Sequence[tuple[str, str | int]] = ()) -> grpc.Channel:
+def connect(
+    address: str,
+    *,
+    credentials: Callable[[], Sequence[tuple[str, str]]] | None = None,
+    options: Sequence[tuple[str, str | int]] = (),
+) -> grpc.Channel:
     """Open a channel to `host:port` or `unix:/path`; it connects when it is first used and again after a failure.
 
     The channel never repeats a call by itself: the caller knows what may be repeated. The id of the call being served
-    goes along. `options` are gRPC channel arguments that are added or replace ours. The caller closes the channel.
+    goes along. `credentials` makes metadata that every call carries besides its own, such as a token; it is asked for
+    each call. `options` are gRPC channel arguments that are added or replace ours. The caller closes the channel.
     """
     merged = dict(CLIENT_OPTIONS) | dict(options)
-    channel = grpc.insecure_channel(address, options=list(merged.items()))
-    return grpc.intercept_channel(channel, _RequestIdInterceptor())
+    channel = (
+        grpc.insecure_channel(address, options=list(merged.items()))
+        if tls is None
+        else RenewedChannel(address, tls, list(merged.items()))
+    )
+    return grpc.intercept_channel(channel, _MetadataInterceptor(credentials))
 
 
 def service_error(error: grpc.RpcError) -> ServiceError:
@@ -55,23 +66,26 @@ class _CallDetails(NamedTuple):
     compression: grpc.Compression | None
 
 
-class _RequestIdInterceptor(
+class _MetadataInterceptor(
     grpc.UnaryUnaryClientInterceptor,
     grpc.UnaryStreamClientInterceptor,
     grpc.StreamUnaryClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
-    """Puts the id of the call being served on the calls that it leads to."""
+    """Puts the id of the call being served, and who calls, on the calls that it leads to."""
+
+    def __init__(self, credentials: Callable[[], Sequence[tuple[str, str]]] | None) -> None:
+        self._credentials = credentials
 
     def intercept_unary_unary(
         self, continuation: _Continue, client_call_details: grpc.ClientCallDetails, request: Any
     ) -> Any:
-        return continuation(_with_request_id(client_call_details), request)
+        return continuation(self._details(client_call_details), request)
 
     def intercept_unary_stream(
         self, continuation: _Continue, client_call_details: grpc.ClientCallDetails, request: Any
     ) -> Any:
-        return continuation(_with_request_id(client_call_details), request)
+        return continuation(self._details(client_call_details), request)
 
     def intercept_stream_unary(
         self,
@@ -79,7 +93,7 @@ class _RequestIdInterceptor(
         client_call_details: grpc.ClientCallDetails,
         request_iterator: Iterator[Any],
     ) -> Any:
-        return continuation(_with_request_id(client_call_details), request_iterator)
+        return continuation(self._details(client_call_details), request_iterator)
 
     def intercept_stream_stream(
         self,
@@ -87,18 +101,21 @@ class _RequestIdInterceptor(
         client_call_details: grpc.ClientCallDetails,
         request_iterator: Iterator[Any],
     ) -> Any:
-        return continuation(_with_request_id(client_call_details), request_iterator)
+        return continuation(self._details(client_call_details), request_iterator)
 
-
-def _with_request_id(details: grpc.ClientCallDetails) -> Any:
-    request_id = request_context().request_id
-    if not request_id or any(key == REQUEST_ID_METADATA for key, _ in details.metadata or ()):
-        return details
-    return _CallDetails(
-        details.method,
-        details.timeout,
-        (*(details.metadata or ()), (REQUEST_ID_METADATA, request_id)),
-        details.credentials,
-        details.wait_for_ready,
-        details.compression,
-    )
+    def _details(self, details: grpc.ClientCallDetails) -> Any:
+        metadata = list(details.metadata or ())
+        given = {key for key, _ in metadata}
+        request_id = request_context().request_id
+        if request_id and REQUEST_ID_METADATA not in given:
+            metadata.append((REQUEST_ID_METADATA, request_id))
+        if self._credentials is not None:
+            metadata += [pair for pair in self._credentials() if pair[0] not in given]
+        return _CallDetails(
+            details.method,
+            details.timeout,
+            metadata,
+            details.credentials,
+            details.wait_for_ready,
+            details.compression,
+        )

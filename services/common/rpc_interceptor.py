@@ -5,6 +5,7 @@ Handlers know nothing of it.
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.request import enter_request
 from services.common.rpc_call import Call, Requests, do_what_was_left, fail, finish, finish_after_answer, stopping_error
+from services.common.rpc_gate import Admission, Gate
 from services.common.rpc_limits import RETRY_AFTER_BUSY_SECONDS
 
 log = structlog.get_logger()
@@ -21,6 +23,8 @@ log = structlog.get_logger()
 HEALTH_METHODS = "/grpc.health.v1.Health/"
 
 _Behaviour = Callable[..., Any]
+_Parse = Callable[[bytes], Any]
+_Make = Callable[[Admission], Any]
 
 
 class CallExecutor(ThreadPoolExecutor):
@@ -62,14 +66,21 @@ class RequestInterceptor(grpc.ServerInterceptor):
     """Covers all four kinds of calls. Health checks pass untouched: they come every few seconds and say nothing new."""
 
     def __init__(
-        self, unary: CallExecutor, streams: CallExecutor, refusals: CallExecutor, unary_max: int, streams_max: int
+        self,
+        gate: Gate,
+        unary: CallExecutor,
+        streams: CallExecutor,
+        refusals: CallExecutor,
+        unary_max: int,
+        streams_max: int,
     ):
         self.stopping = threading.Event()
+        self.gate = gate
         self._unary = unary
         self._streams = streams
         self._unary_max = unary_max
         self._streams_max = streams_max
-        self._wrapped: dict[str, tuple[Any, Any, bool]] = {}
+        self._wrapped: dict[str, tuple[Any, _Make, bool]] = {}
         self._open_streams: set[Call] = set()
         self._open_streams_guard = threading.Lock()
         self._refusal_executor = refusals
@@ -77,10 +88,16 @@ class RequestInterceptor(grpc.ServerInterceptor):
     def begin_stop(self) -> None:
         """Refuse new calls from now on, and tell the open streams."""
         self.stopping.set()
-        with self._open_streams_guard:
-            streams = tuple(self._open_streams)
-        for call in streams:
+        for call in self._streams_now():
             call.begin_stop()
+
+    def end_refused(self) -> None:
+        """End the open streams whose callers' rights have ended; called whenever the registry has said something."""
+        for call in self._streams_now():
+            try:
+                self.gate.control.check_standing(call.principal)
+            except ServiceError as error:
+                call.end_with(error)
 
     def intercept_service(
         self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
@@ -97,44 +114,58 @@ class RequestInterceptor(grpc.ServerInterceptor):
         known = self._wrapped.get(method)
         if known is None or known[0] is not handler:
             known = self._wrapped[method] = (handler, *self._wrap(method.lstrip("/"), handler))
-        _, wrapped, is_stream = known
+        _, make, is_stream = known
         if self.stopping.is_set():
             return self._refuse(method, stopping_error())
+        try:
+            admission = self.gate.knock(method, handler_call_details.invocation_metadata)
+        except ServiceError as error:
+            return self._refuse(method, error)
         if is_stream:
             if self._streams.call_count >= self._streams_max:
                 return self._refuse(method, _busy_error("streams", self._streams_max))
         elif self._unary.call_count >= self._unary_max:
             return self._refuse(method, _busy_error("calls", self._unary_max))
-        return wrapped
+        return make(admission)
 
-    # The four kinds
+    # The four kinds. Each takes the request as bytes: the gate reads them once it knows whose they are.
 
-    def _wrap(self, method: str, handler: Any) -> tuple[Any, bool]:
-        codecs = (handler.request_deserializer, handler.response_serializer)
+    def _wrap(self, method: str, handler: Any) -> tuple[_Make, bool]:
+        parse, serialize = handler.request_deserializer, handler.response_serializer
         if handler.response_streaming:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            behaviour = _StreamBehaviour(self, method, inner, handler.request_streaming, self._streams)
-            make = (
+            wrap = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            return make(behaviour, *codecs), True
+            kind = _StreamKind(self, method, inner, parse, handler.request_streaming, self._streams)
+            return lambda admission: wrap(_StreamBehaviour(kind, admission), None, serialize), True
         if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(
-                _on_executor(self._stream_unary(method, handler.stream_unary), self._streams), *codecs
-            ), True
-        return grpc.unary_unary_rpc_method_handler(self._unary_unary(method, handler.unary_unary), *codecs), False
+            stream_unary = self._stream_unary(method, handler.stream_unary, parse)
+            return (
+                lambda admission: grpc.stream_unary_rpc_method_handler(
+                    _on_executor(partial(stream_unary, admission), self._streams), None, serialize
+                ),
+                True,
+            )
+        unary_unary = self._unary_unary(method, handler.unary_unary, parse)
+        return (
+            lambda admission: grpc.unary_unary_rpc_method_handler(partial(unary_unary, admission), None, serialize),
+            False,
+        )
 
-    def _unary_unary(self, method: str, inner: _Behaviour) -> _Behaviour:
-        stopping = self.stopping
+    def _unary_unary(self, method: str, inner: _Behaviour, parse: _Parse | None) -> _Behaviour:
+        stopping, gate = self.stopping, self.gate
 
-        def behaviour(request: Any, context: Any) -> Any:
+        def behaviour(admission: Admission, content: bytes, context: Any) -> Any:
             call = Call(method, context, stopping)
             call.messages_in = 1
             enter_request(call)
             try:
-                response = inner(request, context)
+                gate.enter(call, admission)
+                request = gate.read(call, admission, content, parse)
+                response = gate.reply(call, admission, request, inner(request, context))
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
                 fail(call, error)
             call.messages_out = 1
@@ -143,13 +174,17 @@ class RequestInterceptor(grpc.ServerInterceptor):
 
         return behaviour
 
-    def _stream_unary(self, method: str, inner: _Behaviour) -> _Behaviour:
-        def behaviour(requests: Iterator[Any], context: Any) -> Any:
+    def _stream_unary(self, method: str, inner: _Behaviour, parse: _Parse | None) -> _Behaviour:
+        gate = self.gate
+
+        def behaviour(admission: Admission, contents: Iterator[bytes], context: Any) -> Any:
             call = self.open_stream(method, context, None)
             try:
-                response = inner(Requests(requests, call), context)
+                gate.enter(call, admission)
+                read = partial(gate.read_next, call, admission, parse=parse)
+                response = gate.reply(call, admission, None, inner(Requests(contents, call, read), context))
             except Exception as error:  # noqa: BLE001 - as above
-                fail(call, error)
+                fail(call, call.end_error or error)
             else:
                 call.messages_out = 1
                 finish(call)
@@ -173,12 +208,39 @@ class RequestInterceptor(grpc.ServerInterceptor):
         with self._open_streams_guard:
             self._open_streams.discard(call)
 
+    def _streams_now(self) -> tuple[Call, ...]:
+        with self._open_streams_guard:
+            return tuple(self._open_streams)
+
     def _refuse(self, method: str, error: ServiceError) -> Any:
         def behaviour(_requests: Any, context: Any) -> Any:
-            fail(Call(method.lstrip("/"), context, self.stopping), error)
+            call = Call(method.lstrip("/"), context, self.stopping)
+            fail(call, self.gate.refused(call, error))
 
         # As a stream on both sides it fits a call of any kind: the status goes out before a request is read.
         return grpc.stream_stream_rpc_method_handler(_on_executor(behaviour, self._refusal_executor))
+
+
+class _StreamKind:
+    """What all calls of one method that answers with a stream have in common."""
+
+    __slots__ = ("executor", "inner", "interceptor", "method", "parse", "reads_stream")
+
+    def __init__(
+        self,
+        interceptor: RequestInterceptor,
+        method: str,
+        inner: _Behaviour,
+        parse: _Parse | None,
+        reads_stream: bool,
+        executor: CallExecutor,
+    ) -> None:
+        self.interceptor = interceptor
+        self.method = method
+        self.inner = inner
+        self.parse = parse
+        self.reads_stream = reads_stream
+        self.executor = executor
 
 
 class _StreamBehaviour:
@@ -190,47 +252,45 @@ class _StreamBehaviour:
 
     experimental_non_blocking = True
 
-    def __init__(
-        self,
-        interceptor: RequestInterceptor,
-        method: str,
-        inner: _Behaviour,
-        reads_stream: bool,
-        executor: CallExecutor,
-    ) -> None:
-        self.experimental_thread_pool = executor
-        self._interceptor = interceptor
-        self._method = method
-        self._inner = inner
-        self._reads_stream = reads_stream
+    def __init__(self, kind: _StreamKind, admission: Admission) -> None:
+        self.experimental_thread_pool = kind.executor
+        self._kind = kind
+        self._admission = admission
 
     def __call__(self, argument: Any, context: Any, send: Callable[[Any], None]) -> None:
-        call = self._interceptor.open_stream(self._method, context, send)
+        interceptor = self._kind.interceptor
+        call = interceptor.open_stream(self._kind.method, context, send)
         try:
             self._run(call, argument, context, send)
         finally:
-            self._interceptor.close_stream(call)
+            interceptor.close_stream(call)
 
     def _run(self, call: Call, argument: Any, context: Any, send: Callable[[Any], None]) -> None:
         responses: Iterable[Any] = ()
+        kind, admission, gate = self._kind, self._admission, self._kind.interceptor.gate
         try:
             try:
-                if self._reads_stream:
-                    argument = Requests(argument, call)
+                gate.enter(call, admission)
+                # Looked at once the principal is known: what ended its right before is seen here, what ends it later
+                # finds the call among the open ones.
+                call.check_end()
+                request = None
+                if kind.reads_stream:
+                    argument = Requests(argument, call, partial(gate.read_next, call, admission, parse=kind.parse))
                 else:
                     call.messages_in = 1
-                responses = self._inner(argument, context)
+                    argument = request = gate.read(call, admission, argument, kind.parse)
+                responses = kind.inner(argument, context)
                 for response in responses:
                     if response is None:
                         raise TypeError("a handler yielded None instead of a message")
-                    send(response)
+                    send(gate.reply(call, admission, request, response))
                     call.messages_out += 1
                     if call.has_ended or not context.is_active():
                         break
                 else:
-                    if call.stopping.is_set():
-                        # The handler may have left early because of it; OK would tell the caller that this was all.
-                        raise stopping_error()
+                    # The handler may have left early because of it; OK would tell the caller that this was all.
+                    call.check_end()
             finally:
                 # Now and not when it is collected: its own clean-up belongs to this call.
                 close = getattr(responses, "close", None)
@@ -239,14 +299,14 @@ class _StreamBehaviour:
         except Exception as error:  # noqa: BLE001 - as in the other kinds
             if call.claim_end():
                 fail(call, error)
-            finish(call, stopping_error())
+            finish(call, call.end_error or stopping_error())
             return
         if call.claim_end():
             finish(call)
             if context.is_active():
                 send(None)
         else:
-            finish(call, stopping_error())
+            finish(call, call.end_error or stopping_error())
 
 
 def _then_what_was_left(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -4,7 +4,7 @@ import errno
 import ipaddress
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol, Self
@@ -14,10 +14,12 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.common.access.control import AccessControl
+from services.common.access.methods import MethodAccess
 from services.common.request import RequestContext, request_context
+from services.common.rpc_gate import AccessJournal, Gate
 from services.common.rpc_interceptor import CallExecutor, RequestInterceptor
 from services.common.rpc_limits import MESSAGE_BYTES_MAX, REFUSALS_MAX, SERVER_OPTIONS, UNARY_CALLS_MAX
-from services.common.settings import PlatformSettings
 
 __all__ = ["MESSAGE_BYTES_MAX", "AddressInUse", "ListenError", "RequestContext", "RpcServer", "request_context"]
 
@@ -79,7 +81,9 @@ class RpcServer:
         self,
         name: str,
         listen: str,
+        access: AccessControl,
         *,
+        access_journal: AccessJournal | None = None,
         health_listen: str | None = None,
         threads: int = 16,
         streams_max: int = 512,
@@ -98,9 +102,11 @@ class RpcServer:
         self._unary = CallExecutor(threads, f"{name}-call")
         self._streams = CallExecutor(streams_max, f"{name}-stream")
         self._refusals = CallExecutor(REFUSAL_THREADS, f"{name}-refusal")
+        self._gate = Gate(access, access_journal, asks_certificates=False)
         self._interceptor = RequestInterceptor(
-            self._unary, self._streams, self._refusals, unary_max=unary_calls_max, streams_max=streams_max
+            self._gate, self._unary, self._streams, self._refusals, unary_max=unary_calls_max, streams_max=streams_max
         )
+        access.knowledge.on_change(self._interceptor.end_refused)
         self._server = grpc.server(
             self._unary,
             interceptors=[self._interceptor],
@@ -111,28 +117,53 @@ class RpcServer:
         self._health.set("", _NOT_SERVING)
         self._health_server: grpc.Server | None = None
         self._services: list[str] = []
+        self._described: list[str] = []
+        self._methods: dict[str, MethodAccess] = {}
         self.address = listen
         self.health_address = health_listen
 
     @classmethod
-    def for_service(cls, name: str, platform: PlatformSettings, settings: ServerSettings) -> Self:
+    def for_service(
+        cls,
+        name: str,
+        platform: PlatformSettings,
+        settings: ServerSettings,
+        access: AccessControl,
+        access_journal: AccessJournal | None = None,
+    ) -> Self:
         """Make the server of a service as its settings say. Raises ListenError like the constructor."""
+        del platform  # What it says of TLS is not looked at yet.
         return cls(
             name,
             settings.listen,
+            access,
+            access_journal=access_journal,
             health_listen=settings.health_listen,
             threads=settings.threads,
             streams_max=settings.streams_max,
         )
 
-    def add(self, register: Callable[[grpc.Server], None], service_full_name: str) -> None:
-        """Add a service before the start: `register` gets the server, the name is for health and reflection."""
+    def add(
+        self,
+        register: Callable[[grpc.Server], None],
+        service_full_name: str,
+        methods: Mapping[str, MethodAccess] | None = None,
+    ) -> None:
+        """Add a service before the start: `register` gets the server, the name is for health and reflection.
+
+        What its methods demand stands in its proto; `methods`, by path, says it for a service that has none.
+        """
         register(self._server)
+        if methods is None:
+            self._described.append(service_full_name)
+        else:
+            self._methods |= methods
         self._services.append(service_full_name)
         self._health.set(service_full_name, _NOT_SERVING)
 
     def start(self) -> None:
         """Listen and serve. Raises AddressInUse, or ListenError if the address cannot be listened on at all."""
+        self._gate.serve(self._described, self._methods)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server

@@ -2,7 +2,7 @@
 they are bound to. Default deny: whatever is not allowed is refused.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -31,8 +31,6 @@ from services.common.reasons import Reason
 ACCESS_RETRY_SECONDS: Final = 2.0
 """A service that cannot judge tokens asks to come again after this: it tries the registry at least as often."""
 
-DENIED_EVERYWHERE: Final = MethodAccess("", None)
-
 CHINA_TIME: Final = timezone(timedelta(hours=8))
 """The trade writes its days in China Standard Time, which has no summer time."""
 
@@ -40,7 +38,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AccessControl:
-    """What one server holds its calls against.
+    """What the servers of one service hold their calls against.
 
     `bootstrap` may accept the secret of a service's first token (the registry's, for its first credential).
     """
@@ -67,15 +65,6 @@ class AccessControl:
         self._stale_seconds = stale_seconds
         self._on_use = on_use
         self._bootstrap = bootstrap
-        self._methods: Mapping[str, MethodAccess] = {}
-
-    def serve(self, methods: Mapping[str, MethodAccess]) -> None:
-        """Say which methods the server has; all others are refused."""
-        self._methods = methods
-
-    def method(self, path: str) -> MethodAccess:
-        """Return what a method demands."""
-        return self._methods.get(path, DENIED_EVERYWHERE)
 
     # Who calls
 

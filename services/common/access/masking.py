@@ -86,17 +86,15 @@ def _kind(field: FieldDescriptor) -> int:
     return int(field.GetOptions().Extensions[access_pb2.personal_data])
 
 
-def _message_fields(descriptor: Descriptor) -> list[FieldDescriptor]:
-    return [field for field in descriptor.fields if field.message_type is not None]
+def _message_fields(descriptor: Descriptor) -> list[tuple[FieldDescriptor, Descriptor]]:
+    return [(field, field.message_type) for field in descriptor.fields if field.message_type is not None]
 
 
 def _reaches(descriptor: Descriptor, seen: set[str]) -> bool:
     if descriptor.full_name in seen:
         return False
     seen.add(descriptor.full_name)
-    return bool(personal_fields(descriptor)) or any(
-        _reaches(field.message_type, seen) for field in _message_fields(descriptor)
-    )
+    return bool(personal_fields(descriptor)) or any(_reaches(kind, seen) for _, kind in _message_fields(descriptor))
 
 
 def _plans_of(descriptor: Descriptor, made: dict[str, _Plans]) -> _Plans:
@@ -106,9 +104,9 @@ def _plans_of(descriptor: Descriptor, made: dict[str, _Plans]) -> _Plans:
     plans = made[descriptor.full_name] = _Plans()
     own = tuple((field.name, kind, bool(field.is_repeated)) for field in descriptor.fields if (kind := _kind(field)))
     within = tuple(
-        (field.name, bool(field.is_repeated), _plans_of(field.message_type, made))
-        for field in _message_fields(descriptor)
-        if _reaches(field.message_type, set())
+        (field.name, bool(field.is_repeated), _plans_of(kind, made))
+        for field, kind in _message_fields(descriptor)
+        if _reaches(kind, set())
     )
     plans.plan = _Plan(own, within)
     return plans

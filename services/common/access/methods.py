@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
 
 from services.common.access.permissions import Permission
@@ -68,7 +68,7 @@ def access_table(services: Iterable[str]) -> Mapping[str, MethodAccess]:
     """
     table: dict[str, MethodAccess] = {}
     for service in services:
-        descriptor = descriptor_pool.Default().FindServiceByName(service)  # type: ignore[no-untyped-call]  # untyped in the stubs
+        descriptor = descriptor_pool.Default().FindServiceByName(service)
         for method in descriptor.methods:
             access = read_access(method)
             table[f"/{access.name}"] = access
@@ -76,6 +76,16 @@ def access_table(services: Iterable[str]) -> Mapping[str, MethodAccess]:
         name = f"{service}/ServerReflectionInfo"
         table[f"/{name}"] = MethodAccess(name, Permission.IDENTITY, is_open=True)
     return table
+
+
+def response_types(services: Iterable[str]) -> Mapping[str, Descriptor]:
+    """Return the type of the answers of every method of the services, by path."""
+    pool = descriptor_pool.Default()
+    return {
+        f"/{service}/{method.name}": method.output_type
+        for service in services
+        for method in pool.FindServiceByName(service).methods
+    }
 
 
 def field_exists(message: Any, path: str) -> bool:

@@ -36,8 +36,10 @@ class Principal:
 
     @property
     def name(self) -> str:
-        """Name in journals and logs, for example `terminal/141025-9001-t1`. Never a person's name."""
-        return f"{self.kind}/{self.id}"
+        """Name in journals and logs, for example `terminal/141025-9001-t1`; empty for the platform itself. Never a
+        person's name.
+        """
+        return f"{self.kind}/{self.id}" if self.id else ""
 
     def may(self, permission: Permission) -> bool:
         """Tell whether it holds the permission."""
@@ -46,6 +48,10 @@ class Principal:
     def covers_unit(self, source_unit_id: str) -> bool:
         """Tell whether its units, if it is bound to units, hold this one."""
         return self.source_unit_ids is None or source_unit_id in self.source_unit_ids
+
+
+NOBODY: Final = Principal(PrincipalKind.SERVICE, "", frozenset())
+"""Outside of a call, and at the gate as long as nobody knows who calls: may do nothing."""
 
 
 def service_principal(platform: str, name: str) -> Principal:

@@ -6,7 +6,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -93,6 +93,11 @@ def presented_token(authorization: str) -> Token | None:
     return None
 
 
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that carries a token."""
+    return ((AUTHORIZATION_METADATA, f"Bearer {token}"),)
+
+
 def is_service_name(name: str) -> bool:
     """Tell whether a name is fit for logs and journals as the name of a service."""
     return _SERVICE_NAME.fullmatch(name) is not None
@@ -131,6 +136,10 @@ class ServiceTokens:
         for known in self._current():
             found |= hmac.compare_digest(known, secret)
         return found
+
+    def metadata(self, service: str) -> Callable[[], tuple[tuple[str, str], ...]]:
+        """Return what makes the metadata of calls by a service of the platform."""
+        return lambda: (*bearer(self.sent()), (SERVICE_METADATA, service))
 
     def _current(self) -> tuple[str, ...]:
         now = time.monotonic()

@@ -1,0 +1,64 @@
+"""Puts the access of one service together. The service's `app` calls this and nothing else of the wiring."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import grpc
+
+from services.common.access.control import AccessControl
+from services.common.access.follower import AccessFollower, UseBook
+from services.common.access.knowledge import AccessKnowledge
+from services.common.access.tokens import ServiceTokens, TokenFileError
+from services.common.clock import Clock
+from services.common.settings import PlatformSettings, SettingsError
+
+Metadata = Callable[[], tuple[tuple[str, str], ...]]
+
+
+def service_tokens(platform: PlatformSettings) -> ServiceTokens | None:
+    """Return the secrets of the platform's services; None when no file is set. Raises SettingsError."""
+    if platform.service_token_file is None:
+        return None
+    try:
+        return ServiceTokens(platform.service_token_file)
+    except TokenFileError as error:
+        raise SettingsError(f"ZHICHAO_SERVICE_TOKEN_FILE: {error}") from error
+
+
+@dataclass(frozen=True)
+class ServiceAccess:
+    """The access of a service that follows the registry: `start` and `stop` around its server."""
+
+    control: AccessControl
+    follower: AccessFollower
+
+    @classmethod
+    def build(
+        cls,
+        platform: PlatformSettings,
+        tokens: ServiceTokens | None,
+        open_registry: Callable[[], grpc.Channel],
+        clock: Clock,
+    ) -> Self:
+        """Build the parts; nothing is started."""
+        knowledge = AccessKnowledge(clock.monotonic)
+        uses = UseBook(clock)
+        control = AccessControl(
+            platform.platform,
+            knowledge,
+            tokens,
+            clock,
+            stale_seconds=platform.credentials_stale_seconds,
+            trust_domain=platform.trust_domain,
+            on_use=uses.note,
+        )
+        return cls(control, AccessFollower(knowledge, uses, open_registry))
+
+    def start(self) -> None:
+        """Start to follow the registry."""
+        self.follower.start()
+
+    def stop(self) -> None:
+        """Tell the last uses and stop."""
+        self.follower.stop()
