@@ -20,6 +20,7 @@ from services.common.request import RequestContext, request_context
 from services.common.rpc_gate import AccessJournal, Gate
 from services.common.rpc_interceptor import CallExecutor, RequestInterceptor
 from services.common.rpc_limits import MESSAGE_BYTES_MAX, REFUSALS_MAX, SERVER_OPTIONS, UNARY_CALLS_MAX
+from services.common.settings import PlatformSettings
 
 __all__ = ["MESSAGE_BYTES_MAX", "AddressInUse", "ListenError", "RequestContext", "RpcServer", "request_context"]
 

@@ -15,8 +15,8 @@ from services.common.rpc_client import service_error
 from zhichao.access.v1 import service_pb2, service_pb2_grpc
 
 SILENCE_SECONDS_MAX: Final = 6.0
-"""The registry says something every 2 seconds; after three times that the connection is given up. With the pause after it
-a revocation is known within 10 seconds wherever the registry can be reached."""
+"""The registry says something every 2 seconds; after three times that the connection is given up. With the pause after
+it a revocation is known within 10 seconds wherever the registry can be reached."""
 
 PAUSE_SECONDS_MIN: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 2.0
@@ -26,8 +26,8 @@ REPORT_SECONDS: Final = 60.0
 """Last uses are kept to the minute, so they are told once a minute."""
 
 USES_MAX: Final = 10_000
-"""Credentials whose use waits to be told; more in one minute than a province has terminals at work. Beyond it the use is
-told a minute later."""
+"""Credentials whose use waits to be told; more in one minute than a province has terminals at work. Beyond it the use
+is told a minute later."""
 
 CALL_SECONDS_MAX: Final = 5.0
 
