@@ -14,6 +14,7 @@ from services.common.rpc_limits import (
 )
 from services.common.rpc_renewal import RenewedChannel
 from services.common.rpc_status import from_rpc_error
+from services.common.tls import ClientTls
 
 __all__ = ["MESSAGE_BYTES_MAX", "call_timeout_seconds", "connect", "service_error"]
 
@@ -21,14 +22,16 @@ __all__ = ["MESSAGE_BYTES_MAX", "call_timeout_seconds", "connect", "service_erro
 def connect(
     address: str,
     *,
+    tls: ClientTls | None = None,
     credentials: Callable[[], Sequence[tuple[str, str]]] | None = None,
     options: Sequence[tuple[str, str | int]] = (),
 ) -> grpc.Channel:
     """Open a channel to `host:port` or `unix:/path`; it connects when it is first used and again after a failure.
 
-    The channel never repeats a call by itself: the caller knows what may be repeated. The id of the call being served
-    goes along. `credentials` makes metadata that every call carries besides its own, such as a token; it is asked for
-    each call. `options` are gRPC channel arguments that are added or replace ours. The caller closes the channel.
+    It speaks TLS with `tls`, whose renewed certificates the next call uses, and plain text without. The channel never
+    repeats a call by itself: the caller knows what may be repeated. The id of the call being served goes along.
+    `credentials` makes metadata that every call carries besides its own, such as a token; it is asked for each call.
+    `options` are gRPC channel arguments that are added or replace ours. The caller closes the channel.
     """
     merged = dict(CLIENT_OPTIONS) | dict(options)
     channel = (
