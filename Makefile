@@ -40,7 +40,7 @@ test: $(VENV)/dev.stamp ## Run the tests (ARGS="-n 2 tests/weighing")
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadfile)
 
 .PHONY: check
-check: fmt-check lint types imports proto-lint proto-breaking gen-check ## Run every static check
+check: fmt-check lint types imports proto-lint proto-breaking gen-check deploy-check ## Run every static check
 
 .PHONY: fmt-check
 fmt-check: $(VENV)/dev.stamp ## Formatting of Python and protos
@@ -82,6 +82,17 @@ proto-breaking: $(VENV)/dev.stamp ## Protos against the last release tag (buf br
 gen-check: $(VENV)/dev.stamp ## Generated code in step with the protos
 	@echo "==> Generated code"
 	@$(BIN)/python tools/generate.py --check
+
+.PHONY: deploy-check
+deploy-check: $(VENV)/dev.stamp ## Sites of deploy/k8s build and are valid; Dockerfile and image list
+	@echo "==> Deployment"
+	@$(BIN)/python -m pytest --quiet -p no:cacheprovider -n 0 tests/contract/test_deploy_image.py \
+		tests/contract/test_deploy_policies.py tests/contract/test_deploy_references.py \
+		tests/contract/test_deploy_settings.py tests/contract/test_deploy_sites.py
+
+.PHONY: image-check
+image-check: $(VENV)/dev.stamp ## Run the Dockerfile's build stage without a container engine
+	@$(BIN)/python tools/try_dockerfile.py
 
 ##@ Work
 
