@@ -31,7 +31,9 @@ class RelayApp:
         platform, settings = config.platform, config.service
         identity = Identity.of(platform.platform, load_signer(platform))
         self._services = LocalServices(settings.local_addresses())
-        self._link = Link(settings.upstream, identity, self._services, clock, times)
+        self._link = Link(
+            settings.upstream, identity, self._services, clock, times, bandwidth=settings.bandwidth_schedule()
+        )
         below = DownstreamLinks(clock)
         self.metrics = Metrics(NAME, platform.platform)
         self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.settings import Address, MetricsListen, PlatformSettings, Settings, load
+from services.relay.bandwidth import UNLIMITED, BandwidthSchedule, parse_schedule
 
 _ADDRESS_SUFFIX: Final = "_address"
 
@@ -15,6 +16,12 @@ LocalAddress = Annotated[
     Address | None,
     Field(description="host:port or unix:/path of this platform's service; unset: its journal stays here"),
 ]
+
+
+def _bandwidth(text: str | None) -> str | None:
+    if text is not None:
+        parse_schedule(text)
+    return text
 
 
 class RelaySettings(Settings):
@@ -32,6 +39,15 @@ class RelaySettings(Settings):
         Address | None, Field(description="host:port of the relay of the platform above; unset: there is none")
     ] = None
 
+    bandwidth: Annotated[
+        str | None,
+        AfterValidator(_bandwidth),
+        Field(
+            description="most bytes per second pushed upwards by time of day, China Standard Time, for example "
+            "08:00-20:00=256KiB/s,20:00-08:00=unlimited; unset: unlimited"
+        ),
+    ] = None
+
     # One line for each service whose journal is relayed; what stands before `_address` is the stream.
     registry_address: LocalAddress = None
     weighing_address: LocalAddress = None
@@ -40,6 +56,10 @@ class RelaySettings(Settings):
     threads: Annotated[int, Field(ge=2, le=512, description="unary calls that are worked on at once")] = 8
     # A province has some 130 divisions below it, each of which pushes at most four logs at once.
     streams_max: Annotated[int, Field(ge=1, le=10_000, description="pushes that may be open at once")] = 512
+
+    def bandwidth_schedule(self) -> BandwidthSchedule:
+        """Return the cap on what is pushed upwards by time of day."""
+        return parse_schedule(self.bandwidth) if self.bandwidth else UNLIMITED
 
     def local_addresses(self) -> Mapping[str, str]:
         """Return the addresses of this platform's services by stream."""

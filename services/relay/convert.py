@@ -8,6 +8,7 @@ from services.relay.downstream import LinkFromBelow
 from services.relay.handlers import Agreement, Offer, RelayStatus
 from services.relay.identity import PLATFORM_METADATA, Identity
 from services.relay.limits import WINDOW_BATCHES_MAX
+from services.relay.pacing import CapStatus
 from services.relay.progress import LinkState, LogProgress
 from zhichao.relay.v1 import relay_pb2 as pb
 
@@ -52,6 +53,8 @@ def status_response(status: RelayStatus) -> pb.GetRelayStatusResponse:
         progress=[_progress(one) for one in link.progress],
         downstream_links=[_link_from_below(one) for one in status.links_from_below],
         clock_skew_milliseconds=link.clock_skew_milliseconds,
+        bandwidth=_bandwidth(link.cap) if link.cap else None,
+        pushed_bytes=link.pushed_bytes,
     )
 
 
@@ -67,6 +70,15 @@ def _progress(progress: LogProgress) -> pb.LogProgress:
         lag_milliseconds=progress.lag_milliseconds,
         refusal_reason=refusal.reason.value if refusal else "",
         refusal_message=refusal.message if refusal else "",
+    )
+
+
+def _bandwidth(cap: CapStatus) -> pb.BandwidthStatus:
+    return pb.BandwidthStatus(
+        schedule=cap.schedule,
+        bytes_per_second_max=cap.bytes_per_second,
+        change_time=timestamp(cap.change_time) if cap.change_time else None,
+        is_waiting=cap.is_waiting,
     )
 
 

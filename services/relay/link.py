@@ -16,9 +16,11 @@ from services.common.clock import Clock
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.relay import positions
+from services.relay.bandwidth import UNLIMITED, BandwidthSchedule
 from services.relay.identity import Identity
 from services.relay.limits import ERROR_CHARACTERS_MAX, LinkTimes
 from services.relay.local_services import LocalServices, PositionWatch
+from services.relay.pacing import CapStatus, Pacer
 from services.relay.progress import LinkState, LogProgress, ProgressTable
 from services.relay.senders import THREAD_JOIN_SECONDS, Senders
 from services.relay.standing import Reaction, backoff_seconds, is_link_failure, react
@@ -45,6 +47,9 @@ class LinkStatus:
     last_error: str
     progress: list[LogProgress]
     clock_skew_milliseconds: int | None
+    # None without a schedule.
+    cap: CapStatus | None
+    pushed_bytes: int
 
 
 class Link:
@@ -58,8 +63,10 @@ class Link:
         clock: Clock,
         times: LinkTimes | None = None,
         jitter: Callable[[], float] = random.random,
+        bandwidth: BandwidthSchedule = UNLIMITED,
     ) -> None:
         self._address = address
+        self._pacer = Pacer(bandwidth, clock)
         self._identity = identity
         self._clock = clock
         self._times = times or LinkTimes()
@@ -79,7 +86,7 @@ class Link:
         self._upstream_platform = ""
         self._clock_skew_milliseconds: int | None = None
         self._loss: ServiceError | None = None
-        self._senders = Senders(self._table, self._lock, services, self, clock, self._times, jitter)
+        self._senders = Senders(self._table, self._lock, services, self, clock, self._times, jitter, self._pacer)
         self._watches = [PositionWatch(service, self._told, self._unwatched, jitter) for service in services]
         self._supervisor = threading.Thread(target=self._supervise, name="relay-link", daemon=True)
 
@@ -109,6 +116,7 @@ class Link:
         """Return what people see."""
         with self._lock:
             self._senders.note_ages()
+            self._senders.note_paced()
             self._look()
             return LinkStatus(
                 upstream_address=self._address or "",
@@ -118,6 +126,8 @@ class Link:
                 last_error=self._last_error or next(iter(self._service_errors.values()), ""),
                 progress=self._table.progress(self._clock.now()),
                 clock_skew_milliseconds=self._clock_skew_milliseconds,
+                cap=self._pacer.status(),
+                pushed_bytes=self._pacer.pushed_bytes,
             )
 
     # What the senders tell (LinkEvents)
@@ -226,6 +236,7 @@ class Link:
                 # What was put off may be due while all senders are at work.
                 self._senders.hand_out()
                 self._senders.give_up_silent()
+                self._senders.note_paced()
                 self._look()
             return self._loss
 

@@ -4,7 +4,7 @@ Pure: instants are passed in, and the caller holds the lock. Kept in memory only
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 
@@ -31,6 +31,8 @@ class Turn:
     key: LogKey
     place: Place
     first_sequence: int
+    # Mean size of the log's entries.
+    entry_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,8 @@ class ProgressTable:
         row = self._rows[key]
         row.is_taken = True
         self._settle(key, row, now)
-        return Turn(key, row.place, row.upstream.size + 1)
+        entry_bytes = row.local.total_bytes // max(row.local.size, 1)
+        return Turn(key, row.place, row.upstream.size + 1, entry_bytes)
 
     def is_anyone_due(self, now: float) -> bool:
         """Tell whether a log waits for a sender."""
@@ -165,6 +168,19 @@ class ProgressTable:
         row.progressed_at = now
         row.oldest_write_time = oldest_write_time or row.local.last_write_time
         self._settle(key, row, now)
+
+    def excuse(self, key: LogKey, now: float) -> None:
+        """Note that a log waits for the bandwidth cap and for nothing else: it is not stalled."""
+        row = self._rows.get(key)
+        if row is not None:
+            row.progressed_at = now
+
+    def excuse_waiting(self, now: float) -> None:
+        """Note that the logs that wait for a sender wait for the bandwidth cap in truth."""
+        for key in self._waiting:
+            row = self._rows[key]
+            if not row.failure_count and row.not_before <= now:
+                row.progressed_at = now
 
     def give_back(self, key: LogKey, now: float) -> None:
         """End a turn that went well."""

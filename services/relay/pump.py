@@ -54,6 +54,7 @@ class Pump:
         upstream: Upstream,
         window: PushWindow,
         observer: Observer,
+        batch_records_max: int,
     ) -> None:
         self._key = key
         self._service = service
@@ -72,7 +73,7 @@ class Pump:
                 origin=key.origin,
                 first_sequence=first_sequence,
                 follow=True,
-                batch_records_max=upstream.limits.batch_records_max,
+                batch_records_max=batch_records_max,
             )
         )
 

@@ -13,6 +13,7 @@ from services.relay import positions
 from services.relay.cosignatures import Cosignatures
 from services.relay.limits import SENDER_THREADS, LinkTimes
 from services.relay.local_services import LocalService, LocalServices
+from services.relay.pacing import LogPace, Pacer, batch_records
 from services.relay.progress import ProgressTable, Turn
 from services.relay.pump import Pump, PumpEnd
 from services.relay.standing import LogKey, Place, Reaction, Refusal, expected_sequence, react
@@ -50,8 +51,10 @@ class Senders:
         clock: Clock,
         times: LinkTimes,
         jitter: Callable[[], float],
+        pacer: Pacer,
     ) -> None:
         self._table = table
+        self._pacer = pacer
         self._lock = lock
         self._services = services
         self._events = events
@@ -113,6 +116,16 @@ class Senders:
         for key, pump in self._pumps.items():
             self._table.read(key, pump.window.oldest_write_time(), now)
 
+    def note_paced(self) -> None:
+        """Tell the table which logs wait for the bandwidth cap: that is no stall. Under the lock."""
+        now = self._clock.monotonic()
+        paced = [key for key, pump in self._pumps.items() if pump.window.is_paced]
+        for key in paced:
+            self._table.excuse(key, now)
+        if paced and self._is_crowded.is_set():
+            # All senders are at work, and no faster than the cap lets them.
+            self._table.excuse_waiting(now)
+
     def give_up_silent(self) -> None:
         """End pushes whose answer has been missing for too long; they are tried again. Under the lock."""
         for key, pump in self._pumps.items():
@@ -169,8 +182,10 @@ class Senders:
             linger_seconds=self._times.linger_seconds,
             turn_seconds=self._times.turn_seconds,
             is_wanted_elsewhere=self._is_crowded.is_set,
+            pace=LogPace(self._pacer, turn.key),
         )
-        pump = Pump(turn.key, turn.first_sequence, service, upstream, window, self)
+        records_max = batch_records(self._pacer.batch_bytes_max, turn.entry_bytes, upstream.limits.batch_records_max)
+        pump = Pump(turn.key, turn.first_sequence, service, upstream, window, self, records_max)
         with self._lock:
             self._pumps[turn.key] = pump
             if self._is_ending:

@@ -6,7 +6,7 @@ Thread-safe; knows no gRPC. A reader offers, a sender takes, acknowledgements fr
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from services.common.clock import Clock
 from services.relay.limits import WAITING_BATCHES_MAX
+from services.relay.pacing import Pace
 from zhichao.journal.v1 import entry_pb2, journal_pb2
 
 _CHECKPOINT_BYTES_MAX: Final = 16_384
@@ -59,7 +60,10 @@ class Waiting:
 
 
 class PushWindow:
-    """The batches of one push. `is_wanted_elsewhere` tells, without waiting, whether another log needs this sender."""
+    """The batches of one push. `is_wanted_elsewhere` tells, without waiting, whether another log needs this sender.
+
+    `pace` is asked before each batch goes; without one nothing but the window bounds them.
+    """
 
     def __init__(
         self,
@@ -69,8 +73,10 @@ class PushWindow:
         linger_seconds: float,
         turn_seconds: float,
         is_wanted_elsewhere: Callable[[], bool],
+        pace: Pace | None = None,
     ) -> None:
         self._limits = limits
+        self._pace = pace
         self._clock = clock
         self._linger_seconds = linger_seconds
         self._turn_seconds = turn_seconds
@@ -83,15 +89,20 @@ class PushWindow:
         # When the oldest batch in flight began to be the one whose answer is waited for.
         self._asked_at = self._began_at
         self._has_sent = False
+        self._is_paced = False
         self._is_finishing = False
         self._is_closed = False
 
     def offer(self, batch: journal_pb2.EntryBatch) -> bool:
         """Add a batch that was read, waiting for a place. False when no more is wanted."""
         added = Waiting(batch)
+        bytes_max = self._pace.batch_bytes_max if self._pace is not None else None
+        limits = self._limits
+        if bytes_max is not None:
+            limits = replace(limits, batch_bytes_max=min(bytes_max, limits.batch_bytes_max))
         with self._changed:
             while not self._is_over():
-                if self._waiting and self._waiting[-1].merge(added, self._limits):
+                if self._waiting and self._waiting[-1].merge(added, limits):
                     return True
                 if len(self._waiting) < WAITING_BATCHES_MAX:
                     self._waiting.append(added)
@@ -101,7 +112,9 @@ class PushWindow:
             return False
 
     def take(self) -> journal_pb2.EntryBatch | None:
-        """Return the next batch to send, waiting for one and for a place in the window. None: the push ends here.
+        """Return the next batch to send, waiting for one, for a place in the window and for the bandwidth cap.
+
+        None: the push ends here.
 
         It ends when it was told to, when nothing came for the linger, and when its turn is over and others wait.
         """
@@ -111,7 +124,11 @@ class PushWindow:
                 is_idle = not self._waiting and not self._in_flight
                 if self._must_hand_back(now, is_idle):
                     break
-                if self._waiting and len(self._in_flight) < self._limits.window_batches_max:
+                is_sendable = bool(self._waiting) and len(self._in_flight) < self._limits.window_batches_max
+                if is_sendable and (pause := self._seconds_to_pause()):
+                    self._changed.wait(pause)
+                    continue
+                if is_sendable:
                     taken = self._waiting.popleft()
                     if not self._in_flight:
                         self._asked_at = now
@@ -121,8 +138,17 @@ class PushWindow:
                     return taken.batch
                 self._changed.wait(self._idle_since + self._linger_seconds - now if is_idle else None)
             self._is_finishing = True
+            self._is_paced = False
             self._changed.notify_all()
-            return None
+        if self._pace is not None:
+            self._pace.withdraw()
+        return None
+
+    def _seconds_to_pause(self) -> float:
+        """Ask for the next batch to go; the longer it waits, the more is merged into it."""
+        pause = self._pace.ask(self._waiting[0].byte_count) if self._pace is not None else 0.0
+        self._is_paced = pause > 0
+        return pause
 
     def _must_hand_back(self, now: float, is_idle: bool) -> bool:
         if is_idle and now >= self._idle_since + self._linger_seconds:
@@ -152,6 +178,12 @@ class PushWindow:
         for waiting in (*self._in_flight, *self._waiting):
             return waiting.first_write_time
         return None
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether a batch waits for the bandwidth cap, and for nothing else."""
+        with self._changed:
+            return self._is_paced
 
     @property
     def in_flight_count(self) -> int:

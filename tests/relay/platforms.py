@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import psycopg
 import sqlalchemy as sa
 
-from services.common.clock import SystemClock
+from services.common.clock import Clock, SystemClock
 from services.common.database import RawConnection, create_engine, raw_connection
 from services.common.rpc_client import connect
 from services.common.rpc_server import RpcServer
@@ -234,8 +234,12 @@ class Platform:
         streams: Sequence[str] = ("registry", "weighing"),
         fakes: Sequence[Host] = (),
         times: LinkTimes = FAST,
+        bandwidth: str = "",
+        clock: Clock | None = None,
     ) -> None:
         self.code = code
+        self._bandwidth = bandwidth
+        self._clock = clock or SystemClock()
         self.upstream = upstream
         self._times = times
         key_file = directory / f"{code}.pem"
@@ -267,8 +271,9 @@ class Platform:
         addresses = {f"ZHICHAO_RELAY_{stream.upper()}_ADDRESS": host.address for stream, host in self._hosts.items()}
         upstream = {"ZHICHAO_RELAY_UPSTREAM": self.upstream} if self.upstream else {}
         environment = self._environment | addresses | upstream | {"ZHICHAO_RELAY_LISTEN": self.address}
+        environment["ZHICHAO_RELAY_BANDWIDTH"] = self._bandwidth
         with ExitStack() as starting:
-            self.app = RelayApp(RelayConfig.load(environment), SystemClock(), self._times)
+            self.app = RelayApp(RelayConfig.load(environment), self._clock, self._times)
             self.app.start()
             starting.callback(self.app.stop, 1.0)
             self.address = self.app.server.address
