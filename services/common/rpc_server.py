@@ -1,7 +1,6 @@
 """One gRPC server of one service, with health checks, reflection, limits and a stop that lets running calls finish."""
 
 import errno
-import ipaddress
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +19,8 @@ from services.common.request import RequestContext, request_context
 from services.common.rpc_gate import AccessJournal, Gate
 from services.common.rpc_interceptor import CallExecutor, RequestInterceptor
 from services.common.rpc_limits import MESSAGE_BYTES_MAX, REFUSALS_MAX, SERVER_OPTIONS, UNARY_CALLS_MAX
-from services.common.settings import PlatformSettings
+from services.common.settings import PlatformSettings, SettingsError
+from services.common.tls import PLAINTEXT_VARIABLE, Tls, Transport, is_local
 
 __all__ = ["MESSAGE_BYTES_MAX", "AddressInUse", "ListenError", "RequestContext", "RpcServer", "request_context"]
 
@@ -59,6 +59,11 @@ class ServerSettings(Protocol):
         ...
 
     @property
+    def require_client_certificate(self) -> bool:
+        """Whether callers need a certificate."""
+        ...
+
+    @property
     def threads(self) -> int:
         """Unary calls worked on at once."""
         ...
@@ -72,10 +77,11 @@ class ServerSettings(Protocol):
 class RpcServer:
     """A gRPC server: `add` services, `start`, `stop`. One server of one service; it is not started twice.
 
-    `listen` is `host:port` (port 0 takes any free one) or `unix:/path`. An address that other machines reach is
-    refused. `health_listen` is one more plain-text port that serves health only. `threads`
-    bounds the unary calls worked on at once, `streams_max` the open streams; streams have threads of their own, so a
-    unary call never waits for a stream to end. `setting` is the prefix of the settings that errors name.
+    `listen` is `host:port` (port 0 takes any free one) or `unix:/path`. It speaks TLS with `tls`, and asks callers for
+    certificates with `require_client_certificate`; without `tls` it speaks plain text, on addresses only that other
+    machines do not reach. `health_listen` is one more plain-text port that serves health only. `threads` bounds the
+    unary calls worked on at once, `streams_max` the open streams; streams have threads of their own, so a unary call
+    never waits for a stream to end. `listen_setting` is the setting that errors name.
     """
 
     def __init__(
@@ -85,25 +91,30 @@ class RpcServer:
         access: AccessControl,
         *,
         access_journal: AccessJournal | None = None,
+        tls: Tls | None = None,
+        require_client_certificate: bool = False,
         health_listen: str | None = None,
         threads: int = 16,
         streams_max: int = 512,
         unary_calls_max: int = UNARY_CALLS_MAX,
-        setting: str = "",
+        listen_setting: str = "",
     ) -> None:
         self.name = name
-        self._setting = setting or f"ZHICHAO_{name.upper()}_"
+        self._setting = f"ZHICHAO_{name.upper()}_"
+        self._listen_setting = listen_setting or f"{self._setting}LISTEN"
         self._listen = listen
         self._health_listen = health_listen
-        if not _is_local(listen):
+        if tls is None and (require_client_certificate or not is_local(listen)):
             raise ListenError(
-                f"{self._setting}LISTEN is {listen}: other machines reach it, which takes TLS; listen on 127.0.0.1 or "
-                "a unix socket"
+                f"{self._listen_setting} is {listen}, which takes TLS: plain text is for 127.0.0.1 and unix sockets"
             )
+        self._credentials = (
+            tls.server_credentials(require_client_certificate=require_client_certificate) if tls is not None else None
+        )
         self._unary = CallExecutor(threads, f"{name}-call")
         self._streams = CallExecutor(streams_max, f"{name}-stream")
         self._refusals = CallExecutor(REFUSAL_THREADS, f"{name}-refusal")
-        self._gate = Gate(access, access_journal, asks_certificates=False)
+        self._gate = Gate(access, access_journal, asks_certificates=require_client_certificate)
         self._interceptor = RequestInterceptor(
             self._gate, self._unary, self._streams, self._refusals, unary_max=unary_calls_max, streams_max=streams_max
         )
@@ -131,13 +142,26 @@ class RpcServer:
         settings: ServerSettings,
         access: AccessControl,
         access_journal: AccessJournal | None = None,
+        transport: Transport | None = None,
     ) -> Self:
-        """Make the server of a service as its settings say. Raises ListenError like the constructor."""
-        del platform  # What it says of TLS is not looked at yet.
+        """Make the server of a service as its settings say; `transport` is theirs, for who has made it already.
+
+        Raises SettingsError if its address takes TLS and there is none, or if it is to ask for certificates in plain
+        text; ListenError like the constructor.
+        """
+        setting = f"ZHICHAO_{name.upper()}_"
+        tls = (transport or Transport.of(platform)).for_address(settings.listen, f"{setting}LISTEN")
+        if tls is None and settings.require_client_certificate:
+            raise SettingsError(
+                f"{setting}REQUIRE_CLIENT_CERTIFICATE needs TLS, and {settings.listen} goes without: unset "
+                f"{PLAINTEXT_VARIABLE} or listen elsewhere"
+            )
         return cls(
             name,
             settings.listen,
             access,
+            tls=tls,
+            require_client_certificate=settings.require_client_certificate,
             access_journal=access_journal,
             health_listen=settings.health_listen,
             threads=settings.threads,
@@ -169,7 +193,7 @@ class RpcServer:
         reflection.enable_server_reflection(
             (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
-        self.address = _bind(self._server, self._listen, f"{self._setting}LISTEN")
+        self.address = _bind(self._server, self._listen, self._listen_setting, self._credentials)
         if self._health_listen is not None:
             self._health_server = grpc.server(
                 CallExecutor(HEALTH_THREADS, f"{self.name}-health"), options=list(SERVER_OPTIONS.items())
@@ -209,7 +233,7 @@ class RpcServer:
         log.info("server_stopped", server=self.name, calls_cut=calls_cut)
 
 
-def _bind(server: grpc.Server, listen: str, setting: str) -> str:
+def _bind(server: grpc.Server, listen: str, setting: str, credentials: grpc.ServerCredentials | None = None) -> str:
     """Listen, and return the address with the real port."""
     if listen.startswith("unix:"):
         # gRPC removes the socket file of a server that still runs, and takes its place.
@@ -221,7 +245,9 @@ def _bind(server: grpc.Server, listen: str, setting: str) -> str:
         # gRPC would be content with one of the two addresses of this name and leave the other to somebody else.
         address = f"127.0.0.1:{port}" if host == "localhost" else listen
     try:
-        bound = server.add_insecure_port(address)
+        bound = (
+            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+        )
     except RuntimeError as error:
         raise _listen_error(listen, setting) from error
     return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{bound}"
@@ -252,16 +278,6 @@ def _is_answered(path: Path) -> bool:
         except OSError:
             return False
         return True
-
-
-def _is_local(listen: str) -> bool:
-    if listen.startswith("unix:"):
-        return True
-    host = _host_and_port(listen)[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _host_and_port(listen: str) -> tuple[str, str]:
