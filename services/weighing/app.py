@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from services.common.access.mounting import ServiceAccess, registry_opener, service_tokens
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
 from services.common.metrics import Metrics
@@ -56,8 +57,10 @@ class WeighingApp:
             clock,
             self.metrics,
         )
+        open_registry = registry_opener(platform, settings.registry_address, STREAM)
+        self._access = ServiceAccess.build(platform, service_tokens(platform), open_registry, clock)
         directory = Directory(settings.rule_set_id)
-        self._follower = DirectoryFollower(self._engine, directory, platform.platform, settings.registry_address)
+        self._follower = DirectoryFollower(self._engine, directory, platform.platform, open_registry)
         writer = self._journal.writer
         self._processes = [
             PreparingProcess(directory, writer.digester.algorithm) for _ in range(settings.preparing_processes)
@@ -72,7 +75,7 @@ class WeighingApp:
         )
         self._journal.metrics.watch_queue(lambda: self._committer.waiting_records)
         self.handlers = WeighingHandlers(self._engine, platform.platform, preparer, self._committer, self._journal.tail)
-        self.server = RpcServer.for_service(STREAM, platform, settings)
+        self.server = RpcServer.for_service(STREAM, platform, settings, self._access.control)
         servicer = WeighingServicer(self.handlers)
         self.server.add(
             lambda server: service_pb2_grpc.add_WeighingServiceServicer_to_server(
@@ -99,6 +102,8 @@ class WeighingApp:
                 migrate(self._config.service.database_url, MIGRATIONS)
             self._journal.start()
             starting.callback(self._journal.stop)
+            self._access.start()
+            starting.callback(self._access.stop)
             self._follower.start()
             starting.callback(self._follower.stop)
             for process in self._processes:

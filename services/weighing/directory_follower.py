@@ -4,6 +4,7 @@ registry.
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 import grpc
@@ -12,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from services.common.database import Engine, raw_connection, translate_errors
 from services.common.errors import ServiceError
-from services.common.rpc_client import connect, service_error
+from services.common.rpc_client import service_error
 from services.journal.entries import parse
 from services.weighing import convert_directory
 from services.weighing.directory import Directory
@@ -38,11 +39,13 @@ _log = structlog.get_logger()
 class DirectoryFollower:
     """Keeps a Directory in step with the registry of this platform. The registry may be away; what is held goes on."""
 
-    def __init__(self, engine: Engine, directory: Directory, origin: str, registry_address: str) -> None:
+    def __init__(
+        self, engine: Engine, directory: Directory, origin: str, open_registry: Callable[[], grpc.Channel]
+    ) -> None:
         self._engine = engine
         self._directory = directory
         self._origin = origin
-        self._address = registry_address
+        self._open_registry = open_registry
         self._position = 0
         self._moved = threading.Condition()
         self._stopping = threading.Event()
@@ -67,7 +70,7 @@ class DirectoryFollower:
             for kind, payload in store.read_objects(connection):
                 self._put(kind, payload)
         _log.info("directory_loaded", position=self._position, **self._directory.counts())
-        self._channel = connect(self._address)
+        self._channel = self._open_registry()
         self._thread.start()
 
     def stop(self) -> None:

@@ -11,19 +11,32 @@ from services.common.access.follower import AccessFollower, UseBook
 from services.common.access.knowledge import AccessKnowledge
 from services.common.access.tokens import ServiceTokens, TokenFileError
 from services.common.clock import Clock
+from services.common.rpc_client import connect
 from services.common.settings import PlatformSettings, SettingsError
+from services.common.tls import Transport
 
 Metadata = Callable[[], tuple[tuple[str, str], ...]]
 
 
-def service_tokens(platform: PlatformSettings) -> ServiceTokens | None:
-    """Return the secrets of the platform's services; None when no file is set. Raises SettingsError."""
+def service_tokens(platform: PlatformSettings) -> ServiceTokens:
+    """Return the secrets of the platform's services. Raises SettingsError when there are none."""
     if platform.service_token_file is None:
-        return None
+        raise SettingsError(
+            "ZHICHAO_SERVICE_TOKEN_FILE is not set: the services of a platform know each other by a secret of 43 "
+            "characters in a file that all of them read; `zhichao up` makes one"
+        )
     try:
         return ServiceTokens(platform.service_token_file)
     except TokenFileError as error:
         raise SettingsError(f"ZHICHAO_SERVICE_TOKEN_FILE: {error}") from error
+
+
+def registry_opener(platform: PlatformSettings, address: str, service: str) -> Callable[[], grpc.Channel]:
+    """Return what opens a channel from a service of the platform to its registry. Raises SettingsError."""
+    setting = f"ZHICHAO_{service.upper()}_REGISTRY_ADDRESS"
+    tls = Transport.of(platform).for_address(address, setting)
+    credentials = service_tokens(platform).metadata(service)
+    return lambda: connect(address, tls=tls, credentials=credentials)
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class ServiceAccess:
     def build(
         cls,
         platform: PlatformSettings,
-        tokens: ServiceTokens | None,
+        tokens: ServiceTokens,
         open_registry: Callable[[], grpc.Channel],
         clock: Clock,
     ) -> Self:
