@@ -16,7 +16,7 @@ from services.weighing.plates import PlateColor
 from services.weighing.verdict import WeighingEvent
 
 if TYPE_CHECKING:
-    from zhichao.weighing.v1.record_pb2 import Axle, Plate, TransportPermit, Vehicle, WeighingRecord
+    from zhichao.weighing.v1.record_pb2 import Axle, Driver, Plate, TransportPermit, Vehicle, WeighingRecord
 
 Violation = tuple[str, str]
 
@@ -32,6 +32,9 @@ PERMITTED_MASS_MAX_KG: Final = 1_000_000
 AXLES_MIN: Final = 2
 AXLES_MAX: Final = 20
 DRIVE_AXLES_MAX: Final = 4
+DRIVER_NAME_CHARACTERS_MAX: Final = 64
+PHONE_NUMBER_CHARACTERS_MAX: Final = 20
+LICENSE_NUMBER_CHARACTERS_MAX: Final = 32
 
 # A tare of 0 is an unset one; net may be 0 when nothing was loaded.
 TARE_WEIGHT_MIN_KG: Final = 1
@@ -65,6 +68,8 @@ _is_record_id: Final = re.compile(_RECORD_ID_FORM).fullmatch
 _is_resource_id: Final = re.compile(_RESOURCE_ID_FORM).fullmatch
 # The four ids of a record in one match: no id can hold the space between them.
 _are_ids: Final = re.compile(" ".join((_RECORD_ID_FORM, *[_RESOURCE_ID_FORM] * 3))).fullmatch
+_is_phone_number: Final = re.compile(rf"(?=.{{1,{PHONE_NUMBER_CHARACTERS_MAX}}}\Z)\+?[0-9]+").fullmatch
+_is_license_number: Final = re.compile(rf"[A-Za-z0-9]{{1,{LICENSE_NUMBER_CHARACTERS_MAX}}}").fullmatch
 _are_group_codes: Final = re.compile(rf"[1-7]{{0,{AXLES_MAX}}}").fullmatch
 
 # Control characters, line and paragraph separators, marks that turn the direction of text, lone surrogates: they make a
@@ -143,6 +148,8 @@ def validate_record(
         _check_vehicle(record.vehicle, violations)
     if has_field("transport_permit"):
         _check_permit(record.transport_permit, violations)
+    if has_field("driver"):
+        _check_driver(record.driver, violations)
     return violations or None
 
 
@@ -317,6 +324,22 @@ def _check_permit(permit: "TransportPermit", violations: list[Violation]) -> Non
                 "kg",
             )
         )
+
+
+def _check_driver(driver: "Driver", violations: list[Violation]) -> None:
+    # What is wrong is said without the value: descriptions are shown to people and end up in files.
+    name, phone_number, license_number = driver.name, driver.phone_number, driver.license_number
+    if not 1 <= len(name) <= DRIVER_NAME_CHARACTERS_MAX or not name.strip():
+        accepted = f"it must be 1 to {DRIVER_NAME_CHARACTERS_MAX}, not only spaces"
+        violations.append(("driver.name", f"has {len(name)} characters; {accepted}"))
+    if not name.isprintable() and FORBIDDEN.search(name):
+        violations.append(("driver.name", "holds a control character"))
+    if phone_number and not _is_phone_number(phone_number):
+        accepted = f"it must be digits with an optional leading +, at most {PHONE_NUMBER_CHARACTERS_MAX} characters"
+        violations.append(("driver.phone_number", f"has {len(phone_number)} characters; {accepted}"))
+    if license_number and not _is_license_number(license_number):
+        accepted = f"it must be at most {LICENSE_NUMBER_CHARACTERS_MAX} characters of A-Z a-z 0-9"
+        violations.append(("driver.license_number", f"has {len(license_number)} characters; {accepted}"))
 
 
 def _check_text(field: str, text: str, characters_min: int, characters_max: int, violations: list[Violation]) -> None:

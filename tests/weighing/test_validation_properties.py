@@ -40,6 +40,7 @@ records = st.builds(
     parent_record_id=texts,
     lane=optional_int32s,
     goods=texts,
+    driver=st.none() | st.builds(pb.Driver, name=texts, phone_number=texts, license_number=texts),
     transport_permit=st.none() | st.builds(pb.TransportPermit, number=texts, permitted_mass_kg=int32s),
 )
 
