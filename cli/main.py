@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "verify": LazyCommand("cli.verify", "verify", "Check journals and their proofs. 核验日志与证明"),
     "simulate": LazyCommand("cli.simulate_command", "command", "Send simulated weighings. 模拟称重数据"),
     "import": LazyCommand("cli.import_command", "command", "Import weighings from files. 导入称重记录"),
+    "backup": LazyCommand("cli.backup_command", "backup", "Back up and restore a platform. 备份与恢复"),
     "relay": LazyCommand("cli.relay_command", "relay", "Look after the connection to the upper level. 上下级转发"),
 }
 

@@ -56,4 +56,6 @@ include_if_exists = '{LOCAL_SETTINGS_FILE}'
 ACCESS = """\
 # Written at every start of the platform.
 local all all trust
+# For backups of the running server.
+local replication all trust
 """

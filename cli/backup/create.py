@@ -1,0 +1,148 @@
+"""Makes a backup of a platform, which may run and take records meanwhile."""
+
+import importlib.metadata
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from cli import platform_state
+from cli.backup import database, programs
+from cli.backup.record import CLUSTER_DIRECTORY, LOCAL_SETTINGS, BackupError, BackupRecord, manifest_digest
+from cli.platform_layout import SERVICES, PlatformFiles
+from cli.platform_state import DataLock, DirectoryHeldError, PlatformState
+from cli.postgres import EmbeddedPostgres, PostgresError
+from cli.postgres.settings import PORT
+
+UNFINISHED_SUFFIX: Final = ".unfinished"
+
+ROOM_FACTOR: Final = 1.1
+"""Room that a backup needs beside the size of the databases: what is written while it is made."""
+
+
+def create(data_directory: Path, target: Path, *, binaries: Path | None = None) -> BackupRecord:
+    """Back up the platform of a data directory to `target`, which must not exist. Raises BackupError.
+
+    A platform that runs goes on. One that does not has its server started for it and stopped again. The backup holds
+    everything that was acknowledged before this was called; nothing of it is there under the final name before it is
+    complete and checked.
+    """
+    state = _state(data_directory)
+    if target.exists():
+        raise BackupError(f"{target} exists: name a new directory")
+    files = PlatformFiles(data_directory.absolute())
+    found = programs.find_programs(files.postgres / "cluster", binaries)
+    partial = target.with_name(target.name + UNFINISHED_SUFFIX)
+    shutil.rmtree(partial, ignore_errors=True)
+    start_time = _now()
+    with _serving(files, binaries) as urls:
+        _check_room(target, next(iter(urls.values())))
+        # Before the backup begins, so that it holds at least this.
+        logs = [log for name, url in urls.items() for log in database.read_logs(name, url)]
+        _check_platform(state, files)
+        try:
+            partial.mkdir(mode=0o700, parents=True)
+            programs.run(found, "pg_basebackup", *_base_backup_arguments(urls, partial / CLUSTER_DIRECTORY))
+            local = files.postgres / LOCAL_SETTINGS
+            if local.is_file():
+                shutil.copyfile(local, partial / LOCAL_SETTINGS)
+            programs.run(found, "pg_verifybackup", "--quiet", str(partial / CLUSTER_DIRECTORY))
+            record = BackupRecord(
+                platform=state.platform,
+                start_time=start_time,
+                end_time=_now(),
+                software_version=importlib.metadata.version("zhichao"),
+                postgres_version=found.major_version,
+                databases=sorted(urls),
+                logs=logs,
+                manifest_sha256=manifest_digest(partial),
+            )
+            record.write(partial)
+            partial.rename(target)
+        except OSError as error:
+            raise BackupError(f"{target} cannot be written: {error.strerror}") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return record
+
+
+def _state(data_directory: Path) -> PlatformState:
+    try:
+        state = platform_state.read(data_directory)
+    except (OSError, ValueError) as error:
+        raise BackupError(f"{data_directory}: {error}") from error
+    if state is None:
+        raise BackupError(f"{data_directory} holds no platform")
+    return state
+
+
+def _check_platform(state: PlatformState, files: PlatformFiles) -> None:
+    if not (files.postgres / "cluster").is_dir():
+        raise BackupError(
+            f"platform {state.platform} has no embedded database server: back its databases up with the tools of "
+            "their server (docs/operate/backup.md)"
+        )
+
+
+@contextmanager
+def _serving(files: PlatformFiles, binaries: Path | None) -> Iterator[Mapping[str, str]]:
+    """Give the URLs of the databases, of the server that runs or of one that is started for this."""
+    running = _running(files)
+    if running is not None:
+        if not running.database_urls:
+            _check_platform(running, files)
+            raise BackupError("the database server is starting: try again in a moment")
+        yield running.database_urls
+        return
+    if not (files.postgres / "cluster").is_dir():
+        _check_platform(_state(files.directory), files)
+    lock = DataLock(files)
+    try:
+        # Nobody starts the platform meanwhile.
+        lock.acquire()
+        try:
+            with EmbeddedPostgres(files.postgres, binaries=binaries) as server:
+                held = server.query("SELECT datname FROM pg_database").split()
+                yield {name: server.url(name) for name in SERVICES if name in held}
+        finally:
+            lock.release()
+    except (DirectoryHeldError, PostgresError) as error:
+        raise BackupError(str(error)) from error
+
+
+def _running(files: PlatformFiles) -> PlatformState | None:
+    try:
+        return platform_state.find_running(files.directory)
+    except (OSError, ValueError) as error:
+        raise BackupError(f"{files.directory}: {error}") from error
+
+
+def _base_backup_arguments(urls: Mapping[str, str], target: Path) -> list[str]:
+    url = urlsplit(next(iter(urls.values())))
+    return [
+        f"--host={parse_qs(url.query)['host'][0]}",
+        f"--port={PORT}",
+        f"--username={url.username}",
+        "--no-password",
+        f"--pgdata={target}",
+        "--format=plain",
+        # What is written while files are copied is streamed beside it: the backup needs no archive to be whole.
+        "--wal-method=stream",
+        "--checkpoint=fast",
+        "--manifest-checksums=SHA256",
+    ]
+
+
+def _check_room(target: Path, url: str) -> None:
+    needed = int(database.total_bytes(url) * ROOM_FACTOR)
+    place = next(parent for parent in target.absolute().parents if parent.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise BackupError(f"{place} has {free:,} bytes free, the backup needs some {needed:,}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

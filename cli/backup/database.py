@@ -1,0 +1,65 @@
+"""What backups ask of a database: how large it is, where its logs stand, and to compare its own log before writing."""
+
+from typing import Any, Final
+
+import psycopg
+
+from cli.backup.record import BackupError, LogRecord
+from cli.verifier.database import DatabaseSource
+from cli.verifier.source import CannotLookError
+
+CONNECT_SECONDS_MAX: Final = 10
+"""A server on the same machine answers within milliseconds."""
+
+# The journal's mark on its own log (services.journal.tables): nothing new is written until it was compared with what is
+# held above. Databases of releases before have no such column.
+_HAS_MARK: Final = (
+    "SELECT EXISTS (SELECT FROM information_schema.columns"
+    " WHERE table_name = 'journal_logs' AND column_name = 'is_recovering')"
+)
+_MARK: Final = "UPDATE journal_logs SET is_recovering = true WHERE is_own"
+
+
+def read_logs(database: str, url: str) -> list[LogRecord]:
+    """Return where the logs of one database stand. Raises BackupError."""
+    source = DatabaseSource(url)
+    try:
+        heads = source.heads()
+    except CannotLookError as error:
+        raise BackupError(f"the database {database} cannot be read: {error}") from error
+    finally:
+        source.close()
+    return [
+        LogRecord(database, head.stream, head.origin, head.is_own, head.size, head.root.hex(), head.verifier_key or "")
+        for head in heads
+    ]
+
+
+def total_bytes(url: str) -> int:
+    """Return the size of all databases of a server. Raises BackupError."""
+    return int(_ask(url, "SELECT coalesce(sum(pg_database_size(oid)), 0) FROM pg_database"))
+
+
+def mark_restored(url: str) -> bool:
+    """Let the service compare its own log with the platform above before it writes. False where nothing knows the mark.
+
+    Raises BackupError.
+    """
+    if not _ask(url, _HAS_MARK):
+        return False
+    with _connect(url) as connection:
+        connection.execute(_MARK)
+    return True
+
+
+def _ask(url: str, statement: str) -> Any:
+    with _connect(url) as connection:
+        row = connection.execute(statement.encode()).fetchone()
+    return row[0] if row else None
+
+
+def _connect(url: str) -> psycopg.Connection[Any]:
+    try:
+        return psycopg.connect(url, connect_timeout=CONNECT_SECONDS_MAX, application_name="zhichao-backup")
+    except psycopg.Error as error:
+        raise BackupError(f"the database cannot be reached: {str(error).strip().splitlines()[0]}") from error

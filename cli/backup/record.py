@@ -1,0 +1,93 @@
+"""What a backup says of itself (`backup.json`): whose it is, from when, and what its logs held at least."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+RECORD_FILE = "backup.json"
+CLUSTER_DIRECTORY = "cluster"
+LOCAL_SETTINGS = "local.conf"
+MANIFEST = "backup_manifest"
+
+# Raised when a field changes its meaning; a reader refuses a file that it does not understand.
+RECORD_VERSION = 1
+
+
+class BackupError(Exception):
+    """A backup cannot be made, read or restored; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """Where one log stood when the backup began; it holds at least that."""
+
+    database: str
+    stream: str
+    origin: str
+    is_own: bool
+    size: int
+    # Merkle root at that size, hexadecimal.
+    root: str
+    verifier_key: str
+
+
+@dataclass(frozen=True)
+class BackupRecord:
+    """One backup."""
+
+    platform: str
+    # When it began and ended, UTC.
+    start_time: str
+    end_time: str
+    software_version: str
+    postgres_version: int
+    databases: Sequence[str]
+    logs: Sequence[LogRecord]
+    # SHA-256 of the manifest, which has the digest of every file.
+    manifest_sha256: str
+    version: int = RECORD_VERSION
+
+    @property
+    def own_logs(self) -> list[LogRecord]:
+        """The logs that the platform itself writes."""
+        return [log for log in self.logs if log.is_own]
+
+    def write(self, directory: Path) -> None:
+        """Write the record durably: with it a backup is complete."""
+        number = os.open(directory / RECORD_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Read the record of a backup. Raises BackupError."""
+        path = directory / RECORD_FILE
+        try:
+            document: Any = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise BackupError(f"{directory} is no backup: it has no {RECORD_FILE}") from None
+        except (OSError, ValueError) as error:
+            raise BackupError(f"{path} cannot be read: {error}") from error
+        if not isinstance(document, dict) or document.get("version") != RECORD_VERSION:
+            raise BackupError(f"{path} is not of this release: restore it with the release that made it")
+        try:
+            logs = [LogRecord(**log) for log in document.pop("logs")]
+            return cls(**document, logs=logs)
+        except (KeyError, TypeError) as error:
+            raise BackupError(f"{path} is not the record of a backup: {error}") from error
+
+
+def manifest_digest(directory: Path) -> str:
+    """Return the digest of the manifest of a backup's files. Raises BackupError."""
+    path = directory / CLUSTER_DIRECTORY / MANIFEST
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BackupError(f"{path} cannot be read: {error.strerror}") from error

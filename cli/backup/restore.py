@@ -1,0 +1,164 @@
+"""Puts a backup into a data directory: checked first, complete or not at all, and marked so that it forks no log."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.backup import database, programs
+from cli.backup.record import (
+    CLUSTER_DIRECTORY,
+    LOCAL_SETTINGS,
+    BackupError,
+    BackupRecord,
+    LogRecord,
+    manifest_digest,
+)
+from cli.platform_layout import PlatformFiles
+from cli.platform_state import DataLock, DirectoryHeldError
+from cli.postgres import EmbeddedPostgres, PostgresError
+from cli.postgres.account import Account, choose
+from cli.postgres.directory import DataDirectory
+from services.journal.notes import NoteError, Signer, signer_name
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was restored."""
+
+    record: BackupRecord
+    logs: Sequence[LogRecord]
+    # Databases whose own log waits to be compared with what the platform above holds.
+    marked: Sequence[str]
+    has_signing_key: bool
+
+
+def check(backup: Path, *, binaries: Path | None = None) -> BackupRecord:
+    """Check a backup: every file is there and as it was written. Raises BackupError."""
+    record = BackupRecord.read(backup)
+    if manifest_digest(backup) != record.manifest_sha256:
+        raise BackupError(f"{backup}: the manifest is not the one that the backup was made with")
+    found = programs.find_programs(backup / "nothing", binaries)
+    if found.major_version != record.postgres_version:
+        raise BackupError(
+            f"{backup} was made by PostgreSQL {record.postgres_version}, the programs here are PostgreSQL "
+            f"{found.major_version} ({found.directory})"
+        )
+    programs.run(found, "pg_verifybackup", "--quiet", str((backup / CLUSTER_DIRECTORY).absolute()))
+    return record
+
+
+def restore(
+    backup: Path,
+    data_directory: Path,
+    *,
+    signing_key: Path | None = None,
+    is_standing_alone: bool = False,
+    binaries: Path | None = None,
+) -> Restored:
+    """Restore a backup into a data directory that holds no database yet. Raises BackupError; nothing is there then.
+
+    Unless the platform stands alone its own logs are marked: services write nothing new before they were compared with
+    what the platform above holds, so that no sequence is used twice. `signing_key` is put in its place; without it the
+    one that is there must be the one of the logs.
+    """
+    files = PlatformFiles(data_directory.absolute())
+    if (files.postgres / "cluster").exists():
+        raise BackupError(f"{data_directory} holds a database already: name a new directory, or move it away")
+    record = check(backup, binaries=binaries)
+    key_file = signing_key or files.signing_key
+    if signing_key is not None or key_file.exists():
+        _check_key(record, key_file)
+    with ExitStack() as stack:
+        _hold(files, stack)
+        if signing_key is not None:
+            _put_key(signing_key, files.signing_key)
+        try:
+            _copy(backup, DataDirectory(files.postgres))
+            with EmbeddedPostgres(files.postgres, binaries=binaries) as server:
+                urls = {name: server.url(name) for name in record.databases}
+                logs = _compare(record, urls)
+                marked = [] if is_standing_alone else [name for name in urls if database.mark_restored(urls[name])]
+        except (PostgresError, OSError) as error:
+            shutil.rmtree(files.postgres, ignore_errors=True)
+            raise BackupError(f"{data_directory} cannot be restored to: {error}") from error
+        except BackupError:
+            shutil.rmtree(files.postgres, ignore_errors=True)
+            raise
+    return Restored(record, logs, marked, files.signing_key.exists())
+
+
+def _hold(files: PlatformFiles, stack: ExitStack) -> None:
+    try:
+        files.directory.mkdir(parents=True, exist_ok=True)
+        lock = DataLock(files)
+        lock.acquire()
+    except (DirectoryHeldError, OSError) as error:
+        raise BackupError(f"{files.directory} cannot be used: {error}") from error
+    stack.callback(lock.release)
+
+
+def _check_key(record: BackupRecord, key_file: Path) -> None:
+    try:
+        key = Signer.from_pem_file(signer_name(record.platform), key_file).verifier_key.format()
+    except (NoteError, OSError) as error:
+        raise BackupError(f"the signing key {key_file} cannot be read: {error}") from error
+    for log in record.own_logs:
+        if log.verifier_key != key:
+            raise BackupError(
+                f"{key_file} is another key than the one that the {log.stream} log of {record.platform} began with: "
+                "name the key file of this platform with --signing-key"
+            )
+
+
+def _put_key(source: Path, target: Path) -> None:
+    if target.exists():
+        if target.read_bytes() != source.read_bytes():
+            raise BackupError(f"{target} is there and is another key than {source}: move one of them away")
+        return
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    number = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(number, "wb") as file:
+        file.write(source.read_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _copy(backup: Path, directory: DataDirectory) -> None:
+    """Copy the files of the databases; they belong to the account that the server will run under."""
+    directory.acquire()
+    try:
+        account = choose(directory.cluster, None)
+        directory.prepare(account)
+        local = backup / LOCAL_SETTINGS
+        if local.is_file():
+            shutil.copyfile(local, directory.path / LOCAL_SETTINGS)
+        shutil.rmtree(directory.unfinished_cluster, ignore_errors=True)
+        shutil.copytree(backup / CLUSTER_DIRECTORY, directory.unfinished_cluster, symlinks=True)
+        _give_to(account, directory.unfinished_cluster)
+        directory.unfinished_cluster.rename(directory.cluster)
+    finally:
+        directory.release()
+
+
+def _give_to(account: Account, tree: Path) -> None:
+    tree.chmod(0o700)
+    if account.is_switched:
+        for path in (tree, *tree.rglob("*")):
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+
+def _compare(record: BackupRecord, urls: Mapping[str, str]) -> list[LogRecord]:
+    """Return where the logs stand, which is at least where they stood when the backup began."""
+    found = {(log.stream, log.origin): log for name, url in urls.items() for log in database.read_logs(name, url)}
+    for recorded in record.logs:
+        log = found.get((recorded.stream, recorded.origin))
+        is_less = log is None or log.size < recorded.size
+        if is_less or (log is not None and log.size == recorded.size and log.root != recorded.root):
+            raise BackupError(
+                f"the {recorded.stream} log of {recorded.origin} should hold at least {recorded.size} entries and "
+                f"holds {log.size if log else 0}, or other ones: the backup is not what its record says"
+            )
+    return list(found.values())
