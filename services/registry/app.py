@@ -15,10 +15,17 @@ from services.common.rpc_server import RpcServer
 from services.journal.mounting import JournalParts
 from services.journal.signing import load_signer
 from services.registry import kinds, shipped
+from services.registry.access_statement import AccessFeed
+from services.registry.bootstrap import Bootstrap
 from services.registry.config import RegistryConfig
 from services.registry.handlers import RegistryHandlers
+from services.registry.handlers_access import AccessHandlers
+from services.registry.handlers_credentials import CredentialHandlers
+from services.registry.own_access import OwnAccess
 from services.registry.projection import RegistryProjection
-from services.registry.servicer import RegistryServicer
+from services.registry.servicer import AccessServicer, RegistryServicer
+from zhichao.access.v1 import service_pb2 as access_pb2
+from zhichao.access.v1 import service_pb2_grpc as access_pb2_grpc
 from zhichao.registry.v1 import service_pb2, service_pb2_grpc
 
 STREAM = "registry"
@@ -50,12 +57,31 @@ class RegistryApp:
             clock,
             self.metrics,
         )
-        self.handlers = RegistryHandlers(self._engine, self._journal.writer, clock, self._journal.tail.announce)
-        self.server = RpcServer.for_service(STREAM, platform, settings)
+        tail, writer = self._journal.tail, self._journal.writer
+        access = AccessHandlers(self._engine, platform.platform, clock)
+        self._own_access = OwnAccess(
+            self._engine,
+            platform.platform,
+            tail,
+            clock,
+            Bootstrap(platform.platform, settings.bootstrap_token_file),
+            access.report_use,
+        )
+        self.handlers = RegistryHandlers(self._engine, writer, clock, tail.announce)
+        self.server = RpcServer.for_service(STREAM, platform, settings, self._own_access.control(platform))
         servicer = RegistryServicer(self.handlers)
         self.server.add(
             lambda server: service_pb2_grpc.add_RegistryServiceServicer_to_server(servicer, server),
             service_pb2.DESCRIPTOR.services_by_name["RegistryService"].full_name,
+        )
+        access_servicer = AccessServicer(
+            CredentialHandlers(self._engine, writer, clock, self._own_access.announce, platform.trust_domain),
+            access,
+            AccessFeed(self._engine, platform.platform, tail, clock),
+        )
+        self.server.add(
+            lambda server: access_pb2_grpc.add_AccessServiceServicer_to_server(access_servicer, server),
+            access_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
         )
         self._journal.register(self.server)
         self._started = ExitStack()
@@ -75,6 +101,9 @@ class RegistryApp:
             self._journal.start()
             starting.callback(self._journal.stop)
             self._publish_shipped()
+            # Before anybody can call: a registry that does not know who may do what refuses everybody.
+            self._own_access.start()
+            starting.callback(self._own_access.stop)
             self.server.start()
             self._started = starting.pop_all()
 
@@ -87,7 +116,7 @@ class RegistryApp:
     def _publish_shipped(self) -> None:
         """Publish the rule sets of this release that are not published yet; what is published never changes."""
         # The platform itself asks: no person, no request.
-        with use_request_context(RequestContext("", "")):
+        with use_request_context(RequestContext()):
             for rule_set in shipped.rule_sets():
                 try:
                     self.handlers.create(kinds.RULE_SET, rule_set)

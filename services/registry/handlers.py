@@ -19,7 +19,6 @@ from services.journal.log_writer import LogWriter
 from services.journal.store import LogHead
 from services.registry import convert, forms, kinds, refusals, store
 from services.registry.calendar import day_in_china
-from services.registry.caller import caller
 from services.registry.convert import Resource
 from services.registry.doubts import Doubts
 from services.registry.filters import Filter
@@ -197,7 +196,7 @@ class RegistryHandlers:
 
     def _reach(self, connection: RawConnection) -> Reach:
         day = day_in_china(self._clock.now())
-        return Reach(connection, Scope.of(connection, caller(self._writer.origin), self._writer.origin, day))
+        return Reach(connection, Scope.of(connection, request_context().principal, self._writer.origin, day))
 
     def _refuse_violations(self, kind: Kind[Resource], message: Resource) -> None:
         violations = kind.examine(message).violations
@@ -231,7 +230,7 @@ class RegistryHandlers:
         now = self._clock.now()
         request = request_context()
         payload = convert.to_payload(message, create_time or now, now)
-        builder = EntryBuilder(kind.name, kinds.SCHEMA, now, caller(self._writer.origin).name, request.request_id)
+        builder = EntryBuilder(kind.name, kinds.SCHEMA, now, request_context().principal.name, request.request_id)
         added = builder.build(payload, self._writer.digester)
         (place,) = self._writer.append(connection, head, [added], now)
         # The same way as a received entry, so that table and journal cannot disagree.

@@ -13,9 +13,9 @@ from services.common.access.principal import Principal
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
+from services.common.request import request_context
 from services.registry import bindings, convert_access, forms, refusals
 from services.registry.calendar import day_in_china
-from services.registry.caller import caller
 from services.registry.forms import Violation
 from services.registry.scope import Scope
 from services.registry.store import credentials as credential_store
@@ -113,7 +113,7 @@ class AccessHandlers:
 
     def identity(self) -> Identity:
         """Return who calls. Raises ServiceError DATABASE_UNAVAILABLE."""
-        principal = caller(self._platform)
+        principal = request_context().principal
         expire_time = None
         if principal.kind in (PrincipalKind.TERMINAL, PrincipalKind.INTEGRATOR, PrincipalKind.PERSON):
             with self._reading() as connection:
@@ -149,7 +149,7 @@ class AccessHandlers:
             yield raw_connection(pooled)
 
     def _scope(self, connection: RawConnection, now: datetime) -> Scope:
-        return Scope.of(connection, caller(self._platform), self._platform, day_in_china(now))
+        return Scope.of(connection, request_context().principal, self._platform, day_in_china(now))
 
 
 def _id_of(row: CredentialRow) -> str:

@@ -24,7 +24,6 @@ from services.journal.store import LogHead
 from services.registry import bindings, convert, convert_access, forms, refusals
 from services.registry import credentials as rules
 from services.registry.calendar import day_in_china
-from services.registry.caller import caller
 from services.registry.credentials import CredentialKind
 from services.registry.forms import Violation
 from services.registry.projection import prepare_credential
@@ -205,7 +204,7 @@ class CredentialHandlers:
         request = request_context()
         payload = convert_access.to_payload(message)
         builder = EntryBuilder(
-            convert_access.KIND, convert_access.SCHEMA, now, caller(self._writer.origin).name, request.request_id
+            convert_access.KIND, convert_access.SCHEMA, now, request_context().principal.name, request.request_id
         )
         added = builder.build(payload, self._writer.digester)
         (place,) = self._writer.append(connection, head, [added], now)
@@ -230,10 +229,10 @@ class CredentialHandlers:
         return row, stored, convert_access.stored(stored)
 
     def _scope(self, connection: RawConnection, now: datetime) -> Scope:
-        return Scope.of(connection, caller(self._writer.origin), self._platform, day_in_china(now))
+        return Scope.of(connection, request_context().principal, self._platform, day_in_china(now))
 
     def _refuse_own(self, credential: rules.Credential, changed: Sequence[str]) -> None:
-        principal = caller(self._writer.origin)
+        principal = request_context().principal
         if (principal.kind, principal.id) != (PrincipalKind.PERSON, credential.credential_id):
             return
         for field in changed:
@@ -251,7 +250,7 @@ class CredentialHandlers:
 
     def _refuse_spent_bootstrap(self, connection: RawConnection, now: datetime) -> None:
         """Refuse the bootstrap token once it has done its work, also when two callers use it at the same moment."""
-        principal = caller(self._writer.origin)
+        principal = request_context().principal
         if (principal.kind, principal.id) == (PrincipalKind.PERSON, rules.BOOTSTRAP_ID) and bindings.administrators(
             connection, self._platform, now
         ):

@@ -3,15 +3,21 @@ services follow over the wire.
 """
 
 import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
 
 import structlog
 
+from services.common.access.control import AccessControl
 from services.common.access.convert import access_change
+from services.common.access.follower import REPORT_SECONDS, UseBook
 from services.common.access.knowledge import AccessKnowledge
+from services.common.access.mounting import service_tokens
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.common.errors import ServiceError
+from services.common.settings import PlatformSettings
 from services.journal.store.tail import Tail
 from services.registry import bindings
 from services.registry.access_statement import HEARTBEAT_SECONDS, AccessStatement
@@ -32,19 +38,35 @@ class OwnAccess:
         platform: str,
         tail: Tail,
         clock: Clock,
-        knowledge: AccessKnowledge,
         bootstrap: Bootstrap,
+        keep_uses: Callable[[Mapping[str, datetime], int], None],
     ) -> None:
         self._engine = engine
         self._platform = platform
         self._tail = tail
         self._clock = clock
-        self._knowledge = knowledge
+        self._knowledge = AccessKnowledge(clock.monotonic)
         self._bootstrap = bootstrap
+        self._uses = UseBook(clock)
+        self._uses_kept_at = clock.monotonic()
+        self._keep_uses = keep_uses
         self._statement = AccessStatement(platform)
         self._guard = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="own-access", daemon=True)
+
+    def control(self, platform: PlatformSettings) -> AccessControl:
+        """Make what the registry's server holds its calls against. Raises SettingsError."""
+        return AccessControl(
+            platform.platform,
+            self._knowledge,
+            service_tokens(platform),
+            self._clock,
+            stale_seconds=platform.credentials_stale_seconds,
+            trust_domain=platform.trust_domain,
+            on_use=self._uses.note,
+            bootstrap=self._bootstrap.principal,
+        )
 
     def start(self) -> None:
         """Learn everything, then follow. Raises ServiceError DATABASE_UNAVAILABLE."""
@@ -52,11 +74,17 @@ class OwnAccess:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop following."""
+        """Keep the last uses and stop."""
         self._stopping.set()
         self._tail.wake()
         if self._thread.ident is not None:
             self._thread.join(JOIN_SECONDS_MAX)
+        self._keep()
+
+    def announce(self, origin: str) -> None:
+        """Wake the followers of the own log, and learn what was committed before the caller gets its answer."""
+        self._tail.announce(origin)
+        self.refresh()
 
     def refresh(self) -> None:
         """Learn what was committed until now: whoever was given a credential may use it here at once.
@@ -92,4 +120,15 @@ class OwnAccess:
         while not self._stopping.is_set():
             seen = self._tail.count(self._platform)
             self.refresh()
+            if self._clock.monotonic() >= self._uses_kept_at + REPORT_SECONDS:
+                self._keep()
             self._tail.wait(self._platform, seen, lambda: not self._stopping.is_set())
+
+    def _keep(self) -> None:
+        """Keep the last uses of the registry itself; what cannot be kept is forgotten, the next use says the same."""
+        self._uses_kept_at = self._clock.monotonic()
+        uses = self._uses.take()
+        try:
+            self._keep_uses(uses, len(uses))
+        except ServiceError as error:
+            _log.warning("credential_uses_not_kept", count=len(uses), reason=error.reason.value)

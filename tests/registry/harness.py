@@ -9,6 +9,7 @@ import grpc
 import psycopg
 from google.protobuf.message import Message
 
+from services.common.access import tokens
 from services.common.database import create_engine, raw_connection, upgrade
 from services.common.errors import ServiceError
 from services.common.rpc_client import connect, service_error
@@ -21,6 +22,9 @@ from services.registry.app import MIGRATIONS, STREAM, build
 from services.registry.config import RegistryConfig
 from services.registry.kinds import KINDS
 from tests.conftest import Databases
+from tests.registry import access_examples
+from zhichao.access.v1 import service_pb2 as access_pb2
+from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
 from zhichao.journal.v1 import journal_pb2 as journal
 from zhichao.journal.v1.journal_pb2_grpc import JournalServiceStub
 from zhichao.registry.v1.service_pb2_grpc import RegistryServiceStub
@@ -42,25 +46,47 @@ def migrate(database_url: str) -> None:
 
 
 class ManualClock:
-    """A clock that goes on by a second whenever it is read, so that no two changes have the same time."""
+    """A clock that goes on by a second whenever it is read, so that no two changes have the same time.
+
+    Its seconds since the start go on by a tenth with each reading, whatever is done to the time of day.
+    """
 
     def __init__(self) -> None:
         self.moment = START
+        self._seconds = 0.0
 
     def now(self) -> datetime:
         self.moment += timedelta(seconds=1)
         return self.moment
 
     def monotonic(self) -> float:
-        return self.moment.timestamp()
+        self._seconds += 0.1
+        return self._seconds
+
+
+OPERATOR_ROLES = ("REGISTRAR", "STANDARDS_OFFICER", "SYSTEM_ADMINISTRATOR")
+"""Roles of the person who calls in most tests: everything that the registry lets anybody do but issue credentials."""
+
+
+def write_secret(path: Path) -> str:
+    """Write a new secret into a file and return it."""
+    secret = tokens.new_secret()
+    path.write_text(f"{secret}\n")
+    return secret
 
 
 class RunningRegistry:
-    """One registry with its database, key and stubs; `close` stops it."""
+    """One registry with its database, key and stubs; `close` stops it.
+
+    Its operator and its security administrator are issued credentials as on a new platform: by the bootstrap token.
+    """
 
     def __init__(self, databases: Databases, directory: Path, platform: str) -> None:
         self.platform = platform
         self.clock = ManualClock()
+        self.bootstrap_token = tokens.format_token("bootstrap", write_secret(directory / f"{platform}.bootstrap"))
+        self.service_token = tokens.format_service_token(write_secret(directory / f"{platform}.service"))
+        self.admin_token = self.operator_token = ""
         self._databases = databases
         self.database_url = databases.borrow(SCHEMA, migrate)
         key_file = directory / f"{platform}.pem"
@@ -70,6 +96,9 @@ class RunningRegistry:
             "ZHICHAO_SIGNING_KEY_FILE": str(key_file),
             "ZHICHAO_REGISTRY_DATABASE_URL": self.database_url,
             "ZHICHAO_REGISTRY_LISTEN": f"unix:{directory}/{platform}.sock",
+            "ZHICHAO_PLAINTEXT_LOOPBACK": "true",
+            "ZHICHAO_SERVICE_TOKEN_FILE": str(directory / f"{platform}.service"),
+            "ZHICHAO_REGISTRY_BOOTSTRAP_TOKEN_FILE": str(directory / f"{platform}.bootstrap"),
         }
         self._running = ExitStack()
         self.start()
@@ -80,10 +109,33 @@ class RunningRegistry:
             app = build(RegistryConfig.load(self.environment), self.clock)
             app.start()
             starting.callback(app.stop, 1.0)
-            channel = starting.enter_context(connect(app.server.address))
-            self.stub = RegistryServiceStub(channel)
-            self.journal = JournalServiceStub(channel)
+            self.address = app.server.address
+            self._channels = starting
+            if not self.admin_token:
+                self._issue_first()
+            operator = self.channel(self.operator_token)
+            self.stub = RegistryServiceStub(operator)
+            self.operator_journal = JournalServiceStub(operator)
+            self.access = AccessServiceStub(self.channel(self.admin_token))
+            self.journal = JournalServiceStub(self.channel(self.service_token))
             self._running = starting.pop_all()
+
+    def _issue_first(self) -> None:
+        """Appoint the security administrator, who appoints the operator; each comes from a file of the operator's."""
+        first = AccessServiceStub(self.channel(self.bootstrap_token))
+        self.admin_token = self._issue(first, "admin", "SECURITY_ADMINISTRATOR")
+        admin = AccessServiceStub(self.channel(self.admin_token))
+        self.operator_token = self._issue(admin, "operator", *OPERATOR_ROLES)
+
+    def _issue(self, access: AccessServiceStub, credential_id: str, *roles: str) -> str:
+        credential = access_examples.person(self.platform, *roles, credential_id=credential_id)
+        request = access_pb2.CreateCredentialRequest(credential=credential)
+        return str(access.CreateCredential(request, timeout=TIMEOUT_SECONDS).token)
+
+    def channel(self, token: str) -> grpc.Channel:
+        """Open a channel whose calls carry a token; none for an empty one. It is closed at the stop."""
+        credentials = (lambda: tokens.bearer(token)) if token else None
+        return self._channels.enter_context(connect(self.address, credentials=credentials))
 
     def stop(self) -> None:
         """Stop it; the database stays."""

@@ -21,17 +21,20 @@ from services.registry.app import MIGRATIONS, build
 from services.registry.config import RegistryConfig
 from tests.registry import examples
 from tests.registry.calls import create, get
-from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry
+from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry, write_secret
 
 
 def environment(database_url: str, directory: Path, **changes: str) -> dict[str, str]:
     key_file = directory / "key.pem"
     key_file.write_bytes(new_private_key_pem())
+    write_secret(directory / "service.token")
     return {
         "ZHICHAO_PLATFORM": "141025",
         "ZHICHAO_SIGNING_KEY_FILE": str(key_file),
         "ZHICHAO_REGISTRY_DATABASE_URL": database_url,
         "ZHICHAO_REGISTRY_LISTEN": f"unix:{directory}/registry.sock",
+        "ZHICHAO_PLAINTEXT_LOOPBACK": "true",
+        "ZHICHAO_SERVICE_TOKEN_FILE": str(directory / "service.token"),
     } | changes
 
 

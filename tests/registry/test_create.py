@@ -154,7 +154,7 @@ def test_the_entry_holds_the_resource_and_who_asked(registry: RunningRegistry) -
     entry = entry_pb2.Entry.FromString(registry.entries()[-1])
     kept = type(created).FromString(entry.payload)
     assert (entry.kind, entry.schema) == ("zhichao.registry.v1.SourceUnit", 1)
-    assert (entry.actor, entry.request_id) == ("local", request_id)
+    assert (entry.actor, entry.request_id) == ("person/operator", request_id)
     assert entry.write_time == created.info.update_time
     assert without_info(kept) == examples.source_unit()
     assert (kept.info.create_time, kept.info.update_time) == (created.info.create_time, created.info.update_time)

@@ -21,7 +21,7 @@ def payload(resource: Any) -> bytes:
 
 
 def parked(registry: RunningRegistry) -> list[tuple[str, str]]:
-    answer = registry.journal.ListParkedEntries(journal.ListParkedEntriesRequest(), timeout=TIMEOUT_SECONDS)
+    answer = registry.operator_journal.ListParkedEntries(journal.ListParkedEntriesRequest(), timeout=TIMEOUT_SECONDS)
     return [(entry.kind.rpartition(".")[2], entry.cause) for entry in answer.parked_entries]
 
 
