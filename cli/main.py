@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "simulate": LazyCommand("cli.simulate_command", "command", "Send simulated weighings. 模拟称重数据"),
     "import": LazyCommand("cli.import_command", "command", "Import weighings from files. 导入称重记录"),
     "backup": LazyCommand("cli.backup_command", "backup", "Back up and restore a platform. 备份与恢复"),
+    "pki": LazyCommand("cli.pki_command", "pki", "Make and look at certificates. 证书签发与查看"),
     "relay": LazyCommand("cli.relay_command", "relay", "Look after the connection to the upper level. 上下级转发"),
 }
 
