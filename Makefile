@@ -88,7 +88,7 @@ deploy-check: $(VENV)/dev.stamp ## Sites of deploy/k8s build and are valid; Dock
 	@echo "==> Deployment"
 	@$(BIN)/python -m pytest --quiet -p no:cacheprovider -n 0 tests/contract/test_deploy_image.py \
 		tests/contract/test_deploy_policies.py tests/contract/test_deploy_references.py \
-		tests/contract/test_deploy_settings.py tests/contract/test_deploy_sites.py
+		tests/contract/test_deploy_secrets.py tests/contract/test_deploy_settings.py tests/contract/test_deploy_sites.py
 
 .PHONY: image-check
 image-check: $(VENV)/dev.stamp ## Run the Dockerfile's build stage without a container engine
