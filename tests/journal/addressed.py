@@ -3,19 +3,18 @@
 from collections.abc import Iterator, Mapping
 
 from services.common.access.divisions import Divisions
+from services.common.errors import ServiceError
 from services.common.request import RequestContext, use_request_context
 from services.journal import addressed_convert as convert
 from services.journal.addressed_batch import AddressedBatch
 from services.journal.addressed_receiver import ReceivedAddressed
-from services.journal.store.addressed import AddressedLog
 from tests.journal.journals import Journal
+from zhichao.common.v1.refusal_pb2 import ErrorReason
 from zhichao.journal.v1 import addressed_pb2
 from zhichao.journal.v1 import journal_pb2 as pb
 
 OTHER_CITY, OTHER_COUNTY = "141100", "141121"
 """Another city of the same province with a county of its own."""
-
-COUNTRY = "100000"
 
 
 class Platform:
@@ -67,9 +66,21 @@ class Platform:
         """Return the payloads that are projected of an upper platform's log, by sequence."""
         return self.journal.notes(origin)
 
-    def log(self, origin: str) -> AddressedLog | None:
-        (found,) = [held.log for held in self.handlers.positions(origin)] or [None]
-        return found
+    def refusal(self, batch: AddressedBatch) -> ServiceError:
+        """Receive a batch that must be refused and leave nothing behind; return why."""
+        before = self.journal.content()
+        try:
+            self.receive(batch)
+        except ServiceError as error:
+            assert self.journal.content() == before, "a refused batch left something behind"
+            return error
+        raise AssertionError("the batch was accepted")
+
+    def refusals_for(self, reader: "Platform") -> dict[str, str]:
+        """Return the reasons why logs are not sent to a platform, by origin."""
+        answers = self.answers_for(reader.code, reader.positions())
+        refused = [answer.refusal for answer in answers if answer.WhichOneof("content") == "refusal"]
+        return {one.origin: ErrorReason.Name(one.refusal.reason) for one in refused}
 
     def receipts(self, origin: str = "") -> list[tuple[int, str]]:
         """Return who has received which entry of a log, as far as this platform knows."""
