@@ -67,6 +67,9 @@ class Metrics:
         self.component = component
         self.platform = platform
         self.registry = CollectorRegistry()
+        # Every name that this service shows of its own, with its labels.
+        self.offered: dict[str, tuple[str, ...]] = {}
+        self._groups: dict[str, _Group] = {}
         ProcessCollector(registry=self.registry)
         self._collection_failures = self.counter(
             "zhichao_collection_failures_total",
@@ -84,20 +87,30 @@ class Metrics:
 
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Counter:
         """Make a counter of this service; its name ends in `_total`. Raises ValueError for a name that is taken."""
+        self.offered[name] = tuple(labels)
         return Counter(name, documentation, labels, registry=self.registry)
 
     def histogram(
         self, name: str, documentation: str, labels: Sequence[str] = (), *, buckets: Sequence[float]
     ) -> Histogram:
         """Make a histogram of this service. Raises ValueError for a name that is taken."""
+        self.offered[name] = tuple(labels)
         return Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
 
     def gauges(self, group: str, gauges: Sequence[Gauge], read: Read) -> None:
         """Add gauges that belong together: `read` gives their values at a scrape, from any thread.
 
-        When `read` raises, the group is missing from that scrape, counted and logged; everything else is there.
+        When `read` raises, the group is missing from that scrape, counted and logged; everything else is there. Called
+        again for a group, as by a second server of the service, it adds samples with other labels.
         """
-        self.registry.register(_Group(self, group, gauges, read))
+        known = self._groups.get(group)
+        if known is not None:
+            known.add(gauges, read)
+            return
+        made = _Group(self, group, gauges, read)
+        self.registry.register(made)
+        self._groups[group] = made
+        self.offered |= {gauge.name: gauge.labels for gauge in gauges}
 
     def collection_failed(self, group: str, error: Exception) -> None:
         """Note that a group of gauges could not be read."""
@@ -110,7 +123,7 @@ class RequestMetrics:
     """The calls of one server: how many ended how, and how long unary ones took."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._component = metrics.component
+        self.component = metrics.component
         self._ended = metrics.counter(
             "zhichao_requests_total",
             "Calls that ended, by status and reason of the catalogue.",
@@ -138,19 +151,19 @@ class RequestMetrics:
         child = self._ended_children.get(key)
         if child is None:
             known = self._known(method)
-            child = self._ended.labels(self._component, known, status, reason)
+            child = self._ended.labels(self.component, known, status, reason)
             if known == method:
                 self._ended_children[key] = child
         child.inc()
         if seconds is not None:
             timer = self._seconds_children.get(method)
             if timer is None:
-                timer = self._seconds.labels(self._component, self._known(method))
+                timer = self._seconds.labels(self.component, self._known(method))
                 if method in self._methods:
                     self._seconds_children[method] = timer
             timer.observe(seconds)
         if status == "UNAUTHENTICATED":
-            self._authentication_failures.labels(self._component, reason).inc()
+            self._authentication_failures.labels(self.component, reason).inc()
 
     def _known(self, method: str) -> str:
         """Return the method, or `other` when too many have been seen: callers may name what they like."""
@@ -168,10 +181,16 @@ class _Group(Collector):
         self._metrics = metrics
         self._group = group
         self._gauges = tuple(gauges)
-        self._read = read
+        self._reads = [read]
         self._guard = threading.Lock()
         self._kept: list[Metric] = []
         self._read_at: float | None = None
+
+    def add(self, gauges: Sequence[Gauge], read: Read) -> None:
+        """Read the same gauges from one more place."""
+        if tuple(gauges) != self._gauges:
+            raise ValueError(f"the group {self._group} has other gauges")
+        self._reads.append(read)
 
     def describe(self) -> Iterator[Metric]:
         """Name the gauges, so that one registry has no two of the same name."""
@@ -189,8 +208,12 @@ class _Group(Collector):
 
     def _look(self) -> list[Metric]:
         try:
-            values = self._read()
-            return [self._family(gauge, values[gauge.name]) for gauge in self._gauges if gauge.name in values]
+            told = [read() for read in self._reads]
+            return [
+                self._family(gauge, [sample for values in told for sample in values[gauge.name]])
+                for gauge in self._gauges
+                if all(gauge.name in values for values in told)
+            ]
         except Exception as error:  # noqa: BLE001 - one group that cannot be read must not cost the others
             self._metrics.collection_failed(self._group, error)
             return []

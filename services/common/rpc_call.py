@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 import grpc
 import structlog
 
+from services.common import tracing
 from services.common.errors import ServiceError
+from services.common.metrics import RequestMetrics
 from services.common.reasons import Reason
 from services.common.request import RequestContext, new_request_id
 from services.common.rpc_limits import REQUEST_ID_CHARACTERS_MAX, REQUEST_ID_METADATA, RETRY_AFTER_STOPPING_SECONDS
@@ -53,25 +55,29 @@ class Call(RequestContext):
         "has_ended",
         "is_access_recorded",
         "is_reading",
+        "is_stream",
         "messages_in",
         "messages_out",
         "method",
+        "metrics",
         "send",
         "started",
         "thread",
     )
 
-    def __init__(self, method: str, context: Any, stopping: threading.Event) -> None:
+    def __init__(self, method: str, context: Any, stopping: threading.Event, metrics: RequestMetrics) -> None:
         started = time.monotonic()
         remaining = context.time_remaining()
         super().__init__(
-            _request_id(context.invocation_metadata()),
+            _given_request_id(context.invocation_metadata()) or new_request_id(),
             deadline=started + remaining if remaining is not None and remaining < _NO_DEADLINE_SECONDS else None,
             stopping=stopping,
         )
         self.grpc_context = context
         self.method = method
+        self.metrics = metrics
         self.started = started
+        self.is_stream = False
         self.messages_in = 0
         self.messages_out = 0
         self.is_access_recorded = False
@@ -80,12 +86,23 @@ class Call(RequestContext):
 
     def begin_stream(self, send: Callable[[Any], None] | None) -> None:
         """Add what only streams need: unary calls are many and short."""
+        self.is_stream = True
         self.send = send
         self.thread = threading.get_ident()
         self.is_reading = False
         self.has_ended = False
         self._guard = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
+
+    def begin_trace(self) -> None:
+        """Trace the call if it is among those that are; from then on its request id names the trace, unless given."""
+        now = tracing.current()
+        if now is None:
+            return
+        metadata = self.grpc_context.invocation_metadata()
+        self.trace = now.begin(metadata)
+        if self.trace is not None and not _given_request_id(metadata):
+            self.request_id = self.trace.request_id
 
     def is_active(self) -> bool:
         """Tell whether the caller still waits and the server is not stopping."""
@@ -252,12 +269,18 @@ def _ended_by_caller(call: Call) -> str:
 
 
 def _write(call: Call, status: str, ended: float | None = None, **more: Any) -> None:
+    seconds = (ended or time.monotonic()) - call.started
+    reason = more.get("reason", "")
+    # A call that was refused before its message was read took no time that anybody wants to know.
+    call.metrics.ended(call.method, status, reason, None if call.is_stream or not call.messages_in else seconds)
+    if call.trace is not None:
+        tracing.record_call(call.metrics.component, call.trace, call.method, status, reason, seconds)
     write = log.error if status in _LOG_ERROR else log.warning if status in _LOG_WARNING else log.info
     write(
         "request_finished",
         method=call.method,
         status=status,
-        duration_ms=round(((ended or time.monotonic()) - call.started) * 1000, 3),
+        duration_ms=round(seconds * 1000, 3),
         request_id=call.request_id,
         principal=call.principal.name,
         peer=_peer_kind(call.grpc_context.peer()),
@@ -277,8 +300,9 @@ def _peer_kind(peer: str) -> str:
     return "loopback" if peer.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D")) else "network"
 
 
-def _request_id(metadata: Iterable[Any]) -> str:
+def _given_request_id(metadata: Iterable[Any]) -> str:
+    """Return the request id that the caller gave; empty without one, and for what is none."""
     for key, value in metadata:
         if key == REQUEST_ID_METADATA and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
-    return new_request_id()
+    return ""

@@ -15,6 +15,7 @@ from services.common.rpc_limits import (
 from services.common.rpc_renewal import RenewedChannel
 from services.common.rpc_status import from_rpc_error
 from services.common.tls import ClientTls
+from services.common.tracing import TRACEPARENT_METADATA
 
 __all__ = ["MESSAGE_BYTES_MAX", "call_timeout_seconds", "connect", "service_error"]
 
@@ -109,9 +110,11 @@ class _MetadataInterceptor(
     def _details(self, details: grpc.ClientCallDetails) -> Any:
         metadata = list(details.metadata or ())
         given = {key for key, _ in metadata}
-        request_id = request_context().request_id
-        if request_id and REQUEST_ID_METADATA not in given:
-            metadata.append((REQUEST_ID_METADATA, request_id))
+        context = request_context()
+        if context.request_id and REQUEST_ID_METADATA not in given:
+            metadata.append((REQUEST_ID_METADATA, context.request_id))
+        if context.trace is not None and TRACEPARENT_METADATA not in given:
+            metadata.append((TRACEPARENT_METADATA, context.trace.traceparent))
         if self._credentials is not None:
             metadata += [pair for pair in self._credentials() if pair[0] not in given]
         return _CallDetails(

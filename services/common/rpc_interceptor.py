@@ -12,6 +12,7 @@ import grpc
 import structlog
 
 from services.common.errors import ServiceError
+from services.common.metrics import OTHER, RequestMetrics
 from services.common.reasons import Reason
 from services.common.request import enter_request
 from services.common.rpc_call import Call, Requests, do_what_was_left, fail, finish, finish_after_answer, stopping_error
@@ -73,9 +74,11 @@ class RequestInterceptor(grpc.ServerInterceptor):
         refusals: CallExecutor,
         unary_max: int,
         streams_max: int,
+        metrics: RequestMetrics,
     ):
         self.stopping = threading.Event()
         self.gate = gate
+        self.metrics = metrics
         self._unary = unary
         self._streams = streams
         self._unary_max = unary_max
@@ -108,6 +111,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None:
             log.info("request_finished", method=method[:200].lstrip("/"), status="UNIMPLEMENTED", duration_ms=0.0)
+            self.metrics.ended(OTHER, "UNIMPLEMENTED")
             return None
         if method.startswith(HEALTH_METHODS):
             return handler
@@ -156,14 +160,15 @@ class RequestInterceptor(grpc.ServerInterceptor):
         )
 
     def _unary_unary(self, method: str, inner: _Behaviour, parse: _Parse | None) -> _Behaviour:
-        stopping, gate = self.stopping, self.gate
+        stopping, gate, metrics = self.stopping, self.gate, self.metrics
 
         def behaviour(admission: Admission, content: bytes, context: Any) -> Any:
-            call = Call(method, context, stopping)
+            call = Call(method, context, stopping, metrics)
             call.messages_in = 1
             enter_request(call)
             try:
                 gate.enter(call, admission)
+                call.begin_trace()
                 request = gate.read(call, admission, content, parse)
                 response = gate.reply(call, admission, request, inner(request, context))
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
@@ -181,6 +186,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
             call = self.open_stream(method, context, None)
             try:
                 gate.enter(call, admission)
+                call.begin_trace()
                 read = partial(gate.read_next, call, admission, parse=parse)
                 response = gate.reply(call, admission, None, inner(Requests(contents, call, read), context))
             except Exception as error:  # noqa: BLE001 - as above
@@ -196,7 +202,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
 
     def open_stream(self, method: str, context: Any, send: Callable[[Any], None] | None) -> Call:
         """Begin a stream: from now on it is told when the server stops."""
-        call = Call(method, context, self.stopping)
+        call = Call(method, context, self.stopping, self.metrics)
         call.begin_stream(send)
         enter_request(call)
         with self._open_streams_guard:
@@ -214,7 +220,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
 
     def _refuse(self, method: str, error: ServiceError) -> Any:
         def behaviour(_requests: Any, context: Any) -> Any:
-            call = Call(method.lstrip("/"), context, self.stopping)
+            call = Call(method.lstrip("/"), context, self.stopping, self.metrics)
             fail(call, self.gate.refused(call, error))
 
         # As a stream on both sides it fits a call of any kind: the status goes out before a request is read.
@@ -271,6 +277,7 @@ class _StreamBehaviour:
         try:
             try:
                 gate.enter(call, admission)
+                call.begin_trace()
                 # Looked at once the principal is known: what ended its right before is seen here, what ends it later
                 # finds the call among the open ones.
                 call.check_end()

@@ -15,10 +15,12 @@ from grpc_reflection.v1alpha import reflection
 
 from services.common.access.control import AccessControl
 from services.common.access.methods import MethodAccess
+from services.common.metrics import Metrics
 from services.common.request import RequestContext, request_context
 from services.common.rpc_gate import AccessJournal, Gate
 from services.common.rpc_interceptor import CallExecutor, RequestInterceptor
 from services.common.rpc_limits import MESSAGE_BYTES_MAX, REFUSALS_MAX, SERVER_OPTIONS, UNARY_CALLS_MAX
+from services.common.rpc_metrics import add_server_metrics
 from services.common.settings import PlatformSettings, SettingsError
 from services.common.tls import PLAINTEXT_VARIABLE, Tls, Transport, is_local
 
@@ -81,7 +83,7 @@ class RpcServer:
     certificates with `require_client_certificate`; without `tls` it speaks plain text, on addresses only that other
     machines do not reach. `health_listen` is one more plain-text port that serves health only. `threads` bounds the
     unary calls worked on at once, `streams_max` the open streams; streams have threads of their own, so a unary call
-    never waits for a stream to end. `listen_setting` is the setting that errors name.
+    never waits for a stream to end. `listen_setting` is the setting that errors name. `metrics` are the service's.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class RpcServer:
         streams_max: int = 512,
         unary_calls_max: int = UNARY_CALLS_MAX,
         listen_setting: str = "",
+        metrics: Metrics | None = None,
     ) -> None:
         self.name = name
         self._setting = f"ZHICHAO_{name.upper()}_"
@@ -108,6 +111,8 @@ class RpcServer:
             raise ListenError(
                 f"{self._listen_setting} is {listen}, which takes TLS: plain text is for 127.0.0.1 and unix sockets"
             )
+        # Counted all the same where nobody shows them.
+        metrics = metrics or Metrics(name, access.platform)
         self._credentials = (
             tls.server_credentials(require_client_certificate=require_client_certificate) if tls is not None else None
         )
@@ -116,9 +121,17 @@ class RpcServer:
         self._refusals = CallExecutor(REFUSAL_THREADS, f"{name}-refusal")
         self._gate = Gate(access, access_journal, asks_certificates=require_client_certificate)
         self._interceptor = RequestInterceptor(
-            self._gate, self._unary, self._streams, self._refusals, unary_max=unary_calls_max, streams_max=streams_max
+            self._gate,
+            self._unary,
+            self._streams,
+            self._refusals,
+            unary_max=unary_calls_max,
+            streams_max=streams_max,
+            metrics=metrics.requests,
         )
         access.knowledge.on_change(self._interceptor.end_refused)
+        running = {"unary": lambda: self._unary.call_count, "stream": lambda: self._streams.call_count}
+        add_server_metrics(metrics, name, running, access.knowledge, tls)
         self._server = grpc.server(
             self._unary,
             interceptors=[self._interceptor],
@@ -143,6 +156,7 @@ class RpcServer:
         access: AccessControl,
         access_journal: AccessJournal | None = None,
         transport: Transport | None = None,
+        metrics: Metrics | None = None,
     ) -> Self:
         """Make the server of a service as its settings say; `transport` is theirs, for who has made it already.
 
@@ -166,6 +180,7 @@ class RpcServer:
             health_listen=settings.health_listen,
             threads=settings.threads,
             streams_max=settings.streams_max,
+            metrics=metrics,
         )
 
     def add(

@@ -68,7 +68,9 @@ class RegistryApp:
             access.report_use,
         )
         self.handlers = RegistryHandlers(self._engine, writer, clock, tail.announce)
-        self.server = RpcServer.for_service(STREAM, platform, settings, self._own_access.control(platform))
+        self.server = RpcServer.for_service(
+            STREAM, platform, settings, self._own_access.control(platform), metrics=self.metrics
+        )
         servicer = RegistryServicer(self.handlers)
         self.server.add(
             lambda server: service_pb2_grpc.add_RegistryServiceServicer_to_server(servicer, server),
