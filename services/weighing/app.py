@@ -74,8 +74,15 @@ class WeighingApp:
             STREAM, self._recorder.plan, figures.metered(self._recorder.commit)
         )
         self._journal.metrics.watch_queue(lambda: self._committer.waiting_records)
-        self.handlers = WeighingHandlers(self._engine, platform.platform, preparer, self._committer, self._journal.tail)
-        self.server = RpcServer.for_service(STREAM, platform, settings, self._access.control)
+        self.handlers = WeighingHandlers(
+            self._engine,
+            platform.platform,
+            preparer,
+            self._committer,
+            self._journal.tail,
+            self._access.control.is_bound_to_division,
+        )
+        self.server = RpcServer.for_service(STREAM, platform, settings, self._access.control, metrics=self.metrics)
         servicer = WeighingServicer(self.handlers)
         self.server.add(
             lambda server: service_pb2_grpc.add_WeighingServiceServicer_to_server(

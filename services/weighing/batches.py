@@ -23,30 +23,34 @@ class BatchPreparer:
         self._processes = processes
         self._clock = clock
 
-    def prepare_one(self, record: record_pb2.WeighingRecord, actor: str, request_id: str) -> Prepared:
-        """Prepare one record."""
-        return self._preparer.prepare([record], self._clock.now(), actor, request_id)
+    def prepare_one(
+        self, record: record_pb2.WeighingRecord, actor: str, request_id: str, units: frozenset[str] | None = None
+    ) -> Prepared:
+        """Prepare one record; `units` are those that the sender is bound to."""
+        return self._preparer.prepare([record], self._clock.now(), actor, request_id, units)
 
-    def prepare(self, content: bytes, actor: str, request_id: str) -> Prepared:
-        """Prepare the records of a batch request.
+    def prepare(self, content: bytes, actor: str, request_id: str, units: frozenset[str] | None = None) -> Prepared:
+        """Prepare the records of a batch request; `units` are those that the sender is bound to.
 
         Raises ServiceError BATCH_TOO_LARGE, and INVALID_ARGUMENT for no records or bytes that are no such request.
         """
         now = self._clock.now()
         if len(content) >= BATCH_BYTES_MIN:
             for process in self._processes:
-                found = process.prepare(content, now, actor, request_id)
+                found = process.prepare(content, now, actor, request_id, units)
                 if found is not None:
                     prepared, places = found
-                    return self._look_again(prepared, content, places) if places else prepared
-        return self._preparer.prepare(_records(content), now, actor, request_id)
+                    return self._look_again(prepared, content, places, units) if places else prepared
+        return self._preparer.prepare(_records(content), now, actor, request_id, units)
 
-    def _look_again(self, prepared: Prepared, content: bytes, places: Sequence[int]) -> Prepared:
+    def _look_again(
+        self, prepared: Prepared, content: bytes, places: Sequence[int], units: frozenset[str] | None
+    ) -> Prepared:
         """Look here at records that are not fit elsewhere: only here the registry can be asked what was missing."""
         records = _records(content)
         batch, refusals = prepared
         again = self._preparer.prepare(
-            [records[place] for place in places], batch.receive_time, batch.actor, batch.request_id
+            [records[place] for place in places], batch.receive_time, batch.actor, batch.request_id, units
         )
         fit = iter(zip(*again.batch.columns(), strict=True))
         for number, place in enumerate(places):

@@ -1,11 +1,12 @@
 """The use cases of the weighing service: recording, finding, watching, totals."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+from services.common.access.principal import Principal
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
@@ -56,8 +57,10 @@ class WeighingHandlers:
         preparer: BatchPreparer,
         committer: GroupCommit[PreparedBatch, RecordPlan, Sequence[Outcome]],
         tail: Tail,
+        is_bound_to_division: Callable[[Principal], bool],
     ) -> None:
         self._engine = engine
+        self._is_bound_to_division = is_bound_to_division
         self._origin = origin
         self._preparer = preparer
         self._committer = committer
@@ -71,7 +74,9 @@ class WeighingHandlers:
     def record(self, record: record_pb2.WeighingRecord) -> Recorded:
         """Record one weighing. Raises ServiceError for a refusal."""
         request = request_context()
-        batch, refusals = self._preparer.prepare_one(record, request.principal, request.request_id)
+        sender = request.principal
+        self._check_sender(sender)
+        batch, refusals = self._preparer.prepare_one(record, sender.name, request.request_id, sender.source_unit_ids)
         if refusals:
             raise refusals[0].error
         began_ns = time.time_ns()
@@ -91,7 +96,9 @@ class WeighingHandlers:
         BATCH_TOO_LARGE, INVALID_ARGUMENT for a batch of no records; waits when too much waits already.
         """
         request = request_context()
-        prepared = self._preparer.prepare(content, request.principal, request.request_id)
+        sender = request.principal
+        self._check_sender(sender)
+        prepared = self._preparer.prepare(content, sender.name, request.request_id, sender.source_unit_ids)
         if prepared.batch:
             future = self._committer.submit(prepared.batch, sequel)
             if request.trace is not None:
@@ -100,6 +107,16 @@ class WeighingHandlers:
         nothing: Future[Sequence[Outcome]] = Future()
         nothing.set_result(())
         return prepared, nothing
+
+    def _check_sender(self, sender: Principal) -> None:
+        if self._is_bound_to_division(sender):
+            raise ServiceError(
+                Reason.OUTSIDE_SCOPE,
+                f"weighings are recorded by terminals, integrators and persons of all of {self._origin}; these "
+                f"credentials are for {sender.division_code}",
+                message_zh="该凭证仅限部分区划，不能上报称重记录",
+                metadata={"field": ""},
+            )
 
     def _show_commit(self, trace: CallTrace, future: "Future[Sequence[Outcome]]") -> None:
         began_ns = time.time_ns()

@@ -90,9 +90,17 @@ class RecordPreparer:
         self._look_again = look_again
 
     def prepare(
-        self, records: Iterable[record_pb2.WeighingRecord], now: datetime, actor: str, request_id: str
+        self,
+        records: Iterable[record_pb2.WeighingRecord],
+        now: datetime,
+        actor: str,
+        request_id: str,
+        units: frozenset[str] | None = None,
     ) -> Prepared:
-        """Check, resolve, judge and serialise records; a refused one leaves its refusal."""
+        """Check, resolve, judge and serialise records; a refused one leaves its refusal.
+
+        `units` are the source units that the sender is bound to; None when it is not bound.
+        """
         reception = convert.Reception(timestamp(now))
         build = EntryBuilder(convert.WEIGHING_KIND, WEIGHING_SCHEMA, now, actor, request_id).build_bytes
         batch = PreparedBatch(now, actor, request_id)
@@ -101,6 +109,8 @@ class RecordPreparer:
         prepare_one = self._prepare
         for place, record in enumerate(records):
             try:
+                if units is not None and record.source_unit_id not in units:
+                    raise _not_its_own(record.source_unit_id)
                 key, entry, row, judgement = prepare_one(record, reception, build)
             except ServiceError as refusal:
                 refusals[place] = Refused(record.record_id, refusal)
@@ -199,6 +209,15 @@ class RecordPreparer:
                 metadata={"service": "registry"},
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from refusal
+
+
+def _not_its_own(source_unit_id: str) -> ServiceError:
+    return ServiceError(
+        Reason.OUTSIDE_SCOPE,
+        f"record.source_unit_id: {source_unit_id[:64]!r} is not one of the source units of these credentials",
+        message_zh="该凭证无权为此源头单位上报称重记录",
+        metadata={"field": "record.source_unit_id"},
+    )
 
 
 def _too_large(actual: int) -> ServiceError:

@@ -65,8 +65,10 @@ class PreparingProcess:
         process = self._process
         return process.pid if process is not None else None
 
-    def prepare(self, content: bytes, now: datetime, actor: str, request_id: str) -> tuple[Prepared, list[int]] | None:
-        """Prepare the records of a serialised batch request.
+    def prepare(
+        self, content: bytes, now: datetime, actor: str, request_id: str, units: frozenset[str] | None = None
+    ) -> tuple[Prepared, list[int]] | None:
+        """Prepare the records of a serialised batch request; `units` are those that the sender is bound to.
 
         Returns the fit ones, and the places of all others, which the caller has to look at again; None when it has to
         look at all.
@@ -78,7 +80,7 @@ class PreparingProcess:
             if connection is None:
                 return None
             try:
-                return self._ask(connection, content, now, actor, request_id)
+                return self._ask(connection, content, now, actor, request_id, units)
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller can do without the process
                 _log.warning("preparing_process_lost", cause=type(error).__name__)
                 return None
@@ -102,7 +104,13 @@ class PreparingProcess:
         self._guard.release()
 
     def _ask(
-        self, connection: Connection, content: bytes, now: datetime, actor: str, request_id: str
+        self,
+        connection: Connection,
+        content: bytes,
+        now: datetime,
+        actor: str,
+        request_id: str,
+        units: frozenset[str] | None,
     ) -> tuple[Prepared, list[int]] | None:
         self._is_asking = True
         version, changed = self._directory.changes_since(self._directory_version)
@@ -110,7 +118,7 @@ class PreparingProcess:
             preparing_worker.send(connection, (preparing_worker.DIRECTORY, pickle.dumps(changed)))
             self._directory_version = version
         self._number += 1
-        question = (preparing_worker.BATCH, content, self._number, now.isoformat(), actor, request_id)
+        question = (preparing_worker.BATCH, content, self._number, now.isoformat(), actor, request_id, units)
         preparing_worker.send(connection, question)
         number, answer = preparing_worker.receive(connection)
         if number != self._number:

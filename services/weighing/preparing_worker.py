@@ -32,7 +32,7 @@ DIRECTORY: Final = 0
 """First part of a message that holds changes of the directory, pickled."""
 
 BATCH: Final = 1
-"""First part of a message that holds a serialised batch request, its time, actor and request id."""
+"""First part of a message that holds a serialised batch request, its time, actor, request id and the sender's units."""
 
 
 def send(connection: Connection, message: Any) -> None:
@@ -64,7 +64,7 @@ def serve(connection: Connection, digest_algorithm: str, rule_set_id_default: st
 
 
 def _prepare(
-    preparer: RecordPreparer, content: bytes, now: str, actor: str, request_id: str
+    preparer: RecordPreparer, content: bytes, now: str, actor: str, request_id: str, units: frozenset[str] | None
 ) -> tuple[list[int], Sequence[list[Any]]] | None:
     try:
         records = service_pb2.RecordWeighingsRequest.FromString(content).records
@@ -73,7 +73,7 @@ def _prepare(
     if not 0 < len(records) <= BATCH_RECORDS_MAX:
         # Refused by the service; here a message could hold millions.
         return None
-    batch, refusals = preparer.prepare(records, datetime.fromisoformat(now), actor, request_id)
+    batch, refusals = preparer.prepare(records, datetime.fromisoformat(now), actor, request_id, units)
     return list(refusals), batch.columns()
 
 

@@ -1,14 +1,16 @@
 """A tiny service over a real server on a unix socket: each test says what its methods do, messages are bytes."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from services.common.access.methods import MethodAccess
 from services.common.rpc_client import connect
 from services.common.rpc_server import RpcServer
+from tests.access import Access, open_method
 
 SERVICE = "zhichao.test.v1.TestService"
 WAIT_SECONDS = 10.0
@@ -31,6 +33,8 @@ class Served:
         gather: Behaviour = unused,
         spread: Behaviour = unused,
         exchange: Behaviour = unused,
+        access: Access | None = None,
+        methods: Mapping[str, MethodAccess] | None = None,
         **options: Any,
     ) -> None:
         self.address = f"unix:{directory / 'test.sock'}"
@@ -42,10 +46,20 @@ class Served:
         }
         generic = grpc.method_handlers_generic_handler(SERVICE, handlers)
         options = {"threads": 4, "streams_max": 4} | options
-        self.server = RpcServer("test", self.address, **options)
-        self.server.add(lambda server: server.add_generic_rpc_handlers((generic,)), SERVICE)
+        self.access = access or Access()
+        self.server = RpcServer("test", self.address, self.access.control, **options)
+        paths = [f"/{SERVICE}/{name}" for name in handlers]
+        self.server.add(
+            lambda server: server.add_generic_rpc_handlers((generic,)),
+            SERVICE,
+            {path: (methods or {}).get(path, open_method(path)) for path in paths},
+        )
         self.server.start()
-        self.channel = connect(self.address)
+        self.channel = self.connect(self.access.token)
+
+    def connect(self, token: str | None) -> grpc.Channel:
+        """Open a channel of somebody; None for nobody. Whoever opens it closes it."""
+        return connect(self.address, credentials=self.access.credentials(token) if token is not None else None)
 
     def call_unary(self, method: str, request: bytes = b"", **options: Any) -> Any:
         """Call without a deadline."""

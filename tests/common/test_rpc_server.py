@@ -96,20 +96,20 @@ def test_deadline_of_the_caller(serve: Serve) -> None:
 
 def test_context_in_all_kinds_of_calls(serve: Serve) -> None:
     def gather(requests: Iterator[bytes], _context: object) -> bytes:
-        return b"".join(requests) + request_context().principal.encode()
+        return b"".join(requests) + request_context().principal.name.encode()
 
     def spread(request: bytes, _context: object) -> Iterator[bytes]:
-        yield request + request_context().principal.encode()
+        yield request + request_context().principal.name.encode()
 
     def exchange(requests: Iterator[bytes], _context: object) -> Iterator[bytes]:
         for request in requests:
-            yield request + request_context().principal.encode()
+            yield request + request_context().principal.name.encode()
 
     served = serve(gather=gather, spread=spread, exchange=exchange)
 
-    assert served.gather(iter([b"a", b"b"])) == b"ablocal"
-    assert list(served.spread(b"a")) == [b"alocal"]
-    assert list(served.exchange(iter([b"a", b"b"]))) == [b"alocal", b"blocal"]
+    assert served.gather(iter([b"a", b"b"])) == b"abperson/tester"
+    assert list(served.spread(b"a")) == [b"aperson/tester"]
+    assert list(served.exchange(iter([b"a", b"b"]))) == [b"aperson/tester", b"bperson/tester"]
 
 
 # The log line
@@ -128,7 +128,7 @@ def test_one_line_per_call(serve: Serve, events: Events) -> None:
         "method": f"{SERVICE}/Once",
         "status": "OK",
         "request_id": "abc",
-        "principal": "local",
+        "principal": "person/tester",
         "peer": "unix",
         "messages_in": 1,
         "messages_out": 1,
