@@ -1,5 +1,8 @@
 """A registry as it runs in production, on a socket of its own, with a clock that tests set."""
 
+import threading
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -158,11 +161,7 @@ class RunningRegistry:
 
     def refusal(self, method: str, request: Message) -> "Refused":
         """Call a method that must refuse and return the refusal."""
-        try:
-            answer = getattr(self.stub, method)(request, timeout=TIMEOUT_SECONDS)
-        except grpc.RpcError as error:
-            return Refused(cast("Any", error).code().name, service_error(error))
-        raise AssertionError(f"{method} was not refused: {answer}")
+        return refused_by(self.stub, method, request)
 
     # The journal
 
@@ -217,6 +216,24 @@ class Refused:
         self.metadata = dict(error.metadata)
         self.fields = [violation.field for violation in error.field_violations]
         self.descriptions = {violation.field: violation.description for violation in error.field_violations}
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {TIMEOUT_SECONDS:g} s: {what}")
+        threading.Event().wait(0.02)
+
+
+def refused_by(stub: Any, method: str, request: Message) -> Refused:
+    """Call a unary method that must refuse and return the refusal."""
+    try:
+        answer = getattr(stub, method)(request, timeout=TIMEOUT_SECONDS)
+    except grpc.RpcError as error:
+        return Refused(cast("Any", error).code().name, service_error(error))
+    raise AssertionError(f"{method} was not refused: {answer}")
 
 
 def table_rows(database_url: str) -> dict[str, list[tuple[Any, ...]]]:
