@@ -25,6 +25,10 @@ PING_TIMEOUT_SECONDS = 20
 SERVER_PING_SECONDS = 60
 # Pings from clients in any language are welcome down to this distance; gRPC's default of 300 s would end connections.
 PING_SECONDS_MIN = 5
+# A connection that is this old (gRPC spreads it by a tenth) takes no more calls, and its client opens another one: so
+# replicas that were added get their share, and names that moved are looked up again. Streams under way stay on the old
+# one for as long as they last.
+CONNECTION_SECONDS_MAX = 600
 # The next try after a broken connection comes soon: a site's backlog waits for it. gRPC's default goes to 120 s.
 RECONNECT_SECONDS_MIN = 1
 RECONNECT_SECONDS_MAX = 5
@@ -42,6 +46,7 @@ SERVER_OPTIONS = _COMMON | {
     # Off: with it a second server on the same port would start without a word and take half of the connections.
     "grpc.so_reuseport": 0,
     "grpc.keepalive_time_ms": SERVER_PING_SECONDS * 1000,
+    "grpc.max_connection_age_ms": CONNECTION_SECONDS_MAX * 1000,
     "grpc.http2.min_ping_interval_without_data_ms": PING_SECONDS_MIN * 1000,
 }
 
