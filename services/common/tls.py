@@ -118,8 +118,8 @@ class Tls:
     """The files as they are now. Thread-safe.
 
     New contents are taken when they are whole: they parse, the key fits, and today lies within the certificate's days.
-    Others are refused with one log line (`certificate_not_taken`) and the former stay in use, so that half a renewal
-    never cuts a platform off.
+    Until then the former stay in use, so that half a renewal never cuts a platform off. What is still not whole at the
+    next look is told in one log line (`certificate_not_taken`).
     """
 
     def __init__(
@@ -137,6 +137,7 @@ class Tls:
         self._monotonic = monotonic
         self._guard = threading.Lock()
         self._complaint = ""
+        self._has_told = False
         self._looked_at = monotonic()
         try:
             self._stamp = _stamp(files)
@@ -198,7 +199,10 @@ class Tls:
                 raise _TlsFileError(complaint)
         except _TlsFileError as error:
             if str(error) != self._complaint:
-                self._complaint = str(error)
+                # Three files are never written at once: whoever writes them has until the next look.
+                self._complaint, self._has_told = str(error), False
+            elif not self._has_told:
+                self._has_told = True
                 _log.error(
                     "certificate_not_taken",
                     path=str(self._files.certificate),
