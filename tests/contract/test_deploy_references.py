@@ -153,7 +153,7 @@ INTEGRATORS = {
 }
 DATABASE_OUTSIDE = Peer("database-outside", network="203.0.113.16/28")
 
-PORTS = (5432, 7701, 7702, 7706, 7707, 7711, 7712, 7716, 7721, 7722, 7726, 8000, 8333)
+PORTS = (4317, 5432, 7701, 7702, 7706, 7707, 7711, 7712, 7716, 7721, 7722, 7726, 8000, 8333)
 
 INSIDE = {
     ("weighing", "registry", 7701),
@@ -171,11 +171,12 @@ DATABASE = {
 }
 BACKUP = {("database", "s3", 8333)}
 BY_PEOPLE = {("people", "registry", 7701), ("people", "weighing", 7702), ("people", "relay", 7706)}
+TRACES = {(service, "monitoring", 4317) for service in ("registry", "weighing", "relay")}
 FROM_PEERS = {("outside", "relay", 7707)}
 TO_UPSTREAM = {("relay", "outside", 7707)}
 
 FLOWS = {
-    "140000": INSIDE | DATABASE | BACKUP | BY_PEOPLE | FROM_PEERS,
+    "140000": INSIDE | DATABASE | BACKUP | BY_PEOPLE | FROM_PEERS | TRACES,
     "140600": INSIDE | DATABASE | BACKUP | BY_PEOPLE | FROM_PEERS | TO_UPSTREAM,
     "141000": INSIDE | DATABASE | BACKUP | BY_PEOPLE | FROM_PEERS | TO_UPSTREAM,
     "141025": INSIDE | DATABASE | TO_UPSTREAM | {("integrators", "weighing", 7702)},

@@ -244,3 +244,15 @@ def test_no_statement_changes_a_table_that_is_only_added_to() -> None:
     ]
 
     assert found == [], "the role that services run with may not do this: see APPEND_ONLY in common/database/grants.py"
+
+
+def test_a_database_that_stays_away_ends_the_migration(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(migrate, "UNREACHABLE_SECONDS_MAX", 0.0)
+    # Port 1 is nobody's.
+    monkeypatch.setenv("ZHICHAO_WEIGHING_DATABASE_URL", "postgresql://weighing@127.0.0.1:1/weighing")
+
+    assert migrate.main(["weighing"], is_waiting=False) == 1
+
+    assert "the database cannot be reached" in capsys.readouterr().err
