@@ -116,6 +116,12 @@ class Access:
             )
         )
 
+    def start(self) -> None:
+        """Everything is known already."""
+
+    def stop(self) -> None:
+        """Nothing is followed."""
+
     def credentials(self, token: str | None = None) -> Metadata:
         """Return what puts a token, by default the tester's, on the calls of a channel."""
         metadata = bearer(self.token if token is None else token)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from services.common.access.mounting import ServiceAccess, registry_opener, service_tokens
+from services.common.access.mounting import AppAccess, ServiceAccess, registry_opener, service_tokens
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
 from services.common.metrics import Metrics
@@ -39,7 +39,7 @@ class WeighingApp:
 
     name = STREAM
 
-    def __init__(self, config: WeighingConfig, clock: Clock) -> None:
+    def __init__(self, config: WeighingConfig, clock: Clock, access: AppAccess | None) -> None:
         platform, settings = config.platform, config.service
         self._config = config
         self._engine = create_engine(
@@ -58,7 +58,7 @@ class WeighingApp:
             self.metrics,
         )
         open_registry = registry_opener(platform, settings.registry_address, STREAM)
-        self._access = ServiceAccess.build(platform, service_tokens(platform), open_registry, clock)
+        self._access = access or ServiceAccess.build(platform, service_tokens(platform), open_registry, clock)
         directory = Directory(settings.rule_set_id)
         self._follower = DirectoryFollower(self._engine, directory, platform.platform, open_registry)
         writer = self._journal.writer
@@ -128,9 +128,10 @@ class WeighingApp:
             self.server.stop(grace_seconds)
 
 
-def build(config: WeighingConfig, clock: Clock | None = None) -> WeighingApp:
+def build(config: WeighingConfig, clock: Clock | None = None, access: AppAccess | None = None) -> WeighingApp:
     """Build a weighing service from its settings; nothing is started and the database is not touched.
 
-    Raises SettingsError for settings that cannot work, such as a key file that is none.
+    `access` takes the place of what the registry says. Raises SettingsError for settings that cannot work, such as a key
+    file that is none.
     """
-    return WeighingApp(config, clock or SystemClock())
+    return WeighingApp(config, clock or SystemClock(), access)

@@ -26,6 +26,7 @@ from services.journal.notes import new_private_key_pem
 from services.journal.signing import load_signer
 from services.weighing.app import MIGRATIONS, STREAM, build
 from services.weighing.config import WeighingConfig
+from tests.access import Access, service_token_file
 from tests.conftest import Databases
 from tests.registry import examples
 from tests.registry.calls import create
@@ -96,12 +97,17 @@ class RunningWeighing:
         self.directory = directory
         self.registry_address = registry_address
         self.address = f"unix:{directory}/{platform}-{name}.sock"
+        self.access = Access(platform, clock=self.clock)
+        # A registry of the tests keeps it beside its socket; where there is none, any does.
+        token_file = Path(registry_address.removeprefix("unix:")).with_suffix(".service")
         self.environment = {
             "ZHICHAO_PLATFORM": platform,
             "ZHICHAO_SIGNING_KEY_FILE": str(key_file),
             "ZHICHAO_WEIGHING_DATABASE_URL": self.database_url,
             "ZHICHAO_WEIGHING_LISTEN": self.address,
             "ZHICHAO_WEIGHING_REGISTRY_ADDRESS": registry_address,
+            "ZHICHAO_PLAINTEXT_LOOPBACK": "true",
+            "ZHICHAO_SERVICE_TOKEN_FILE": str(token_file if token_file.exists() else service_token_file(directory)),
             **(settings or {}),
         }
         self._running = ExitStack()
@@ -110,10 +116,10 @@ class RunningWeighing:
     def start(self) -> None:
         """Start it on its database."""
         with ExitStack() as starting:
-            self.app = build(WeighingConfig.load(self.environment), self.clock)
+            self.app = build(WeighingConfig.load(self.environment), self.clock, self.access)
             self.app.start()
             starting.callback(self.app.stop, 2.0)
-            channel = starting.enter_context(connect(self.app.server.address))
+            channel = starting.enter_context(connect(self.app.server.address, credentials=self.access.credentials()))
             self.stub = WeighingServiceStub(channel)
             self.journal = JournalServiceStub(channel)
             self._running = starting.pop_all()

@@ -20,7 +20,7 @@ from services.weighing.verdict import CompiledRules
 from tests.conftest import Databases
 from tests.registry import examples
 from tests.registry.calls import create, update
-from tests.registry.harness import START, RunningRegistry
+from tests.registry.harness import START, RunningRegistry, write_secret
 from tests.weighing.harness import PLATFORM, RunningWeighing, reason_of, register_site, wait_until
 from tests.weighing.records import UNIT, record, records, vehicle
 
@@ -95,6 +95,7 @@ def test_a_follower_that_pauses_goes_on_at_once_when_a_record_needs_it(
 
 @pytest.mark.usefixtures("_short_poll")
 def test_a_registry_that_starts_later_is_found(databases: Databases, socket_directory: Path) -> None:
+    write_secret(socket_directory / f"{PLATFORM}.service")
     weighing = RunningWeighing(databases, socket_directory, f"unix:{socket_directory}/{PLATFORM}.sock")
     try:
         assert weighing.refused_record(record()).reason == "SERVICE_UNAVAILABLE"

@@ -83,7 +83,7 @@ def test_what_is_not_held_is_not_found(shared: RunningWeighing, request_: pb.Get
     [
         (pb.GetWeighingRequest(), "name"),
         (pb.GetWeighingRequest(receipt=Receipt(origin="\x00")), "receipt.origin"),
-        (pb.GetWeighingRequest(receipt=Receipt(origin="1" * 1_000_000)), "receipt.origin"),
+        (pb.GetWeighingRequest(receipt=Receipt(origin="1" * 60_000)), "receipt.origin"),
         (pb.GetWeighingRequest(record_name=pb.RecordName(source_unit_id="\x00")), "record_name.source_unit_id"),
         (pb.GetWeighingRequest(record_name=pb.RecordName(record_id="a\x00")), "record_name.record_id"),
     ],
@@ -186,8 +186,8 @@ def test_bad_filters_are_refused_with_every_field(
     assert sorted(shared.refusal("ListWeighings", request).fields) == sorted(bad)
 
 
-def test_a_million_verdicts_are_refused_in_one_line(shared: RunningWeighing) -> None:
-    verdicts: list[Any] = [0] * 1_000_000
+def test_far_too_many_verdicts_are_refused_in_one_line(shared: RunningWeighing) -> None:
+    verdicts: list[Any] = [0] * 60_000
     request = pb.ListWeighingsRequest(filter=pb.WeighingFilter(verdicts=verdicts))
     assert shared.refusal("ListWeighings", request).fields == ["filter.verdicts"]
 

@@ -86,7 +86,7 @@ def test_the_entry_keeps_the_record_as_sent_with_fields_unknown_here(shared: Run
     assert kept.judgement == recorded.judgement
     assert kept.division_code == "141025"
     assert kept.plate_number == "晋L00001"
-    assert (entry.kind, entry.schema, entry.actor) == ("zhichao.weighing.v1.Weighing", 1, "local")
+    assert (entry.kind, entry.schema, entry.actor) == ("zhichao.weighing.v1.Weighing", 1, "person/tester")
     assert held(shared, recorded) == kept
 
 

@@ -5,7 +5,11 @@ chain, dates and possession of the key; nothing else of the certificate is looke
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from typing import Final
+
+from cryptography import x509
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
@@ -18,6 +22,9 @@ _URI: Final = "peer_uri"
 
 # The id itself is at most 2,048 bytes (SPIFFE-ID, 2.3); ours are far shorter, and longer ones are not looked at.
 _ID_CHARACTERS_MAX: Final = 512
+# Certificates whose dates are remembered: a province has some 130 platforms and some integrators, twice with renewals.
+_REMEMBERED_MAX: Final = 512
+
 _PATH: Final = re.compile(r"platform/(?P<platform>[0-9]{6})(?:/credential/(?P<credential>[a-z0-9-]{1,64}))?")
 
 
@@ -26,6 +33,9 @@ class CertificateIdentity:
     """Whom a certificate names: a platform, or with a `credential_id` whoever holds that credential of the platform."""
 
     platform: str
+    # When the certificate ends. Only a full handshake looks at it: a connection outlives it, and so does a session that
+    # is taken up again.
+    ends_at: datetime
     credential_id: str = ""
 
 
@@ -46,7 +56,8 @@ def identity_of(auth_context: Mapping[str, Sequence[bytes]], trust_domain: str) 
     X.509-SVID, 2): of two, a careless CA and a careless reader choose different ones. Raises ServiceError
     INVALID_CREDENTIALS for a certificate without one, of another trust domain, or with a path that is none of ours.
     """
-    if not auth_context.get(_CERTIFICATE):
+    certificates = auth_context.get(_CERTIFICATE)
+    if not certificates:
         return None
     uris = auth_context.get(_URI, ())
     if len(uris) != 1:
@@ -63,7 +74,15 @@ def identity_of(auth_context: Mapping[str, Sequence[bytes]], trust_domain: str) 
             f"the SPIFFE id of the certificate must be {platform_id(trust_domain, '<code>')}, and may end in "
             "/credential/<credential_id>"
         )
-    return CertificateIdentity(found["platform"], found["credential"] or "")
+    return CertificateIdentity(found["platform"], _end_of(bytes(certificates[0])), found["credential"] or "")
+
+
+@lru_cache(_REMEMBERED_MAX)
+def _end_of(pem: bytes) -> datetime:
+    try:
+        return x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    except ValueError as error:
+        raise _invalid("the certificate cannot be read") from error
 
 
 def _invalid(message: str) -> ServiceError:

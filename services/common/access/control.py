@@ -102,6 +102,7 @@ class AccessControl:
         """
         if identity is None:
             raise no_credentials()
+        self._check_certificate(identity)
         if identity.credential_id:
             if identity.platform != self.platform:
                 raise _invalid(f"the certificate is for platform {identity.platform}, this is {self.platform}")
@@ -142,8 +143,13 @@ class AccessControl:
                 metadata={"platform": code},
             )
 
-    def check_standing(self, principal: Principal) -> None:
-        """Refuse a principal whose right has ended since its call began. Raises ServiceError as above."""
+    def check_standing(self, principal: Principal, identity: CertificateIdentity | None = None) -> None:
+        """Refuse a principal whose right has ended since its call began. Raises ServiceError as above.
+
+        `identity` is the one of the certificate by which it is known, if it is.
+        """
+        if identity is not None:
+            self._check_certificate(identity)
         if principal.kind is PrincipalKind.SERVICE:
             return
         if principal.kind is PrincipalKind.PLATFORM:
@@ -205,6 +211,16 @@ class AccessControl:
         )
 
     # Credentials
+
+    def _check_certificate(self, identity: CertificateIdentity) -> None:
+        if self._clock.now() >= identity.ends_at:
+            ended_at = _instant(identity.ends_at.timestamp())
+            raise ServiceError(
+                Reason.CREDENTIAL_EXPIRED,
+                f"the certificate of platform {identity.platform} ended at {ended_at}: renew it and connect again",
+                message_zh=f"平台 {identity.platform} 的证书已于 {ended_at} 到期，请更新证书后重新连接",
+                metadata={"platform": identity.platform, "expire_time": ended_at},
+            )
 
     def _check_age(self) -> None:
         age = self.knowledge.age_seconds()

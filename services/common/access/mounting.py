@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import grpc
 
@@ -37,6 +37,23 @@ def registry_opener(platform: PlatformSettings, address: str, service: str) -> C
     tls = Transport.of(platform).for_address(address, setting)
     credentials = service_tokens(platform).metadata(service)
     return lambda: connect(address, tls=tls, credentials=credentials)
+
+
+class AppAccess(Protocol):
+    """What an app needs of access: the control for its servers, and somebody who keeps it up to date."""
+
+    @property
+    def control(self) -> AccessControl:
+        """What calls are held against."""
+        ...
+
+    def start(self) -> None:
+        """Start to learn."""
+        ...
+
+    def stop(self) -> None:
+        """Stop."""
+        ...
 
 
 @dataclass(frozen=True)
