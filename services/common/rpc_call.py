@@ -10,6 +10,7 @@ import grpc
 import structlog
 
 from services.common import tracing
+from services.common.access.certificates import CertificateIdentity
 from services.common.errors import ServiceError
 from services.common.metrics import RequestMetrics
 from services.common.reasons import Reason
@@ -50,6 +51,7 @@ class Call(RequestContext):
     __slots__ = (
         "_callbacks",
         "_guard",
+        "certificate",
         "end_error",
         "grpc_context",
         "has_ended",
@@ -81,6 +83,8 @@ class Call(RequestContext):
         self.messages_in = 0
         self.messages_out = 0
         self.is_access_recorded = False
+        # Of a caller that is known by its certificate and not by a token.
+        self.certificate: CertificateIdentity | None = None
         # Why a stream has to end before its time.
         self.end_error: ServiceError | None = None
 

@@ -105,6 +105,7 @@ class Gate:
             try:
                 identity = identity_of(call.grpc_context.auth_context(), self._control.trust_domain)
                 principal = self._control.principal_of_certificate(identity)
+                call.certificate = identity
             except ServiceError as error:
                 raise self.refused(call, error) from None
             self._control.authorize(principal, admission.access)

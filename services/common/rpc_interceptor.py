@@ -98,7 +98,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
         """End the open streams whose callers' rights have ended; called whenever the registry has said something."""
         for call in self._streams_now():
             try:
-                self.gate.control.check_standing(call.principal)
+                self.gate.control.check_standing(call.principal, call.certificate)
             except ServiceError as error:
                 call.end_with(error)
 

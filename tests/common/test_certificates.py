@@ -7,10 +7,14 @@ import pytest
 from services.common.access.certificates import CertificateIdentity, credential_spiffe_id, identity_of, platform_id
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
+from tests.certificates import MONTH, new_authority
+
+PAIR = new_authority().issue_platform("141025", (), MONTH)
+ENDS_AT = PAIR.certificate.not_valid_after_utc
 
 
 def auth_context(*uris: str) -> dict[str, list[bytes]]:
-    context = {"transport_security_type": [b"ssl"], "x509_pem_cert": [b"-----BEGIN CERTIFICATE-----"]}
+    context = {"transport_security_type": [b"ssl"], "x509_pem_cert": [PAIR.certificate_pem()]}
     if uris:
         context["peer_uri"] = [uri.encode() for uri in uris]
     return context
@@ -19,19 +23,21 @@ def auth_context(*uris: str) -> dict[str, list[bytes]]:
 def test_the_spiffe_id_of_a_platform_is_read() -> None:
     identity = identity_of(auth_context("spiffe://zhichao/platform/141025"), "zhichao")
 
-    assert identity == CertificateIdentity("141025")
+    assert identity == CertificateIdentity("141025", ENDS_AT)
 
 
 def test_the_spiffe_id_of_a_credential_is_read() -> None:
     identity = identity_of(auth_context("spiffe://zhichao/platform/141025/credential/scale-works-1"), "zhichao")
 
-    assert identity == CertificateIdentity("141025", "scale-works-1")
+    assert identity == CertificateIdentity("141025", ENDS_AT, "scale-works-1")
 
 
 def test_ids_that_are_written_are_read_again() -> None:
-    assert identity_of(auth_context(platform_id("a.example", "140000")), "a.example") == CertificateIdentity("140000")
+    assert identity_of(auth_context(platform_id("a.example", "140000")), "a.example") == CertificateIdentity(
+        "140000", ENDS_AT
+    )
     written = credential_spiffe_id("a.example", "140000", "x1")
-    assert identity_of(auth_context(written), "a.example") == CertificateIdentity("140000", "x1")
+    assert identity_of(auth_context(written), "a.example") == CertificateIdentity("140000", ENDS_AT, "x1")
 
 
 def test_a_client_without_a_certificate_is_nobody() -> None:
@@ -81,3 +87,12 @@ def test_a_refusal_repeats_nothing_that_the_certificate_says() -> None:
         identity_of(auth_context("spiffe://evil.example/platform/666666"), "zhichao")
 
     assert "evil" not in caught.value.message
+
+
+def test_a_certificate_that_cannot_be_read_is_refused() -> None:
+    context = auth_context("spiffe://zhichao/platform/141025") | {"x509_pem_cert": [b"-----BEGIN CERTIFICATE-----"]}
+
+    with pytest.raises(ServiceError) as caught:
+        identity_of(context, "zhichao")
+
+    assert caught.value.reason is Reason.INVALID_CREDENTIALS

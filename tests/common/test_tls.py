@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cryptography import x509
 from cli.pki.authority import Authority, Validity
 from services.common import tls as tls_module
 from services.common.access.knowledge import KnownPlatform
+from services.common.clock import Clock, SystemClock
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.request import request_context
@@ -55,8 +57,8 @@ def exchange_of(channel: grpc.Channel) -> Any:
 class Served:
     """A server of the city that speaks TLS. `Once` answers who calls, `Exchange` answers each message with itself."""
 
-    def __init__(self, tls: Tls, **options: Any) -> None:
-        self.access = Access(CITY)
+    def __init__(self, tls: Tls, clock: Clock | None = None, **options: Any) -> None:
+        self.access = Access(CITY, clock=clock)
         self.access.say(platforms=[KnownPlatform(COUNTY, CITY)])
         handlers: dict[str, Any] = {
             "Once": grpc.unary_unary_rpc_method_handler(
@@ -307,6 +309,45 @@ def test_a_name_that_is_nobodys_is_refused(
     with served.open_without_token(platform_tls(tmp_path / "peer", signing, platform)) as channel:
         error = refusal(lambda: once_of(channel)(b"", timeout=WAIT_SECONDS))
     assert error.reason is reason
+
+
+class LateClock(SystemClock):
+    """The clock of this machine, some days ahead once the test says so."""
+
+    days_ahead = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(days=self.days_ahead)
+
+
+def test_a_connection_does_not_outlive_its_certificate(serve: Serve, county: Tls) -> None:
+    clock = LateClock()
+    served = serve(require_client_certificate=True, clock=clock)
+    requests = Requests(b"1")
+    with served.open_without_token(county) as channel:
+        answers = exchange_of(channel)(requests, timeout=WAIT_SECONDS)
+        assert next(answers) == b"1"
+
+        # The handshake was long ago.
+        clock.days_ahead = 31
+        unary = refusal(lambda: once_of(channel)(b"", timeout=WAIT_SECONDS))
+        served.access.knowledge.remind()
+        stream = refusal(lambda: list(answers))
+    requests.end()
+    assert (unary.reason, stream.reason) == (Reason.CREDENTIAL_EXPIRED, Reason.CREDENTIAL_EXPIRED)
+
+
+def test_a_platform_is_cut_off_when_it_is_registered_no_more(serve: Serve, county: Tls) -> None:
+    served = serve(require_client_certificate=True)
+    requests = Requests(b"1")
+    with served.open_without_token(county) as channel:
+        answers = exchange_of(channel)(requests, timeout=WAIT_SECONDS)
+        assert next(answers) == b"1"
+
+        served.access.say(platforms=[KnownPlatform(COUNTY, "140100")])
+        error = refusal(lambda: list(answers))
+    requests.end()
+    assert error.reason is Reason.PLATFORM_NOT_REGISTERED
 
 
 # Renewals

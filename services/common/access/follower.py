@@ -95,6 +95,7 @@ class AccessFollower:
             except Exception:  # noqa: BLE001 - logged with its traceback
                 # The thread outlives any fault: without it no new credential would be known until the next start.
                 _log.exception("access_follow_failed")
+            self._knowledge.remind()
             self._stopping.wait(pause)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
 

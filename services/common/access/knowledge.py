@@ -110,6 +110,11 @@ class AccessKnowledge:
             self._pending = None
             self._put_in_force(merged)
             self._heard_at = self._monotonic()
+        self.remind()
+
+    def remind(self) -> None:
+        """Call back as if the registry had said something: rights end by the passing of time too."""
+        with self._guard:
             listeners = tuple(self._listeners)
         for listener in listeners:
             listener()
