@@ -11,6 +11,7 @@ from services.common.errors import ServiceError
 from services.common.rpc_client import connect, service_error
 from services.common.rpc_server import RpcServer
 from services.journal.receiver import IncomingBatch
+from tests.access import Access
 from tests.journal.journals import WAIT_SECONDS, Journal
 from zhichao.journal.v1 import journal_pb2 as pb
 from zhichao.journal.v1 import journal_pb2_grpc
@@ -22,10 +23,12 @@ class ServedJournal:
     def __init__(self, journal: Journal, directory: Path) -> None:
         self.journal = journal
         journal.parts.start()
-        self.server = RpcServer("journal", f"unix:{directory}/{journal.platform}.sock", threads=4, streams_max=8)
+        access = Access(journal.platform)
+        address = f"unix:{directory}/{journal.platform}.sock"
+        self.server = RpcServer("journal", address, access.control, threads=4, streams_max=8)
         journal.parts.register(self.server)
         self.server.start()
-        self._channel = connect(self.server.address)
+        self._channel = connect(self.server.address, credentials=access.credentials())
         self.stub = journal_pb2_grpc.JournalServiceStub(self._channel)
 
     def close(self) -> None:

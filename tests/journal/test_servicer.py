@@ -100,7 +100,7 @@ def test_reasons_of_reading(served_county: ServedJournal) -> None:
     }
     for reason, fields in reasons.items():
         assert refusal(lambda fields=fields: served_county.read(**fields)).reason is reason
-    for origin in ("", "\x00", "１４１０２５", "x" * 100_000):
+    for origin in ("", "\x00", "１４１０２５", "x" * 60_000):
         assert refusal(lambda text=origin: served_county.read(origin=text, first_sequence=1)).reason is (
             Reason.UNKNOWN_LOG
         )
