@@ -38,7 +38,7 @@ class RelayApp:
         self.metrics = Metrics(NAME, platform.platform)
         self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
         add_relay_metrics(self.metrics, self._link, below)
-        self.handlers = RelayHandlers(identity, self._services, self._link, below, clock)
+        self.handlers = RelayHandlers(identity, self._services, self._link, below, self._link.feed, clock)
         self.server = RpcServer.for_service(NAME, platform, settings)
         servicer = RelayServicer(self.handlers)
         self.server.add(

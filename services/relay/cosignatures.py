@@ -1,4 +1,6 @@
-"""Hands the upstream's cosignatures to the services that own the logs: the newest of each log, beside the push."""
+"""Hands the upstream's cosignatures to the services that hold the logs, and on to the platforms below: the newest of
+each log, beside the push.
+"""
 
 import threading
 from collections.abc import Callable
@@ -7,7 +9,13 @@ import grpc
 import structlog
 
 from services.common.rpc_client import service_error
-from services.relay.limits import COSIGNATURE_INTERVAL_SECONDS, COSIGNATURE_LOGS_MAX, LOCAL_CALL_SECONDS_MAX
+from services.relay.cosignature_feed import CosignatureFeed
+from services.relay.limits import (
+    COSIGNATURE_INTERVAL_SECONDS,
+    COSIGNATURE_LOGS_MAX,
+    COSIGNATURE_NOTES_MAX,
+    LOCAL_CALL_SECONDS_MAX,
+)
 from services.relay.local_services import LocalService
 from services.relay.standing import LogKey
 from zhichao.journal.v1 import journal_pb2
@@ -18,13 +26,14 @@ _log = structlog.get_logger()
 class Cosignatures:
     """Checkpoints that came back cosigned and wait to be handed over.
 
-    While a service is away its newest note waits. What a killed relay had not handed over is no harm: the next
-    acknowledgement brings a newer one.
+    While a service is away its newest notes wait. What a killed relay had not handed over is no harm: the next
+    acknowledgement, or the next follow, brings it or a newer one.
     """
 
-    def __init__(self, find: Callable[[str], LocalService | None]) -> None:
+    def __init__(self, find: Callable[[str], LocalService | None], feed: CosignatureFeed) -> None:
         self._find = find
-        self._notes: dict[LogKey, str] = {}
+        self._feed = feed
+        self._notes: dict[LogKey, tuple[str, ...]] = {}
         self._guard = threading.Lock()
         self._added = threading.Event()
         self._stopping = threading.Event()
@@ -41,12 +50,13 @@ class Cosignatures:
         self._thread.join(timeout_seconds)
 
     def add(self, key: LogKey, note: str) -> None:
-        """Keep the newest note of a log; never waits."""
+        """Keep the newest notes of a log; never waits."""
         if not note:
             return
+        self._feed.add(key, note)
         with self._guard:
             if key in self._notes or len(self._notes) < COSIGNATURE_LOGS_MAX:
-                self._notes[key] = note
+                self._notes[key] = _newest(self._notes.get(key, ()), (note,))
         self._added.set()
 
     def _run(self) -> None:
@@ -60,24 +70,32 @@ class Cosignatures:
     def _hand_over(self) -> None:
         with self._guard:
             notes, self._notes = self._notes, {}
-        for key, note in notes.items():
+        for key, of_log in notes.items():
             service = self._find(key.stream)
-            if service is None:
-                continue
-            try:
-                request = journal_pb2.AddCosignaturesRequest(checkpoint=note)
-                service.journal.AddCosignatures(request, timeout=LOCAL_CALL_SECONDS_MAX)
-            except grpc.RpcError as error:
-                failure = service_error(error)
-                if failure.is_retryable and not self._stopping.is_set():
-                    # The service restarts: a log that grows no more would never get another note.
-                    self._put_back(key, note)
-                    continue
-                reason = failure.reason.value
-                _log.warning("cosignature_lost", stream=key.stream, origin=key.origin, reason=reason)
+            if service is not None:
+                for note in of_log:
+                    self._give(service, key, note)
+
+    def _give(self, service: LocalService, key: LogKey, note: str) -> None:
+        try:
+            request = journal_pb2.AddCosignaturesRequest(checkpoint=note)
+            service.journal.AddCosignatures(request, timeout=LOCAL_CALL_SECONDS_MAX)
+        except grpc.RpcError as error:
+            failure = service_error(error)
+            if failure.is_retryable and not self._stopping.is_set():
+                # The service restarts: a log that grows no more would never get another note.
+                self._put_back(key, note)
+                return
+            reason = failure.reason.value
+            _log.warning("cosignature_lost", stream=key.stream, origin=key.origin, reason=reason)
 
     def _put_back(self, key: LogKey, note: str) -> None:
-        """Keep a note for the next time, unless a newer one has come."""
+        """Keep a note for the next time, before those that have come meanwhile."""
         with self._guard:
-            self._notes.setdefault(key, note)
+            self._notes[key] = _newest((note,), self._notes.get(key, ()))
         self._added.set()
+
+
+def _newest(older: tuple[str, ...], newer: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the newest notes of a log, each once: an upstream and those above it may have cosigned different sizes."""
+    return tuple(dict.fromkeys((*older, *newer)))[-COSIGNATURE_NOTES_MAX:]

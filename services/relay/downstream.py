@@ -1,11 +1,29 @@
-"""The platforms below: who has shaken hands, and when its pushes came. For people only; nothing is decided by it."""
+"""The platforms below: who has shaken hands, when its pushes came, and what it was sent. For people only; nothing is
+decided by it.
+"""
 
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.common.clock import Clock
-from services.relay.limits import DOWNSTREAM_LINKS_MAX
+from services.relay.limits import DOWNSTREAM_LINKS_MAX, SENT_LOGS_MAX
+from services.relay.standing import LogKey
+from zhichao.common.v1 import refusal_pb2
+from zhichao.journal.v1 import addressed_pb2, journal_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class AddressedSent:
+    """How far one log was sent to a lower platform."""
+
+    # Where it stood when it began to follow.
+    asked_sequence: int = 0
+    sent_sequence: int = 0
+    last_batch_time: datetime | None = None
+    # Why nothing of the log is sent, as a reason of the catalogue; empty when it is.
+    refusal_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +36,10 @@ class LinkFromBelow:
     last_push_time: datetime | None = None
     # Batches taken from it and not answered yet.
     open_push_count: int = 0
+    protocol_version: int = 0
+    # How many follows of each stream are open: two for a moment when one has not noticed yet that its connection broke.
+    follow_counts: Mapping[str, int] = field(default_factory=dict)
+    sent: Mapping[LogKey, AddressedSent] = field(default_factory=dict)
 
 
 class DownstreamLinks:
@@ -29,15 +51,15 @@ class DownstreamLinks:
         self._links: dict[str, LinkFromBelow] = {}
         self._guard = threading.Lock()
 
-    def shook_hands(self, platform: str, software_version: str) -> None:
+    def shook_hands(self, platform: str, software_version: str, protocol_version: int) -> None:
         """Note a handshake."""
         now = self._clock.now()
         with self._guard:
             known = self._links.get(platform)
             self._links[platform] = (
-                replace(known, software_version=software_version, handshake_time=now)
+                replace(known, software_version=software_version, handshake_time=now, protocol_version=protocol_version)
                 if known
-                else LinkFromBelow(platform, software_version, now)
+                else LinkFromBelow(platform, software_version, now, protocol_version=protocol_version)
             )
             if len(self._links) > self._links_max:
                 del self._links[min(self._links, key=lambda one: self._links[one].handshake_time)]
@@ -54,6 +76,45 @@ class DownstreamLinks:
         """Note that batches will not be answered: their call is over."""
         self._add(platform, -batch_count, None)
 
+    def follow_began(self, platform: str, stream: str, positions: Iterable[addressed_pb2.AddressedPosition]) -> None:
+        """Note that a stream is followed, and from where."""
+        asked = {LogKey(stream, position.origin): position.through_sequence for position in positions}
+        with self._guard:
+            known = self._links.get(platform)
+            if known is None:
+                return
+            counts = {**known.follow_counts, stream: known.follow_counts.get(stream, 0) + 1}
+            others = {key: sent for key, sent in known.sent.items() if key.stream != stream}
+            now = {key: AddressedSent(asked_sequence=through, sent_sequence=through) for key, through in asked.items()}
+            self._links[platform] = replace(known, follow_counts=counts, sent=others | now)
+
+    def sent(self, platform: str, stream: str, response: journal_pb2.ReadAddressedEntriesResponse) -> None:
+        """Note what a follower was sent."""
+        origin = response.batch.origin or response.refusal.origin
+        if not origin:
+            return
+        key = LogKey(stream, origin)
+        with self._guard:
+            known = self._links.get(platform)
+            if known is None or (key not in known.sent and len(known.sent) >= SENT_LOGS_MAX):
+                return
+            before = known.sent.get(key, AddressedSent())
+            if response.batch.origin:
+                reached = max((step_size(step) for step in response.batch.steps), default=0)
+                after = AddressedSent(before.asked_sequence, max(before.sent_sequence, reached), self._clock.now())
+            else:
+                reason = refusal_pb2.ErrorReason.Name(response.refusal.refusal.reason)
+                after = replace(before, refusal_reason=reason.removeprefix("ERROR_REASON_"))
+            self._links[platform] = replace(known, sent={**known.sent, key: after})
+
+    def follow_ended(self, platform: str, stream: str) -> None:
+        """Note that a follow is over."""
+        with self._guard:
+            known = self._links.get(platform)
+            if known is not None:
+                counts = {**known.follow_counts, stream: max(known.follow_counts.get(stream, 0) - 1, 0)}
+                self._links[platform] = replace(known, follow_counts=counts)
+
     def all(self) -> list[LinkFromBelow]:
         """Return the links ordered by platform."""
         with self._guard:
@@ -68,3 +129,11 @@ class DownstreamLinks:
                 self._links[platform] = replace(
                     known, open_push_count=count, last_push_time=push_time or known.last_push_time
                 )
+
+
+def step_size(step: addressed_pb2.AddressedStep) -> int:
+    """Return the size of the log at a step: the second line of its checkpoint (C2SP tlog-checkpoint); 0 if it has
+    none.
+    """
+    lines = step.checkpoint.split("\n", 2)
+    return int(lines[1]) if len(lines) > 1 and lines[1].isascii() and lines[1].isdecimal() else 0

@@ -1,24 +1,25 @@
 """The use cases of the relay: one method each, free of gRPC but for the messages that pass through as they are."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from services.common.clock import Clock
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.reasons import Reason
+from services.relay.cosignature_feed import CosignatureFeed, CosignatureFollow
 from services.relay.downstream import DownstreamLinks, LinkFromBelow
+from services.relay.follow_passage import FollowPassage
 from services.relay.identity import Identity
-from services.relay.limits import PROTOCOL_VERSIONS
+from services.relay.limits import PROTOCOL_VERSION_DOWNLINK, PROTOCOL_VERSIONS
 from services.relay.link import Link, LinkStatus
-from services.relay.local_services import LocalServices
+from services.relay.local_services import LocalService, LocalServices
 from services.relay.passage import Passage
-from zhichao.journal.v1 import journal_pb2
+from services.relay.peers import Peers
+from zhichao.journal.v1 import addressed_pb2, journal_pb2
 from zhichao.relay.v1 import relay_pb2
-
-_PLATFORM: Final = re.compile(r"[0-9]{6}")
 
 SOFTWARE_VERSION_CHARACTERS_MAX: Final = 64
 """Characters kept of a peer's release: "12.34.56+dirty" and more fit."""
@@ -39,6 +40,7 @@ class Agreement:
 
     protocol_version: int
     positions: list[journal_pb2.Position]
+    addressed_positions: list[addressed_pb2.AddressedPosition]
     streams: list[str]
     server_time: datetime
 
@@ -56,28 +58,30 @@ class RelayHandlers:
     """What RelayService does."""
 
     def __init__(
-        self, identity: Identity, services: LocalServices, link: Link, links_from_below: DownstreamLinks, clock: Clock
+        self,
+        identity: Identity,
+        services: LocalServices,
+        link: Link,
+        links_from_below: DownstreamLinks,
+        feed: CosignatureFeed,
+        peers: Peers,
+        clock: Clock,
     ) -> None:
         self.identity = identity
+        self._feed = feed
+        self._peers = peers
         self._services = services
         self._link = link
         self._links_from_below = links_from_below
         self._clock = clock
 
-    def shake_hands(self, offer: Offer) -> Agreement:
-        """Agree with a lower platform and tell where this one stands.
+    def shake_hands(self, offer: Offer, platform: str) -> Agreement:
+        """Agree with a lower platform, `platform` by its certificate, and tell where this one stands.
 
-        Raises ServiceError INVALID_ARGUMENT, ORIGIN_NOT_ALLOWED for this platform itself, INCOMPATIBLE_VERSION, and
-        SERVICE_UNAVAILABLE naming the first own service that does not answer.
+        Raises ServiceError OUTSIDE_SCOPE for an offer in another's name, INCOMPATIBLE_VERSION, and SERVICE_UNAVAILABLE
+        naming the first own service that does not answer.
         """
-        if not _PLATFORM.fullmatch(offer.platform):
-            raise invalid([FieldViolation("platform", "must be a six-digit platform code")])
-        if offer.platform == self.identity.platform:
-            raise ServiceError(
-                Reason.ORIGIN_NOT_ALLOWED,
-                f"this is platform {offer.platform} itself: its upstream must be another one",
-                metadata={"platform": offer.platform},
-            )
+        self._peers.check_handshake(platform, offer.platform)
         shared = set(offer.protocol_versions) & set(PROTOCOL_VERSIONS)
         if not shared:
             raise ServiceError(
@@ -86,41 +90,74 @@ class RelayHandlers:
                 f"{self.identity.platform} speaks {_listed(PROTOCOL_VERSIONS)}: upgrade the upper platform first",
                 metadata={"protocol_versions": _listed(PROTOCOL_VERSIONS)},
             )
-        positions = self._positions()
-        self._links_from_below.shook_hands(offer.platform, offer.software_version[:SOFTWARE_VERSION_CHARACTERS_MAX])
-        return Agreement(max(shared), positions, self._services.streams, self._clock.now())
+        version = max(shared)
+        positions, addressed = self._positions(version)
+        release = offer.software_version[:SOFTWARE_VERSION_CHARACTERS_MAX]
+        self._links_from_below.shook_hands(offer.platform, release, version)
+        return Agreement(version, positions, addressed, self._services.streams, self._clock.now())
 
     def push(
         self, requests: Iterator[relay_pb2.PushEntriesRequest], platform: str
     ) -> Iterator[relay_pb2.PushEntriesResponse]:
         """Pass the batches of one log to the service that they are for, and its answers back.
 
-        Raises ServiceError as that service does, INVALID_ARGUMENT for a stream that is not taken here, and
-        SERVICE_UNAVAILABLE when the service does not answer.
+        Raises ServiceError as that service does, ORIGIN_NOT_ALLOWED for a log that is not the platform's to push,
+        INVALID_ARGUMENT for a stream that is not taken here, and SERVICE_UNAVAILABLE when the service does not answer.
         """
         first = next(requests, None)
         if first is None:
             return
-        service = self._services.find(first.stream)
-        if service is None:
-            accepted = ", ".join(self._services.streams) or "none"
-            raise invalid([FieldViolation("stream", f"{first.stream[:64]!r} is not taken here; these are: {accepted}")])
-        if first.batch.origin == self.identity.platform:
-            raise ServiceError(
-                Reason.ORIGIN_NOT_ALLOWED,
-                f"{self.identity.platform} is this platform itself; its log is written here and nowhere else",
-                metadata={"origin": first.batch.origin},
-            )
+        service = self._service(first.stream)
+        self._peers.check_origin(platform, first.batch.origin)
         yield from Passage(service, first, requests, platform, self._links_from_below).answers()
+
+    def follow_addressed(
+        self, request: relay_pb2.FollowAddressedRequest, platform: str
+    ) -> Iterator[relay_pb2.FollowAddressedResponse]:
+        """Pass what is addressed to a platform below from the service that holds it, until the call ends.
+
+        Raises ServiceError as `push`.
+        """
+        service = self._service(request.stream)
+        yield from FollowPassage(service, request, platform, self._links_from_below).answers()
+
+    def follow_cosignatures(self, platform: str) -> Iterator[relay_pb2.FollowCosignaturesResponse]:
+        """Tell a platform below of cosignatures of its logs and of those below it, until the call ends."""
+        yield from CosignatureFollow(self._feed, self._services, partial(self._peers.covers, platform)).answers()
+
+    def read_own(
+        self, request: relay_pb2.ReadOwnEntriesRequest, platform: str
+    ) -> Iterator[relay_pb2.ReadOwnEntriesResponse]:
+        """Read back what a platform below has pushed, to the end of what is held. Raises ServiceError as `push`."""
+        service = self._service(request.stream)
+        read = journal_pb2.ReadEntriesRequest(
+            origin=platform, first_sequence=request.first_sequence, batch_records_max=request.batch_records_max
+        )
+        for response in service.stream_down(service.journal.ReadEntries, read):
+            yield relay_pb2.ReadOwnEntriesResponse(batch=response.batch)
 
     def status(self) -> RelayStatus:
         """Return the state of all links."""
         return RelayStatus(self.identity.platform, self._link.status(), self._links_from_below.all())
 
-    def _positions(self) -> list[journal_pb2.Position]:
+    def _service(self, stream: str) -> LocalService:
+        service = self._services.find(stream)
+        if service is None:
+            accepted = ", ".join(self._services.streams) or "none"
+            raise invalid([FieldViolation("stream", f"{stream[:64]!r} is not taken here; these are: {accepted}")])
+        return service
+
+    def _positions(
+        self, protocol_version: int
+    ) -> tuple[list[journal_pb2.Position], list[addressed_pb2.AddressedPosition]]:
         # All are asked before the first answer is waited for.
         answers = [service.ask_positions() for service in self._services]
-        return [position for answer in answers for position in answer()]
+        is_followed = protocol_version >= PROTOCOL_VERSION_DOWNLINK
+        held = [service.ask_addressed_positions() for service in self._services] if is_followed else []
+        return (
+            [position for answer in answers for position in answer()],
+            [position for answer in held for position in answer()],
+        )
 
 
 def _listed(versions: tuple[int, ...]) -> str:

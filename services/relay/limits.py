@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Final
 
-PROTOCOL_VERSIONS: Final = (1,)
-"""Versions of the push protocol spoken here; one minor release of skew means at most two."""
+PROTOCOL_VERSIONS: Final = (1, 2)
+"""Versions of the protocol spoken here; one minor release of skew means at most two."""
+
+PROTOCOL_VERSION_DOWNLINK: Final = 2
+"""From this version on the upper platform sends down: addressed entries, cosignatures, the caller's own entries."""
 
 SENDER_THREADS: Final = 4
 """Logs pushed at once: twice the two cores that a small platform has, since a push mostly waits for the other side."""
@@ -16,6 +19,23 @@ meanwhile (bench/catch_up: a fifth faster than with four). They hold 3 MiB of co
 WAITING_BATCHES_MAX: Final = 2
 """Batches read ahead of the window: one being filled with what comes in, one ready to go."""
 
+APPEND_ADDRESSED_SECONDS_MAX: Final = 30.0
+"""Longest answer to a batch of addressed entries by a service of this platform: 256 entries take some 100 ms, and it
+may wait for the own log's row behind a backlog that commits."""
+
+REFUSED_LOGS_MAX: Final = 64
+"""Logs of one stream that may be refused at once, as many as are held of platforms above
+(services.journal.limits.ADDRESSED_ORIGINS_MAX)."""
+
+COSIGNED_CHECKPOINTS_MAX: Final = 100
+"""Checkpoints in one message: some 60 KB, and 1.6 MB if each is as long as a note may be."""
+
+RESTORE_BATCH_SECONDS_MAX: Final = 60.0
+"""Longest answer to a batch of own entries that are brought back: a full one takes about a second to project."""
+
+READ_BACK_SECONDS_MAX: Final = 600.0
+"""Longest reading of own entries from the upstream in one call: some million; the next call goes on there."""
+
 LOCAL_CALL_SECONDS_MAX: Final = 5.0
 """Longest answer to a short call to a service of this platform: a thousand times what it takes."""
 
@@ -25,8 +45,15 @@ COSIGNATURE_INTERVAL_SECONDS: Final = 1.0
 COSIGNATURE_LOGS_MAX: Final = 10_000
 """Logs whose cosignature may wait: as many as a journal holds (services.journal.limits.LOGS_MAX)."""
 
+COSIGNATURE_NOTES_MAX: Final = 4
+"""Notes of one log that may wait: the upstream and each platform above it, three in all, may have cosigned another
+size."""
+
 DOWNSTREAM_LINKS_MAX: Final = 1_000
 """Lower platforms remembered for the status: a province has some 130 divisions below it."""
+
+SENT_LOGS_MAX: Final = 512
+"""Logs that the status names as sent to one lower platform: eight streams with 64 platforms above each."""
 
 BACKOFF_SECONDS_MIN: Final = 0.2
 """Bound of the first pause after a failure: a restart of a service on the same machine takes about a second."""

@@ -1,12 +1,13 @@
 """The link upwards: connects, keeps the connection, follows the own services, and says what state it all is in.
 
-What the link, its senders and the watches over the own services know in common is the `ProgressTable`, under one lock.
+What the link, its senders and the watches over the own services know in common is the `ProgressTable`, under one lock;
+what comes down is the `Downlink`'s.
 """
 
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -17,14 +18,18 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.relay import positions
 from services.relay.bandwidth import UNLIMITED, BandwidthSchedule
+from services.relay.cosignature_feed import CosignatureFeed
+from services.relay.cosignatures import Cosignatures
+from services.relay.downlink import Downlink, DownlinkStatus
 from services.relay.identity import Identity
 from services.relay.limits import ERROR_CHARACTERS_MAX, LinkTimes
 from services.relay.local_services import LocalServices, PositionWatch
 from services.relay.pacing import CapStatus, Pacer
 from services.relay.progress import LinkState, LogProgress, ProgressTable
 from services.relay.senders import THREAD_JOIN_SECONDS, Senders
+from services.relay.stalls import Direction, Stall, StallAlarm, StallAlarms
 from services.relay.standing import Reaction, backoff_seconds, is_link_failure, react
-from services.relay.upstream import Upstream, Welcome
+from services.relay.upstream import Upstream, UpstreamAddress, Welcome
 from zhichao.journal.v1 import journal_pb2
 
 TICK_SECONDS: Final = 1.0
@@ -50,14 +55,18 @@ class LinkStatus:
     # None without a schedule.
     cap: CapStatus | None
     pushed_bytes: int
+    # 0 before the first handshake.
+    protocol_version: int
+    downlink: DownlinkStatus
+    alarms: list[StallAlarm]
 
 
 class Link:
-    """The link to the upstream at `address`; without one it only follows what this platform holds."""
+    """The link to the upstream; without one it only follows what this platform holds."""
 
     def __init__(
         self,
-        address: str | None,
+        upstream: UpstreamAddress | None,
         identity: Identity,
         services: LocalServices,
         clock: Clock,
@@ -65,7 +74,8 @@ class Link:
         jitter: Callable[[], float] = random.random,
         bandwidth: BandwidthSchedule = UNLIMITED,
     ) -> None:
-        self._address = address
+        self._upstream_address = upstream
+        self._address = upstream.address if upstream is not None else None
         self._pacer = Pacer(bandwidth, clock)
         self._identity = identity
         self._clock = clock
@@ -74,9 +84,9 @@ class Link:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._stopping = threading.Event()
-        self._table = ProgressTable(services.streams, self._times, clock.monotonic(), has_upstream=address is not None)
+        self._table = ProgressTable(services.streams, self._times, clock.monotonic(), has_upstream=upstream is not None)
         # CURRENT stands for connected: which state that is follows from the table.
-        self._phase = LinkState.CONNECTING if address else LinkState.NO_UPSTREAM
+        self._phase = LinkState.CONNECTING if upstream else LinkState.NO_UPSTREAM
         self._state = self._phase
         self._state_time = clock.now()
         self._last_error = ""
@@ -86,7 +96,23 @@ class Link:
         self._upstream_platform = ""
         self._clock_skew_milliseconds: int | None = None
         self._loss: ServiceError | None = None
-        self._senders = Senders(self._table, self._lock, services, self, clock, self._times, jitter, self._pacer)
+        self._protocol_version = 0
+        self._alarms = StallAlarms()
+        # What comes from above for platforms below.
+        self.feed = CosignatureFeed()
+        self._cosignatures = Cosignatures(services.find, self.feed)
+        self._senders = Senders(
+            self._table,
+            self._lock,
+            services,
+            self,
+            clock,
+            self._times,
+            jitter,
+            self._pacer,
+            self._cosignatures,
+        )
+        self._downlink = Downlink(self._lock, services, self._cosignatures, self._look, clock, self._times, jitter)
         self._watches = [PositionWatch(service, self._told, self._unwatched, jitter) for service in services]
         self._supervisor = threading.Thread(target=self._supervise, name="relay-link", daemon=True)
 
@@ -95,13 +121,18 @@ class Link:
         for watch in self._watches:
             watch.start()
         if self._address is not None:
+            self._cosignatures.start()
             self._senders.start()
+            self._downlink.start()
             self._supervisor.start()
 
     def stop(self, grace_seconds: float) -> None:
-        """Send nothing more, take the answers to what is in flight within the grace, then end."""
+        """Send and take nothing more, let what is under way end within the grace, then end."""
         if self._address is not None:
-            self._senders.stop(grace_seconds)
+            ends_at = self._clock.monotonic() + grace_seconds
+            self._downlink.stop(grace_seconds)
+            self._senders.stop(max(ends_at - self._clock.monotonic(), 0.0))
+            self._cosignatures.stop(THREAD_JOIN_SECONDS)
             with self._lock:
                 self._stopping.set()
                 self._changed.notify_all()
@@ -128,6 +159,9 @@ class Link:
                 clock_skew_milliseconds=self._clock_skew_milliseconds,
                 cap=self._pacer.status(),
                 pushed_bytes=self._pacer.pushed_bytes,
+                protocol_version=self._protocol_version,
+                downlink=self._downlink.status(),
+                alarms=self._alarms.standing,
             )
 
     # What the senders tell (LinkEvents)
@@ -139,7 +173,7 @@ class Link:
         self._last_error = error.message[:ERROR_CHARACTERS_MAX]
         if is_lost:
             self._loss = error
-            self._table.disconnect()
+            self._table.disconnect(self._clock.monotonic())
             self._changed.notify_all()
 
     def service_failed(self, stream: str, error: ServiceError | None) -> None:
@@ -184,8 +218,9 @@ class Link:
 
     def _hold(self) -> ServiceError | None:
         """Connect and keep the connection; return why it was given up, or None when the relay stops."""
-        assert self._address is not None, "without an upstream nothing is supervised"  # noqa: S101 - narrows the type
-        upstream = Upstream(self._address, self._identity, self._clock)
+        where = self._upstream_address
+        assert where is not None, "without an upstream nothing is supervised"  # noqa: S101 - narrows the type
+        upstream = Upstream(where, self._identity, self._clock)
         with self._lock:
             self._upstream = upstream
             self._loss = None
@@ -203,8 +238,9 @@ class Link:
             error = failure
         finally:
             with self._lock:
-                self._table.disconnect()
+                self._table.disconnect(self._clock.monotonic())
                 self._senders.use(None)
+                self._downlink.leave()
                 self._upstream = None
             upstream.close()
         if self._stopping.is_set():
@@ -220,8 +256,10 @@ class Link:
             self._upstream_platform = welcome.platform
             self._clock_skew_milliseconds = welcome.clock_skew_milliseconds
             self._table.connect(welcome.standings, welcome.streams, self._clock.monotonic())
+            self._protocol_version = welcome.protocol_version
             self._senders.use(upstream)
             self._senders.hand_out()
+            self._downlink.use(upstream, welcome)
             self._look()
 
     def _wait_for_loss(self) -> ServiceError | None:
@@ -237,8 +275,17 @@ class Link:
                 self._senders.hand_out()
                 self._senders.give_up_silent()
                 self._senders.note_paced()
+                self._downlink.look()
                 self._look()
+                if self._upstream is not None and self._upstream.has_renewed():
+                    self._move_on()
             return self._loss
+
+    def _move_on(self) -> None:
+        """Let the calls under way end in good order; those that follow show the renewed certificates. Under the lock."""
+        _log.info("link_moves_on", upstream=self._address)
+        self._senders.finish_turns()
+        self._downlink.follow_anew()
 
     def _renew(self, upstream: Upstream) -> None:
         """Shake hands again. Raises ServiceError when the link is lost by it."""
@@ -274,12 +321,50 @@ class Link:
         return backoff_seconds(failure_count, self._jitter(), minimum, maximum)
 
     def _look(self) -> None:
-        """Work out the state of the link and note when it changed. Under the lock."""
+        """Work out the state of the link and its alarms, and note what changed. Under the lock."""
         is_connected = self._phase is LinkState.CURRENT
-        state = self._table.state(self._clock.monotonic()) if is_connected else self._phase
+        now = self._clock.monotonic()
+        upward = self._named_stalls(self._table.stalls(now)) if is_connected else []
+        downward = self._downlink.stalls(self._table.up_since) if is_connected else []
+        if is_connected or self._table.is_down_for_long(now):
+            # A link that breaks for a moment and comes back has advanced nothing by that.
+            self._alarm(Direction.UPWARD, upward, now)
+            self._alarm(Direction.DOWNWARD, downward, now)
+        state = self._connected_state(now, is_stalled=bool(upward or downward)) if is_connected else self._phase
         if state is self._state:
             return
         write = _log.debug if {state, self._state} <= _QUIET_STATES else _log.info
         write("link_state_changed", state=state.value, before=self._state.value, detail=self._last_error)
         self._state = state
         self._state_time = self._clock.now()
+
+    def _connected_state(self, now: float, *, is_stalled: bool) -> LinkState:
+        state = self._table.state(now)
+        if state is LinkState.REFUSED or self._downlink.is_refused:
+            return LinkState.REFUSED
+        if is_stalled:
+            return LinkState.STALLED
+        return LinkState.CATCHING_UP if self._downlink.is_behind else state
+
+    def _named_stalls(self, stalls: Sequence[Stall]) -> list[Stall]:
+        """Say of own services that have not told what they hold why that is."""
+        return [
+            replace(stall, detail=self._service_errors.get(stall.key.stream, "")) if not stall.key.origin else stall
+            for stall in stalls
+        ]
+
+    def _alarm(self, direction: Direction, stalls: Sequence[Stall], monotonic: float) -> None:
+        now = self._clock.now()
+        raised, ended = self._alarms.look(direction, stalls, now, monotonic)
+        if raised is not None:
+            _log.warning(
+                "stall_alarm_raised",
+                direction=direction.value,
+                log_count=raised.log_count,
+                logs=[f"{one.key.stream}/{one.key.origin}" for one in raised.logs],
+                cause=raised.logs[0].cause.value,
+                detail=raised.logs[0].detail,
+            )
+        if ended is not None:
+            seconds = round((now - ended.start_time).total_seconds(), 1)
+            _log.warning("stall_alarm_ended", direction=direction.value, seconds=seconds)

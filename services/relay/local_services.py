@@ -2,29 +2,34 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import structlog
+from google.protobuf.message import Message
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
-from services.common.rpc_client import connect, service_error
+from services.common.request import request_context
+from services.common.rpc_client import service_error
 from services.relay.limits import BACKOFF_SECONDS_MIN, LOCAL_CALL_SECONDS_MAX
 from services.relay.standing import backoff_seconds, is_link_failure
-from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+from zhichao.journal.v1 import addressed_pb2, journal_pb2, journal_pb2_grpc
 
 _log = structlog.get_logger()
 
 WATCH_BACKOFF_SECONDS_MAX: Final = 2.0
 """Longest pause before a service of this platform is asked again: it is on the same site and back within seconds."""
 
-_CHANNEL_OPTIONS: Final = (
+CHANNEL_OPTIONS: Final = (
     # gRPC's own pause between two tries, which must not be longer than ours.
     ("grpc.initial_reconnect_backoff_ms", int(BACKOFF_SECONDS_MIN * 1000)),
     ("grpc.min_reconnect_backoff_ms", int(BACKOFF_SECONDS_MIN * 1000)),
     ("grpc.max_reconnect_backoff_ms", int(WATCH_BACKOFF_SECONDS_MAX * 1000)),
 )
+
+Connect = Callable[[str, str], grpc.Channel]
+"""Opens a channel to the service of a stream at an address, with CHANNEL_OPTIONS."""
 
 Told = Callable[[str, Sequence[journal_pb2.Position], bool], None]
 """Called with the stream, positions, and whether these are all logs of the stream."""
@@ -36,10 +41,10 @@ Lost = Callable[[str, ServiceError], None]
 class LocalService:
     """One service of this platform."""
 
-    def __init__(self, stream: str, address: str) -> None:
+    def __init__(self, stream: str, address: str, connect_to: Connect) -> None:
         self.stream = stream
         self.address = address
-        self._channel = connect(address, options=_CHANNEL_OPTIONS)
+        self._channel = connect_to(stream, address)
         self.journal = journal_pb2_grpc.JournalServiceStub(self._channel)
 
     def ask_positions(self, origin: str = "") -> Callable[[], list[journal_pb2.Position]]:
@@ -58,14 +63,58 @@ class LocalService:
 
         return answer
 
+    def ask_addressed_positions(self) -> Callable[[], list[addressed_pb2.AddressedPosition]]:
+        """Ask how far it holds addressed entries, without saying for whom. What is returned waits, as
+        `ask_positions`.
+        """
+        request = journal_pb2.ListAddressedPositionsRequest()
+        asked = self.journal.ListAddressedPositions.future(request, timeout=LOCAL_CALL_SECONDS_MAX)
+
+        def answer() -> list[addressed_pb2.AddressedPosition]:
+            try:
+                held = list(asked.result().positions)
+            except grpc.RpcError as error:
+                raise self.failure(error) from error
+            for position in held:
+                # A province addresses hundreds of divisions: no business of every platform below, at every handshake.
+                position.ClearField("audiences")
+            return held
+
+        return answer
+
+    def stream_down(self, method: Callable[[Any], Any], request: Message) -> Iterator[Any]:
+        """Yield what it answers to a call that is made on behalf of the one being served, and ends with that.
+
+        Raises ServiceError as `failure`, unless the served call is over.
+        """
+        served = request_context()
+        call = method(request)
+
+        def cancel() -> None:
+            call.cancel()
+
+        served.on_end(cancel)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            if served.is_active():
+                raise self.failure(error) from error
+        finally:
+            cancel()
+
     def failure(self, error: grpc.RpcError) -> ServiceError:
         """Read what a call to it ended with. Its own refusals stay as they are; a silent failure names the service."""
         refusal = service_error(error)
-        if not is_link_failure(refusal):
+        if refusal.status == "UNAUTHENTICATED":
+            # Between services of one platform, and nothing that the platform below could do anything about.
+            reason, what = Reason.SERVICE_UNAVAILABLE, f"does not know its relay: {refusal.reason.value}"
+        elif is_link_failure(refusal):
+            reason, what = refusal.reason, f"does not answer: {refusal.message}"
+        else:
             return refusal
         return ServiceError(
-            refusal.reason,
-            f"the {self.stream} service of this platform does not answer: {refusal.message}",
+            reason,
+            f"the {self.stream} service of this platform {what}",
             metadata={**refusal.metadata, "stream": self.stream},
             retry_after_seconds=refusal.retry_after_seconds or WATCH_BACKOFF_SECONDS_MAX,
         )
@@ -143,8 +192,10 @@ class PositionWatch:
 class LocalServices:
     """All services of this platform whose journals are relayed, by stream."""
 
-    def __init__(self, addresses: Mapping[str, str]) -> None:
-        self._services = {stream: LocalService(stream, address) for stream, address in sorted(addresses.items())}
+    def __init__(self, addresses: Mapping[str, str], connect_to: Connect) -> None:
+        self._services = {
+            stream: LocalService(stream, address, connect_to) for stream, address in sorted(addresses.items())
+        }
 
     @property
     def streams(self) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.relay.standing import LogKey, Standing
-from zhichao.journal.v1 import journal_pb2
+from zhichao.journal.v1 import addressed_pb2, journal_pb2
 
 NOTHING: Final = Standing()
 """Where a side stands that does not hold the log."""
@@ -21,6 +21,7 @@ def standing(position: journal_pb2.Position) -> Standing:
         total_bytes=position.total_bytes,
         last_write_time=moment(position.last_write_time) if position.HasField("last_write_time") else None,
         is_own=position.is_own,
+        is_recovering=position.is_recovering,
     )
 
 
@@ -32,6 +33,11 @@ def by_origin(positions: Iterable[journal_pb2.Position]) -> dict[str, Standing]:
 def by_log(positions: Iterable[journal_pb2.Position]) -> dict[LogKey, Standing]:
     """Return the standings of many streams."""
     return {LogKey(position.stream, position.origin): standing(position) for position in positions}
+
+
+def addressed_ends(positions: Iterable[addressed_pb2.AddressedPosition]) -> dict[LogKey, int]:
+    """Return how far one side holds the addressed entries of each log."""
+    return {LogKey(position.stream, position.origin): position.through_sequence for position in positions}
 
 
 def moment(time: Timestamp) -> datetime | None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 
-from services.relay.limits import LinkTimes
+from services.relay.limits import ERROR_CHARACTERS_MAX, LinkTimes
+from services.relay.stalls import Stall, StallCause
 from services.relay.standing import LogKey, Place, Refusal, Standing, backoff_seconds, compare, explain, explain_ahead
 
 
@@ -31,6 +32,8 @@ class Turn:
     key: LogKey
     place: Place
     first_sequence: int
+    # Where the upstream stands, as far as is known.
+    upstream: Standing = field(default=Standing(), compare=False)
     # Mean size of the log's entries.
     entry_bytes: int = field(default=0, compare=False)
 
@@ -46,6 +49,7 @@ class LogProgress:
     lag_bytes: int
     lag_milliseconds: int
     refusal: Refusal | None
+    is_recovering: bool
 
 
 @dataclass(slots=True)
@@ -61,6 +65,9 @@ class _Row:
     not_before: float = 0.0
     waiting_since: float = 0.0
     progressed_at: float = 0.0
+    # What kept it last, until it advances.
+    cause: StallCause = StallCause.UNKNOWN
+    detail: str = ""
     # When the oldest entry waiting was written, as far as it is known without reading it.
     oldest_write_time: datetime | None = None
 
@@ -75,8 +82,11 @@ class ProgressTable:
         self._announced: Mapping[LogKey, Standing] = {}
         self._taken_streams: frozenset[str] | None = None
         self._unheard = set(streams)
-        self._since = now
         self._connected_at: float | None = None
+        # Since when the link is up, but for interruptions shorter than the stall limit: a link that breaks again and
+        # again is connected, and does not advance.
+        self._up_since = now
+        self._lost_at: float | None = None
         # Kept beside the rows, so that nothing walks over thousands of logs for each batch.
         self._waiting: set[LogKey] = set()
         self._lagging: set[LogKey] = set()
@@ -107,14 +117,28 @@ class ProgressTable:
         self._taken_streams = frozenset(streams)
         if self._connected_at is None:
             self._connected_at = now
+            if self._lost_at is None or now - self._lost_at >= self._times.stalled_seconds:
+                self._up_since = now
         for key, row in self._rows.items():
             if not row.is_taken:
                 row.upstream = standings.get(key, Standing())
             self._settle(key, row, now)
 
-    def disconnect(self) -> None:
+    def disconnect(self, now: float) -> None:
         """Give out no more turns until the next handshake."""
-        self._connected_at = None
+        if self._connected_at is not None:
+            self._connected_at, self._lost_at = None, now
+
+    @property
+    def up_since(self) -> float:
+        """Since when the link is up, but for short interruptions."""
+        return self._up_since
+
+    def is_down_for_long(self, now: float) -> bool:
+        """Tell whether the link has been away for longer than the stall limit: then that is what people see."""
+        if self._connected_at is not None:
+            return False
+        return self._lost_at is None or now - self._lost_at >= self._times.stalled_seconds
 
     # Turns
 
@@ -130,7 +154,7 @@ class ProgressTable:
         row.is_taken = True
         self._settle(key, row, now)
         entry_bytes = row.local.total_bytes // max(row.local.size, 1)
-        return Turn(key, row.place, row.upstream.size + 1, entry_bytes)
+        return Turn(key, row.place, row.upstream.size + 1, row.upstream, entry_bytes)
 
     def is_anyone_due(self, now: float) -> bool:
         """Tell whether a log waits for a sender."""
@@ -165,6 +189,7 @@ class ProgressTable:
             row.local = replace(upstream, is_own=row.local.is_own)
         row.refusal = None
         row.failure_count = 0
+        row.cause, row.detail = StallCause.UNKNOWN, ""
         row.progressed_at = now
         row.oldest_write_time = oldest_write_time or row.local.last_write_time
         self._settle(key, row, now)
@@ -182,6 +207,12 @@ class ProgressTable:
             if not row.failure_count and row.not_before <= now:
                 row.progressed_at = now
 
+    def note_silence(self, key: LogKey) -> None:
+        """Note that the upstream has not answered what it was sent for a while."""
+        row = self._rows.get(key)
+        if row is not None:
+            row.cause, row.detail = StallCause.NO_ANSWER, "the upstream has taken entries and not answered"
+
     def give_back(self, key: LogKey, now: float) -> None:
         """End a turn that went well."""
         self._end_turn(key, now, 0.0)
@@ -194,11 +225,14 @@ class ProgressTable:
             row.failure_count += 1
             self._end_turn(key, now, self._pause(row.failure_count - 1, jitter) if row.failure_count > 1 else 0.0)
 
-    def retry(self, key: LogKey, now: float, jitter: float) -> None:
+    def retry(
+        self, key: LogKey, now: float, jitter: float, cause: StallCause = StallCause.UNKNOWN, detail: str = ""
+    ) -> None:
         """End a turn that failed in a way that passes by itself."""
         row = self._rows.get(key)
         if row is not None:
             row.failure_count += 1
+            row.cause, row.detail = cause, detail[:ERROR_CHARACTERS_MAX]
             self._end_turn(key, now, self._pause(row.failure_count, jitter))
 
     def refuse(self, key: LogKey, refusal: Refusal, now: float) -> None:
@@ -222,13 +256,22 @@ class ProgressTable:
             return LinkState.REFUSED
         if not self._lagging and not self._unheard:
             return LinkState.CURRENT
+        return LinkState.STALLED if self.stalls(now) else LinkState.CATCHING_UP
+
+    def stalls(self, now: float) -> list[Stall]:
+        """Return the logs of a link that is connected which wait and have not advanced for the stall limit."""
         # A link that has just come up has had no time to advance anything.
-        since = max(self._since, self._connected_at or 0.0)
+        since = self._up_since
         patient_until = now - self._times.stalled_seconds
-        is_stalled = (bool(self._unheard) and since < patient_until) or any(
-            max(self._rows[key].progressed_at, since) < patient_until for key in self._lagging
-        )
-        return LinkState.STALLED if is_stalled else LinkState.CATCHING_UP
+        if since >= patient_until:
+            return []
+        found = [Stall(LogKey(stream, ""), since, StallCause.OWN_SERVICE) for stream in self._unheard]
+        for key in self._lagging - self._refused:
+            row = self._rows[key]
+            waited = max(row.progressed_at, since)
+            if waited < patient_until:
+                found.append(Stall(key, waited, row.cause, row.detail))
+        return found
 
     @property
     def unheard_streams(self) -> list[str]:
@@ -247,7 +290,14 @@ class ProgressTable:
             # The origin's clock may be ahead of ours.
             lag_milliseconds = max(int((now - row.oldest_write_time).total_seconds() * 1000), 0)
         return LogProgress(
-            key, row.local.size, row.upstream.size, lag_records, lag_bytes, lag_milliseconds, self._refusal(key, row)
+            key,
+            row.local.size,
+            row.upstream.size,
+            lag_records,
+            lag_bytes,
+            lag_milliseconds,
+            self._refusal(key, row),
+            row.local.is_recovering,
         )
 
     # Inner workings
@@ -256,7 +306,8 @@ class ProgressTable:
         """Work out a row's place anew after either side has changed, and keep the sets in step."""
         place = compare(row.local, row.upstream)
         if self._taken_streams is not None and key.stream not in self._taken_streams:
-            place = Place.NOT_TAKEN
+            # Of a stream that is not taken above nothing is held there that ours could be compared with.
+            place = Place.UNCONFIRMED if row.local.is_recovering else Place.NOT_TAKEN
         if place is not row.place:
             if Place.AHEAD in (place, row.place):
                 # What was refused or failed before concerned another situation.
@@ -266,14 +317,14 @@ class ProgressTable:
             if row.place is Place.CURRENT or place is Place.AHEAD:
                 row.waiting_since = row.progressed_at = now
             row.place = place
-        if place is Place.CURRENT:
+        if place in (Place.CURRENT, Place.AWAITED):
             row.refusal = None
         if place is not Place.BEHIND:
             row.oldest_write_time = None
         elif row.oldest_write_time is None:
             # The newest stands in for the oldest until that is read; right when the log has only just fallen behind.
             row.oldest_write_time = row.local.last_write_time
-        is_lagging = place in (Place.BEHIND, Place.AHEAD)
+        is_lagging = place in (Place.BEHIND, Place.AHEAD, Place.UNCONFIRMED)
         _keep(self._lagging, key, is_member=is_lagging)
         _keep(self._waiting, key, is_member=is_lagging and not row.is_taken)
         _keep(self._refused, key, is_member=self._refusal(key, row) is not None)

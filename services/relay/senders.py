@@ -11,12 +11,23 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.relay import positions
 from services.relay.cosignatures import Cosignatures
-from services.relay.limits import SENDER_THREADS, LinkTimes
+from services.relay.limits import PROTOCOL_VERSION_DOWNLINK, SENDER_THREADS, LinkTimes
 from services.relay.local_services import LocalService, LocalServices
 from services.relay.pacing import LogPace, Pacer, batch_records
 from services.relay.progress import ProgressTable, Turn
 from services.relay.pump import Pump, PumpEnd
-from services.relay.standing import LogKey, Place, Reaction, Refusal, expected_sequence, react
+from services.relay.recovery import OwnServiceFailed, bring_back, confirm
+from services.relay.stalls import StallCause
+from services.relay.standing import (
+    LogKey,
+    Place,
+    Reaction,
+    Refusal,
+    Standing,
+    expected_sequence,
+    explain_fork,
+    react,
+)
 from services.relay.upstream import Upstream
 from services.relay.window import PushWindow
 from zhichao.journal.v1 import journal_pb2
@@ -52,6 +63,7 @@ class Senders:
         times: LinkTimes,
         jitter: Callable[[], float],
         pacer: Pacer,
+        cosignatures: Cosignatures,
     ) -> None:
         self._table = table
         self._pacer = pacer
@@ -61,7 +73,7 @@ class Senders:
         self._clock = clock
         self._times = times
         self._jitter = jitter
-        self._cosignatures = Cosignatures(services.find)
+        self._cosignatures = cosignatures
         self._work = threading.Condition(lock)
         self._upstream: Upstream | None = None
         self._pumps: dict[LogKey, Pump] = {}
@@ -76,7 +88,6 @@ class Senders:
 
     def start(self) -> None:
         """Start the threads; they wait for a connection."""
-        self._cosignatures.start()
         for thread in self._threads:
             thread.start()
 
@@ -93,7 +104,6 @@ class Senders:
             for pump in self._pumps.values():
                 pump.cancel()
         self._join(self._clock.monotonic() + THREAD_JOIN_SECONDS)
-        self._cosignatures.stop(THREAD_JOIN_SECONDS)
 
     def use(self, upstream: Upstream | None) -> None:
         """Push over this connection from now on, or over none. Under the lock."""
@@ -126,9 +136,16 @@ class Senders:
             # All senders are at work, and no faster than the cap lets them.
             self._table.excuse_waiting(now)
 
+    def finish_turns(self) -> None:
+        """End the pushes under way once what is in flight is acknowledged; their logs get new turns. Under the lock."""
+        for pump in self._pumps.values():
+            pump.finish()
+
     def give_up_silent(self) -> None:
         """End pushes whose answer has been missing for too long; they are tried again. Under the lock."""
         for key, pump in self._pumps.items():
+            if pump.window.seconds_without_answer() > self._times.stalled_seconds / 2:
+                self._table.note_silence(key)
             if pump.window.seconds_without_answer() > self._times.answer_seconds:
                 message = f"the upstream has not answered a batch for {self._times.answer_seconds:.0f} s"
                 # It names the stream: the upstream itself answers handshakes, or the link were lost.
@@ -173,8 +190,8 @@ class Senders:
     def _take_turn(self, turn: Turn, upstream: Upstream) -> None:
         service = self._services.find(turn.key.stream)
         assert service is not None, "the table holds logs of our services only"  # noqa: S101 - narrows the type
-        if turn.place is Place.AHEAD:
-            self._confirm_ahead(turn.key, service)
+        if turn.place in (Place.AHEAD, Place.UNCONFIRMED):
+            self._recover(turn, service, upstream)
             return
         window = PushWindow(
             upstream.limits,
@@ -198,23 +215,47 @@ class Senders:
                 self._table.read(turn.key, window.oldest_write_time(), self._clock.monotonic())
         self._end_turn(turn.key, upstream, end)
 
-    def _confirm_ahead(self, key: LogKey, service: LocalService) -> None:
-        """Ask the own service whether the upstream really holds more: what we know of ourselves may be a moment old."""
+    def _recover(self, turn: Turn, service: LocalService, upstream: Upstream) -> None:
+        """Bring back own entries that only the upstream holds, or end a recovery in which nothing is missing."""
+        key, end = turn.key, PumpEnd()
+        try:
+            # What we know of ourselves may be a moment old.
+            place, local = self._look_again(key, service)
+            if place is Place.AHEAD and upstream.protocol_version < PROTOCOL_VERSION_DOWNLINK:
+                with self._lock:
+                    self._table.refuse_ahead(key, self._clock.monotonic())
+                    self.hand_out()
+                _log.error("log_set_back", stream=key.stream, origin=key.origin)
+                return
+            if place is Place.AHEAD:
+                bring_back(key, service, upstream, local.size, turn.upstream, lambda: not self._is_ending)
+            elif place is Place.UNCONFIRMED and (turn.upstream.root or not turn.upstream.size):
+                confirm(key, service, turn.upstream)
+            self._look_again(key, service)
+        except OwnServiceFailed as failure:
+            if react(failure.error) is Reaction.REFUSE:
+                is_fork = failure.error.reason is Reason.HISTORY_MISMATCH
+                refusal = explain_fork(key, failure.error) if is_fork else Refusal.of(failure.error)
+                with self._lock:
+                    self._table.refuse(key, refusal, self._clock.monotonic())
+                    self.hand_out()
+                _log.error("recovery_refused", stream=key.stream, origin=key.origin, detail=failure.error.message)
+                return
+            end = PumpEnd(failure.error, is_local=True)
+        except ServiceError as error:
+            end = PumpEnd(error)
+        self._end_turn(key, upstream, end)
+
+    def _look_again(self, key: LogKey, service: LocalService) -> tuple[Place | None, Standing]:
+        """Ask the own service where a log stands. Raises OwnServiceFailed."""
         try:
             told = service.ask_positions(key.origin)()
         except ServiceError as error:
-            self._end_turn(key, None, PumpEnd(error, is_local=True))
-            return
+            raise OwnServiceFailed(error) from error
+        standings = positions.by_origin(told) or {key.origin: positions.NOTHING}
         with self._lock:
-            now = self._clock.monotonic()
-            standings = positions.by_origin(told) or {key.origin: positions.NOTHING}
-            self._table.set_local(key.stream, standings, now, is_complete=False)
-            if self._table.place(key) is Place.AHEAD:
-                self._table.refuse_ahead(key, now)
-                _log.error("log_set_back", stream=key.stream, origin=key.origin)
-            else:
-                self._table.give_back(key, now)
-            self.hand_out()
+            self._table.set_local(key.stream, standings, self._clock.monotonic(), is_complete=False)
+            return self._table.place(key), standings[key.origin]
 
     def _end_turn(self, key: LogKey, upstream: Upstream | None, end: PumpEnd) -> None:
         with self._lock:
@@ -224,7 +265,7 @@ class Senders:
             elif end.is_local or upstream is None:
                 _log.warning("read_failed", stream=key.stream, origin=key.origin, reason=end.error.reason.value)
                 self._events.service_failed(key.stream, end.error)
-                self._table.retry(key, now, self._jitter())
+                self._table.retry(key, now, self._jitter(), StallCause.OWN_SERVICE, end.error.message)
             else:
                 self._push_failed(key, upstream, end.error, now)
             self.hand_out()
@@ -246,7 +287,9 @@ class Senders:
         if reaction is Reaction.REFUSE:
             self._table.refuse(key, Refusal.of(error), now)
         else:
-            self._table.retry(key, now, self._jitter())
+            is_silent = error.reason is Reason.DEADLINE_EXCEEDED
+            cause = StallCause.NO_ANSWER if is_silent else StallCause.UPSTREAM_SERVICE
+            self._table.retry(key, now, self._jitter(), cause, error.message)
         self._events.upstream_failed(upstream, error, is_lost=reaction is Reaction.RECONNECT)
 
     def _join(self, ends_at: float) -> None:

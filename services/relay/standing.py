@@ -27,6 +27,8 @@ class Standing:
     total_bytes: int = 0
     last_write_time: datetime | None = None
     is_own: bool = False
+    # Nothing is written to the log until it was compared with the upstream's: its service was restored from a backup.
+    is_recovering: bool = False
 
 
 class Place(Enum):
@@ -35,8 +37,13 @@ class Place(Enum):
     CURRENT = auto()
     # Entries wait to be pushed.
     BEHIND = auto()
-    # The upstream holds more than we do: our database was set back.
+    # The upstream holds more of our own log than we do: our database was set back.
     AHEAD = auto()
+    # The upstream holds more than we do of a log that comes from below: it will come. We were put in between, or set
+    # back.
+    AWAITED = auto()
+    # Our own log is recovering, and the upstream holds no more than we do.
+    UNCONFIRMED = auto()
     # Both hold the same number of entries, and not the same ones.
     DIFFERENT = auto()
     # The upstream writes this log itself: the platforms are linked in a circle.
@@ -63,12 +70,12 @@ def compare(local: Standing, upstream: Standing) -> Place:
     if upstream.is_own:
         return Place.OWNED
     if upstream.size > local.size:
-        return Place.AHEAD
-    if upstream.size < local.size:
-        return Place.BEHIND
-    if upstream.root and local.root and upstream.root != local.root:
+        return Place.AHEAD if local.is_own else Place.AWAITED
+    if upstream.size == local.size and upstream.root and local.root and upstream.root != local.root:
         return Place.DIFFERENT
-    return Place.CURRENT
+    if local.is_recovering:
+        return Place.UNCONFIRMED
+    return Place.BEHIND if upstream.size < local.size else Place.CURRENT
 
 
 def explain(key: LogKey, place: Place, local: Standing, upstream: Standing) -> Refusal | None:
@@ -101,9 +108,19 @@ def explain_ahead(key: LogKey, local: Standing, upstream: Standing) -> Refusal:
     return Refusal(
         Reason.BEYOND_LOG,
         f"the upstream holds {upstream.size} entries of the {key.stream} log of {key.origin}, this platform only "
-        f"{local.size}: its database was probably restored from an old backup; restore a newer one, nothing is pushed "
-        "until then",
+        f"{local.size}: its database was probably restored from an old backup, and the upstream's release cannot send "
+        "back what is missing; upgrade the upstream or restore a newer backup, nothing is pushed until then",
     )
+
+
+def explain_fork(key: LogKey, error: ServiceError) -> Refusal:
+    """Return why what the upstream holds of our own log cannot be taken back: something else was written meanwhile."""
+    message = (
+        f"after a restore the {key.stream} service wrote other entries than the upstream holds of {key.origin}: keep "
+        "a copy of this database, restore the backup once more and start with ZHICHAO_RECOVERING=true, so that nothing "
+        f"is written before the upstream's entries are back ({error.message})"
+    )
+    return Refusal(Reason.HISTORY_MISMATCH, message[:ERROR_CHARACTERS_MAX])
 
 
 class Reaction(Enum):

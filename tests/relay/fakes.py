@@ -60,12 +60,18 @@ class FakeJournal(journal_pb2_grpc.JournalServiceServicer):
 
     close = stop
     ReadEntries = GetCheckpoint = AddCosignatures = GetInclusionProof = GetConsistencyProof = _unused
-    ListParkedEntries = ReplayParkedEntries = _unused
+    ListParkedEntries = ReplayParkedEntries = RestoreEntries = ConfirmOwnLog = _unused
+    ReadAddressedEntries = AppendAddressedEntries = ListAddressedReceipts = _unused
 
     def ListPositions(
         self, request: journal_pb2.ListPositionsRequest, context: grpc.ServicerContext
     ) -> journal_pb2.ListPositionsResponse:
         return journal_pb2.ListPositionsResponse(positions=self.positions)
+
+    def ListAddressedPositions(
+        self, request: journal_pb2.ListAddressedPositionsRequest, context: grpc.ServicerContext
+    ) -> journal_pb2.ListAddressedPositionsResponse:
+        return journal_pb2.ListAddressedPositionsResponse()
 
     def WatchPositions(
         self, request: journal_pb2.WatchPositionsRequest, context: grpc.ServicerContext
@@ -108,7 +114,7 @@ class FakeUpstream(relay_pb2_grpc.RelayServiceServicer):
         self.server.start()
         self.address = self.server.address
 
-    GetRelayStatus = _unused
+    GetRelayStatus = FollowAddressed = FollowCosignatures = ReadOwnEntries = _unused
 
     def close(self) -> None:
         self.may_answer.set()

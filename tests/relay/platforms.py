@@ -22,6 +22,7 @@ from services.journal.entries import EntryBuilder
 from services.journal.mounting import JournalParts
 from services.journal.notes import new_private_key_pem
 from services.journal.signing import load_signer
+from services.journal.store.addressed import ADDRESSED
 from services.relay.app import RelayApp
 from services.relay.config import RelayConfig
 from services.relay.limits import LinkTimes
@@ -160,16 +161,18 @@ class JournalHost:
         before, self.database_url = self.database_url, database_url
         return before
 
-    def write(self, *payloads: bytes) -> int:
-        """Write entries of its own in one transaction; return the new size."""
+    def write(self, *payloads: bytes, audience: str = "") -> int:
+        """Write entries of its own in one transaction, addressed to a division or nobody; return the new size."""
         writer = self._journal.writer
         now = datetime.now(UTC)
         with self.engine.begin() as pooled:
             connection = raw_connection(pooled)
             head = writer.lock(connection)
-            entries = EntryBuilder(KIND, 1, now).build_all(list(payloads), writer.digester)
+            entries = EntryBuilder(KIND, 1, now, audience=audience).build_all(list(payloads), writer.digester)
             writer.append(connection, head, entries, now)
         self._journal.tail.announce(self.platform)
+        if audience:
+            self._journal.tail.announce(ADDRESSED)
         return head.size + len(payloads)
 
     def write_many(self, count: int, *, per_batch: int = 1_000, size: int = 100) -> int:
