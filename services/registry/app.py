@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import structlog
 
+from services.common.access.knowledge import AccessKnowledge
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
 from services.common.errors import ServiceError
@@ -47,6 +48,7 @@ class RegistryApp:
         )
         self.metrics = Metrics(STREAM, platform.platform)
         self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
+        knowledge = AccessKnowledge(clock.monotonic)
         self._journal = JournalParts.build(
             self._engine,
             platform.platform,
@@ -56,6 +58,7 @@ class RegistryApp:
             RegistryProjection(),
             clock,
             self.metrics,
+            divisions=lambda: knowledge.divisions,
         )
         tail, writer = self._journal.tail, self._journal.writer
         access = AccessHandlers(self._engine, platform.platform, clock)
@@ -64,6 +67,7 @@ class RegistryApp:
             platform.platform,
             tail,
             clock,
+            knowledge,
             Bootstrap(platform.platform, settings.bootstrap_token_file),
             access.report_use,
         )
@@ -121,7 +125,8 @@ class RegistryApp:
         with use_request_context(RequestContext()):
             for rule_set in shipped.rule_sets():
                 try:
-                    self.handlers.create(kinds.RULE_SET, rule_set)
+                    # Platforms below ship them too.
+                    self.handlers.create(kinds.RULE_SET, rule_set, is_addressed=False)
                 except ServiceError as error:
                     if error.reason is not Reason.RESOURCE_EXISTS:
                         raise

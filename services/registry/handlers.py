@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic
 
+from services.common.access.divisions import LEVELS_MAX
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
@@ -26,7 +27,7 @@ from services.registry.forms import Violation
 from services.registry.kinds import Kind
 from services.registry.projection import prepare
 from services.registry.reach import Reach
-from services.registry.scope import Scope
+from services.registry.scope import Scope, own_divisions
 from services.registry.store import TABLES, Row
 from zhichao.registry.v1 import resources_pb2 as pb
 
@@ -59,8 +60,10 @@ class RegistryHandlers:
 
     # Writing
 
-    def create(self, kind: Kind[Resource], message: Resource) -> Resource:
+    def create(self, kind: Kind[Resource], message: Resource, *, is_addressed: bool = True) -> Resource:
         """Create a resource of this platform and return it as stored; the same content again returns the stored one.
+
+        A rule set goes down to the platforms that it is meant for, unless told otherwise.
 
         What it belongs to must be registered here: unit, weighing point, scale. A division need not be: a county may
         register its units in the first week and load code tables later, and codes come and go. The unit carries a
@@ -78,7 +81,7 @@ class RegistryHandlers:
                 return self._complete(connection, kind, [stored])[0]
             self._check_references(connection, kind, message)
             self._check_version(connection, message)
-            return self._write(connection, head, kind, message, None)
+            return self._write(connection, head, kind, message, None, self._audience(message) if is_addressed else "")
 
     def update(self, kind: Kind[Resource], message: Resource, paths: Sequence[str]) -> Resource:
         """Change fields of a resource of this platform and return it as stored; a change of nothing writes nothing.
@@ -123,6 +126,8 @@ class RegistryHandlers:
         with self._reading() as connection:
             found = self._find(connection, kind, key, origin)
             rows = self._reach(connection).refuse_unheld(kind, tuple(key.values()), found)
+            if kind is kinds.RULE_SET:
+                rows = self._nearest(connection, rows)
             origins = _origins(rows)
             if len(origins) > 1:
                 raise refusals.ambiguous(kind.resource_type, key.values(), origins)
@@ -218,6 +223,10 @@ class RegistryHandlers:
             description = f"is {message.version}, but versions have no gaps and the next one is {expected}"
             raise refusals.bad_fields([Violation("version", description)], "rule_set.")
 
+    def _audience(self, message: convert.AnyResource) -> str:
+        """Return to whom below an entry is addressed: a rule set to its jurisdiction, everything else to nobody."""
+        return (message.jurisdiction or self._writer.origin) if isinstance(message, pb.RuleSet) else ""
+
     def _write(
         self,
         connection: RawConnection,
@@ -225,12 +234,13 @@ class RegistryHandlers:
         kind: Kind[Resource],
         message: Resource,
         create_time: datetime | None,
+        audience: str = "",
     ) -> Resource:
         """Append the entry and write its row, both in the caller's transaction."""
         now = self._clock.now()
         request = request_context()
         payload = convert.to_payload(message, create_time or now, now)
-        builder = EntryBuilder(kind.name, kinds.SCHEMA, now, request_context().principal.name, request.request_id)
+        builder = EntryBuilder(kind.name, kinds.SCHEMA, now, request.principal.name, request.request_id, audience)
         added = builder.build(payload, self._writer.digester)
         (place,) = self._writer.append(connection, head, [added], now)
         # The same way as a received entry, so that table and journal cannot disagree.
@@ -261,11 +271,23 @@ class RegistryHandlers:
             raise refusals.not_found(kind.resource_type, key.values(), hint)
         return sorted(rows, key=lambda row: row.origin)
 
+    def _nearest(self, connection: RawConnection, rows: Sequence[Row]) -> list[Row]:
+        """Return the rule sets of the owner that is nearest above, if one of the owners is above: that one judges."""
+        origins = {row.origin for row in rows}
+        divisions = own_divisions(connection, self._writer.origin, day_in_china(self._clock.now()))
+        code = self._writer.origin
+        for _ in range(LEVELS_MAX):
+            if code in origins:
+                return [row for row in rows if row.origin == code]
+            code = divisions.above(code)
+        return list(rows)
+
     def _complete(self, connection: RawConnection, kind: Kind[Resource], rows: Sequence[Row]) -> list[Resource]:
         """Return the resources of rows as they are answered, with owner, etag and warnings."""
         messages = [kind.parse(row.content) for row in rows]
         origins = [row.origin for row in rows]
-        doubts = Doubts.look_up(connection, kind, list(zip(origins, messages, strict=True)))
+        day = day_in_china(self._clock.now())
+        doubts = Doubts.look_up(connection, kind, list(zip(origins, messages, strict=True)), self._writer.origin, day)
         for row, message in zip(rows, messages, strict=True):
             convert.complete(message, row.origin, row.etag, doubts.of(row.origin, message))
         return messages

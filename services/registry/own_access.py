@@ -38,6 +38,7 @@ class OwnAccess:
         platform: str,
         tail: Tail,
         clock: Clock,
+        knowledge: AccessKnowledge,
         bootstrap: Bootstrap,
         keep_uses: Callable[[Mapping[str, datetime], int], None],
     ) -> None:
@@ -45,7 +46,7 @@ class OwnAccess:
         self._platform = platform
         self._tail = tail
         self._clock = clock
-        self._knowledge = AccessKnowledge(clock.monotonic)
+        self._knowledge = knowledge
         self._bootstrap = bootstrap
         self._uses = UseBook(clock)
         self._uses_kept_at = clock.monotonic()

@@ -184,6 +184,16 @@ def unknown_rule_sets(connection: RawConnection, named: Collection[tuple[str, st
     return {(row[0], row[1]) for row in rows}
 
 
+def publishers(connection: RawConnection, rule_set_ids: Collection[str]) -> dict[str, list[str]]:
+    """Return which platforms have published rule sets with these ids."""
+    rows = connection.execute(
+        "SELECT rule_set_id, array_agg(DISTINCT origin) FROM rule_sets WHERE rule_set_id = ANY (%s)"
+        " GROUP BY rule_set_id",
+        (list(rule_set_ids),),
+    )
+    return {row[0]: row[1] for row in rows}
+
+
 def unit_divisions(connection: RawConnection, owned: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """Return in which division source units lie, by owner and id; those that are not held are left out."""
     if not owned:
