@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from services.common.access.mounting import ServiceAccess, registry_opener, service_tokens
+from services.common.access.mounting import AppAccess, ServiceAccess, registry_opener, service_tokens
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
 from services.common.metrics import Metrics
@@ -29,7 +29,7 @@ class EnforcementApp:
 
     name = STREAM
 
-    def __init__(self, config: EnforcementConfig, clock: Clock) -> None:
+    def __init__(self, config: EnforcementConfig, clock: Clock, access: AppAccess | None) -> None:
         platform, settings = config.platform, config.service
         self._config = config
         self._engine = create_engine(
@@ -38,8 +38,9 @@ class EnforcementApp:
         self.metrics = Metrics(STREAM, platform.platform)
         self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
         open_registry = registry_opener(platform, settings.registry_address, STREAM)
-        self._access = ServiceAccess.build(platform, service_tokens(platform), open_registry, clock)
+        self._access = access or ServiceAccess.build(platform, service_tokens(platform), open_registry, clock)
         control = self._access.control
+        holding = Holding(platform.platform, control.knowledge)
         self._journal = JournalParts.build(
             self._engine,
             platform.platform,
@@ -49,9 +50,8 @@ class EnforcementApp:
             EnforcementProjection(),
             clock,
             self.metrics,
-            divisions=lambda: control.knowledge.divisions,
+            divisions=holding.divisions,
         )
-        holding = Holding(platform.platform, control.knowledge)
         entries = EntryWriter(self._engine, self._journal.writer, self._journal.tail.announce)
         servicer = EnforcementServicer(
             IssuingHandlers(self._engine, entries, holding, control, PlatformRegister(open_registry).read, clock),
@@ -59,7 +59,7 @@ class EnforcementApp:
             ReadingHandlers(self._engine, holding, self._journal.tail, clock),
             clock,
         )
-        self.server = RpcServer.for_service(STREAM, platform, settings, control)
+        self.server = RpcServer.for_service(STREAM, platform, settings, control, metrics=self.metrics)
         self.server.add(
             lambda server: service_pb2_grpc.add_EnforcementServiceServicer_to_server(servicer, server),
             service_pb2.DESCRIPTOR.services_by_name["EnforcementService"].full_name,
@@ -94,9 +94,9 @@ class EnforcementApp:
             self.server.stop(grace_seconds)
 
 
-def build(config: EnforcementConfig, clock: Clock | None = None) -> EnforcementApp:
+def build(config: EnforcementConfig, clock: Clock | None = None, access: AppAccess | None = None) -> EnforcementApp:
     """Build an enforcement service from its settings; nothing is started and the database is not touched.
 
-    Raises SettingsError for settings that cannot work, such as a key file that is none.
+    `access` takes the place of what the registry says of it. Raises SettingsError for settings that cannot work, such as a key file that is none.
     """
-    return EnforcementApp(config, clock or SystemClock())
+    return EnforcementApp(config, clock or SystemClock(), access)
