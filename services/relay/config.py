@@ -35,8 +35,24 @@ class RelaySettings(Settings):
         Address | None, Field(description="host:port of a plain-text port that answers health checks only")
     ] = None
     metrics_listen: MetricsListen = None
+    require_client_certificate: Annotated[
+        bool, Field(description="whether callers need a certificate of a CA in ZHICHAO_TLS_CA_FILE besides a token")
+    ] = False
+    # One above the ordinary port.
+    peer_listen: Annotated[
+        Address | None,
+        Field(
+            description="host:port where the relays of platforms below connect, always by mutual TLS, such as "
+            "0.0.0.0:7707; unset: nobody may"
+        ),
+    ] = None
     upstream: Annotated[
-        Address | None, Field(description="host:port of the relay of the platform above; unset: there is none")
+        Address | None,
+        Field(description="host:port where the relay of the platform above listens for peers; unset: there is none"),
+    ] = None
+    upstream_platform: Annotated[
+        str | None,
+        Field(pattern=r"^[0-9]{6}$", description="platform code that the upstream must have; unset: any"),
     ] = None
 
     bandwidth: Annotated[

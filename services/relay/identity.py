@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, Self
+from typing import Self
 
 from services.journal.notes import Signer
-
-PLATFORM_METADATA: Final = "x-zhichao-platform"
-"""Metadata of a push: the platform that pushes, for the status of the receiver. It grants nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,7 +282,7 @@ class Link:
             return self._loss
 
     def _move_on(self) -> None:
-        """Let the calls under way end in good order; those that follow show the renewed certificates. Under the lock."""
+        """Let the calls under way end in good order; those after them show the renewed certificates. Under the lock."""
         _log.info("link_moves_on", upstream=self._address)
         self._senders.finish_turns()
         self._downlink.follow_anew()

@@ -1,8 +1,9 @@
-"""RelayService over gRPC: message in, one call, message out. One half of it serves the platforms below, on a port of their
-own; the other serves this platform. What a half does not serve is UNIMPLEMENTED there.
+"""RelayService over gRPC: message in, one call, message out. One half of it serves the platforms below, on a port of
+their own; the other serves this platform. What a half does not serve is UNIMPLEMENTED there.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 
@@ -11,6 +12,13 @@ from services.relay import convert
 from services.relay.handlers import RelayHandlers
 from zhichao.relay.v1 import relay_pb2 as pb
 from zhichao.relay.v1 import relay_pb2_grpc
+
+
+def _on_the_other_port(_self: Any, _request: Any, context: Any) -> Any:
+    context.abort(
+        grpc.StatusCode.UNIMPLEMENTED,
+        "platforms below are served on the peer port of this relay, everybody else on its ordinary port",
+    )
 
 
 class PeerServicer(relay_pb2_grpc.RelayServiceServicer):
@@ -43,6 +51,8 @@ class PeerServicer(relay_pb2_grpc.RelayServiceServicer):
     ) -> Iterator[pb.ReadOwnEntriesResponse]:
         return self._handlers.read_own(request, _calling_platform())
 
+    GetRelayStatus = _on_the_other_port
+
 
 class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
     """Serves people who look at the links of this platform."""
@@ -54,6 +64,8 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
         self, request: pb.GetRelayStatusRequest, context: grpc.ServicerContext
     ) -> pb.GetRelayStatusResponse:
         return convert.status_response(self._handlers.status())
+
+    Handshake = PushEntries = FollowAddressed = FollowCosignatures = ReadOwnEntries = _on_the_other_port
 
 
 def _calling_platform() -> str:

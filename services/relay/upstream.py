@@ -1,6 +1,6 @@
-"""The relay of the platform above, over one connection: the handshake and the pushes."""
+"""The relay of the platform above, over one connection: the handshake, the pushes, and what comes down."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,13 +10,29 @@ from services.common.clock import Clock
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import connect, service_error
+from services.common.tls import ClientTls
 from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 from services.relay import positions
-from services.relay.identity import PLATFORM_METADATA, Identity
-from services.relay.limits import PROTOCOL_VERSIONS, WINDOW_BATCHES_MAX
+from services.relay.identity import Identity
+from services.relay.limits import (
+    PROTOCOL_VERSION_DOWNLINK,
+    PROTOCOL_VERSIONS,
+    READ_BACK_SECONDS_MAX,
+    WINDOW_BATCHES_MAX,
+)
 from services.relay.standing import LogKey, Standing, is_link_failure
 from services.relay.window import Limits
+from zhichao.journal.v1 import addressed_pb2
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAddress:
+    """Where the platform above is, by which certificates it is spoken to, and which platform it must be; empty: any."""
+
+    address: str
+    tls: ClientTls
+    platform: str = ""
 
 
 class PushCall(Protocol):
@@ -35,6 +51,30 @@ class PushCall(Protocol):
         ...
 
 
+class FollowCall(Protocol):
+    """A follow of addressed entries under way, as gRPC makes it."""
+
+    def __iter__(self) -> Iterator[relay_pb2.FollowAddressedResponse]:
+        """Take what is sent; grpc.RpcError when the call fails."""
+        ...
+
+    def cancel(self) -> bool:
+        """End it; False when that has been."""
+        ...
+
+
+class CosignatureCall(Protocol):
+    """A follow of cosignatures under way, as gRPC makes it."""
+
+    def __iter__(self) -> Iterator[relay_pb2.FollowCosignaturesResponse]:
+        """Take what is sent; grpc.RpcError when the call fails."""
+        ...
+
+    def cancel(self) -> bool:
+        """End it; False when that has been."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Welcome:
     """What the upstream answered to a handshake."""
@@ -45,17 +85,33 @@ class Welcome:
     streams: frozenset[str]
     # The upstream's clock minus ours; None when it does not tell its time.
     clock_skew_milliseconds: int | None
+    protocol_version: int
+    # How far the upstream holds the addressed entries of each log.
+    addressed_ends: dict[LogKey, int]
+
+    @property
+    def followed_streams(self) -> frozenset[str]:
+        """The streams that may be followed."""
+        return self.streams if self.protocol_version >= PROTOCOL_VERSION_DOWNLINK else frozenset()
 
 
 class Upstream:
-    """One connection to the upstream. After a failure a new one is made: it connects at once, and old calls end."""
+    """One connection to the upstream. After a failure a new one is made: it connects at once, and old calls end.
 
-    def __init__(self, address: str, identity: Identity, clock: Clock) -> None:
-        self.address = address
+    When the certificates are renewed, calls that begin after that show the new ones; see `has_renewed`.
+    """
+
+    def __init__(self, upstream: UpstreamAddress, identity: Identity, clock: Clock) -> None:
+        self.address = upstream.address
+        self._tls = upstream.tls
+        self._bundle = upstream.tls.current()
+        self._platform = upstream.platform
         self._identity = identity
         self._clock = clock
-        self._channel = connect(address)
+        self._channel = connect(upstream.address, tls=upstream.tls)
         self._stub = relay_pb2_grpc.RelayServiceStub(self._channel)
+        # Agreed on in the handshake.
+        self.protocol_version = 0
         self.limits = Limits(BATCH_RECORDS_MAX, BATCH_BYTES_MAX, WINDOW_BATCHES_MAX)
 
     def shake_hands(self, timeout_seconds: float) -> Welcome:
@@ -88,6 +144,13 @@ class Upstream:
                 Reason.ORIGIN_NOT_ALLOWED,
                 f"the upstream {self.address} is platform {response.platform}, this one itself",
             )
+        if self._platform and response.platform != self._platform:
+            raise ServiceError(
+                Reason.ORIGIN_NOT_ALLOWED,
+                f"the upstream {self.address} is platform {response.platform[:16]}, and not {self._platform} as "
+                "ZHICHAO_RELAY_UPSTREAM_PLATFORM says",
+            )
+        self.protocol_version = response.protocol_version
         self.limits = Limits(
             _agreed(BATCH_RECORDS_MAX, response.batch_records_max),
             _agreed(BATCH_BYTES_MAX, response.batch_bytes_max),
@@ -102,20 +165,55 @@ class Upstream:
             standings=positions.by_log(response.positions),
             streams=frozenset(response.streams),
             clock_skew_milliseconds=round(skew.total_seconds() * 1000) if skew is not None else None,
+            protocol_version=response.protocol_version,
+            addressed_ends=positions.addressed_ends(response.addressed_positions),
         )
 
     def push_entries(self, requests: Iterator[relay_pb2.PushEntriesRequest]) -> PushCall:
         """Open a push of one log. Raises ServiceError when the connection was given up meanwhile."""
         try:
-            return self._stub.PushEntries(requests, metadata=((PLATFORM_METADATA, self._identity.platform),))
+            return self._stub.PushEntries(requests)
         except ValueError as error:
             raise _closed() from error
+
+    def follow_addressed(self, stream: str, held: Sequence[addressed_pb2.AddressedPosition]) -> FollowCall:
+        """Open a follow of what is addressed to this platform. Raises ServiceError as `push_entries`."""
+        try:
+            return self._stub.FollowAddressed(relay_pb2.FollowAddressedRequest(stream=stream, positions=held))
+        except ValueError as error:
+            raise _closed() from error
+
+    def follow_cosignatures(self) -> CosignatureCall:
+        """Open a follow of cosignatures. Raises ServiceError as `push_entries`."""
+        try:
+            return self._stub.FollowCosignatures(relay_pb2.FollowCosignaturesRequest())
+        except ValueError as error:
+            raise _closed() from error
+
+    def read_own_entries(self, stream: str, first_sequence: int) -> Iterator[relay_pb2.ReadOwnEntriesResponse]:
+        """Yield entries of this platform that the upstream holds, to their end. Raises ServiceError."""
+        request = relay_pb2.ReadOwnEntriesRequest(stream=stream, first_sequence=first_sequence)
+        try:
+            call = self._stub.ReadOwnEntries(request, timeout=READ_BACK_SECONDS_MAX)
+        except ValueError as error:
+            raise _closed() from error
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise self._named(service_error(error)) from error
+        finally:
+            call.cancel()
 
     def _named(self, error: ServiceError) -> ServiceError:
         """Say who does not answer; refusals of the upstream itself stay as they are."""
         if not is_link_failure(error):
             return error
         return ServiceError(error.reason, f"the upstream {self.address} does not answer: {error.message}")
+
+    def has_renewed(self) -> bool:
+        """Tell, once, that the certificates were renewed since the calls under way began."""
+        before, self._bundle = self._bundle, self._tls.current()
+        return self._bundle is not before
 
     def close(self) -> None:
         """Close the connection; calls under way end."""
