@@ -1,5 +1,6 @@
 """What a platform consists of: its services, their ports, what each needs, and the files below its data directory."""
 
+import ipaddress
 import random
 import socket
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,9 @@ LOOPBACK = "127.0.0.1"
 # the same moment find out by it, before either has a service listening.
 RESERVATION_OFFSET = 10
 HEALTH_OFFSET = 10
+
+# Where the relays of lower platforms dial in, by mutual TLS. No service has it.
+PEER_OFFSET = 8
 
 # A platform's ports lie in one block: the services up to +9, the reservation, and the health ports up to +19.
 PORT_BLOCK_SIZE = 20
@@ -75,6 +79,11 @@ def addresses(services: Iterable[str], listen_host: str, base_port: int) -> dict
             health_port=port + HEALTH_OFFSET,
         )
     return result
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine reaches an address. Raises ValueError for what is no address."""
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
 def join(host: str, port: int) -> str:
@@ -154,6 +163,21 @@ class PlatformFiles:
     def signing_key(self) -> Path:
         """The Ed25519 private key that signs this platform's journals."""
         return self.directory / "keys" / "signing.pem"
+
+    @property
+    def secrets(self) -> Path:
+        """Tokens of the services and of the people of this machine."""
+        return self.directory / "secrets"
+
+    @property
+    def service_token(self) -> Path:
+        """The secret by which the services know each other."""
+        return self.secrets / "service.token"
+
+    @property
+    def bootstrap_token(self) -> Path:
+        """The secret with which the first security administrator is appointed."""
+        return self.secrets / "bootstrap.token"
 
     @property
     def postgres(self) -> Path:

@@ -54,6 +54,10 @@ class PlatformState:
     # By service name: where the same machine reaches it, and its health check.
     addresses: dict[str, str] = field(default_factory=dict)
     health_addresses: dict[str, str] = field(default_factory=dict)
+    # Where relays of lower platforms dial in; empty when there are no certificates.
+    peer_address: str = ""
+    # The authorities that the services' certificates are checked with; empty when they speak plain text on loopback.
+    ca_file: str = ""
     # By service name; services that share a process have the same.
     processes: dict[str, ProcessState] = field(default_factory=dict)
     # Of the embedded server, by service name; a server given by URL is not written here, its URL may hold a password.

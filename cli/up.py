@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cli.platform_layout import DEFAULT_BASE_PORT, LOOPBACK, PORT_BLOCK_SIZE, SERVICES
 from cli.platform_state import PlatformState
+from cli.token_file import SECRETS_DIRECTORY
 from cli.up_options import ExitCode, UpError, UpOptions, parse_services
 
 DATA_ROOT = Path("var")
@@ -49,7 +50,7 @@ def _read_services(_context: click.Context, _parameter: click.Parameter, value: 
     default="",
     envvar="ZHICHAO_RELAY_UPSTREAM",
     metavar="HOST:PORT",
-    help="Relay of the upper platform; without it this one stands alone. 上级平台转发服务地址",
+    help="Relay of the upper platform, its port for lower ones; without it this one stands alone. 上级平台转发服务地址",
 )
 @click.option(
     "--data",
@@ -71,6 +72,24 @@ def _read_services(_context: click.Context, _parameter: click.Parameter, value: 
     show_default=True,
     metavar="ADDRESS",
     help="Address of this machine to listen on. 监听地址",
+)
+@click.option(
+    "--tls",
+    "tls_directory",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    envvar="ZHICHAO_TLS_DIR",
+    metavar="DIR",
+    help="Folder with tls.crt, tls.key and ca.crt, as `zhichao pki issue` makes it; opens the port for lower "
+    "platforms. "
+    "证书目录",
+)
+@click.option(
+    "--no-local-credentials",
+    "issues_credentials",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Issue no tokens for the people of this machine. 不签发本机凭证",
 )
 @click.option("--split", "is_split", is_flag=True, help="Run each service in a process of its own. 每个服务单独进程")
 @click.option(
@@ -115,6 +134,8 @@ def up(
     data_directory: Path | None,
     base_port: int,
     listen: str,
+    tls_directory: Path | None,
+    issues_credentials: bool,
     is_split: bool,
     services: tuple[str, ...],
     log_format: Literal["console", "json"],
@@ -144,6 +165,8 @@ def up(
         upstream=upstream,
         listen=listen,
         base_port=base_port,
+        tls_directory=tls_directory.absolute() if tls_directory else None,
+        issues_credentials=issues_credentials,
         is_split=is_split,
         log_format=log_format,
         ready_file=ready_file.absolute() if ready_file else None,
@@ -167,7 +190,9 @@ def _show(state: PlatformState) -> None:
     rows = [
         ("platform 平台", state.platform),
         *((name, address) for name, address in state.addresses.items()),
+        *([("lower platforms 下级接入", state.peer_address)] if state.peer_address else []),
         ("data 数据", state.data_directory),
+        ("tokens 令牌", f"{state.data_directory}/{SECRETS_DIRECTORY}"),
         ("database 数据库", "embedded PostgreSQL" if state.database_urls else "given by URL"),
         ("upstream 上级", state.upstream or "none 无"),
         ("stop 停止", f"Ctrl-C, or kill {state.pid}"),

@@ -1,6 +1,5 @@
 """What `zhichao up` was asked for, checked before anything starts, and the ways in which it may end."""
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -9,22 +8,23 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
-from cli.platform_layout import SERVICES, join
+from cli.platform_layout import SERVICES, is_loopback, join
 
 PLATFORM_CODE = re.compile(r"[0-9]{6}")
 
 # Variables of the services that `up` reads itself.
 SIGNING_KEY_VARIABLE = "ZHICHAO_SIGNING_KEY_FILE"
 SECRETS_DIRECTORY_VARIABLE = "ZHICHAO_SECRETS_DIR"
-PLAINTEXT_VARIABLE = "ZHICHAO_ALLOW_PLAINTEXT_NETWORK"
+PLAINTEXT_VARIABLE = "ZHICHAO_PLAINTEXT_LOOPBACK"
+TLS_VARIABLES = ("ZHICHAO_TLS_CERTIFICATE_FILE", "ZHICHAO_TLS_KEY_FILE", "ZHICHAO_TLS_CA_FILE")
+# As `zhichao pki issue` and cert-manager name them, in the order of the variables.
+TLS_FILES = ("tls.crt", "tls.key", "ca.crt")
 GRACE_VARIABLE = "ZHICHAO_STOP_GRACE_SECONDS"
 
 # What services take for running calls unless told (services.common.settings), and beyond it: they allow themselves
 # 5 seconds to close (services.common.lifecycle), and a busy machine takes a little longer.
 GRACE_SECONDS_DEFAULT = 20.0
 GRACE_MARGIN_SECONDS = 10.0
-
-TRUE_TEXTS = ("1", "true", "yes", "on", "t", "y")
 
 
 class ExitCode(IntEnum):
@@ -58,6 +58,8 @@ class UpOptions:
     upstream: str
     listen: str
     base_port: int
+    tls_directory: Path | None
+    issues_credentials: bool
     is_split: bool
     log_format: Literal["console", "json"]
     ready_file: Path | None
@@ -70,6 +72,21 @@ class UpOptions:
     def drain_seconds(self) -> float:
         """How long services may take to stop before they are killed: longer than they allow themselves."""
         return _drain_seconds(self.given(GRACE_VARIABLE))
+
+    @property
+    def is_plaintext(self) -> bool:
+        """Whether the services speak plain text among themselves: where nobody else can listen in."""
+        return is_loopback(self.listen)
+
+    def tls_files(self) -> Mapping[str, str]:
+        """Return the certificate, key and authorities by their variables; empty when there are none."""
+        if self.tls_directory is not None:
+            return {
+                variable: str(self.tls_directory / name)
+                for variable, name in zip(TLS_VARIABLES, TLS_FILES, strict=True)
+            }
+        given = {variable: value for variable in TLS_VARIABLES if (value := self.given(variable))}
+        return given if len(given) == len(TLS_VARIABLES) else {}
 
     def given(self, variable: str) -> str | None:
         """Return a setting of the services that was given as a variable or in the secrets directory."""
@@ -133,15 +150,23 @@ def check(options: UpOptions) -> None:
 def _check_listen(options: UpOptions) -> None:
     host = options.listen
     try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        is_reached_by_others = not is_loopback(host)
     except ValueError:
         raise UpError(ExitCode.USAGE, f"--listen {host}: give an IP address of this machine") from None
-    allowed = (options.given(PLAINTEXT_VARIABLE) or "").lower() in TRUE_TEXTS
-    if not is_loopback and not allowed:
+    files = options.tls_files()
+    for path in map(Path, files.values()):
+        if not path.is_file():
+            raise UpError(ExitCode.USAGE, f"there is no file {path}: `zhichao pki issue --out DIR` makes all three")
+    if is_reached_by_others and not files:
         raise UpError(
             ExitCode.USAGE,
-            f"--listen {host} would let other machines in without encryption: "
-            f"set {PLAINTEXT_VARIABLE}=true where the network between them is trusted",
+            f"--listen {host} lets other machines in, which takes TLS: give --tls DIR with {', '.join(TLS_FILES)}",
+        )
+    if options.upstream and not files:
+        raise UpError(
+            ExitCode.USAGE,
+            "--upstream takes a certificate of this platform: give --tls DIR with "
+            f"{', '.join(TLS_FILES)}, as `zhichao pki issue` makes them",
         )
 
 
@@ -152,16 +177,21 @@ def service_environment(
     locals_: Mapping[str, str],
     database_urls: Mapping[str, str],
     signing_key_file: Path,
+    secrets: Mapping[str, str],
+    peer_listen: str,
 ) -> dict[str, str]:
     """Make the environment of the service processes: what was given to us, and the platform's own settings over it.
 
-    `listens` has the gRPC and the health address of each service, `locals_` where its neighbours reach it.
+    `listens` has the gRPC and the health address of each service, `locals_` where its neighbours reach it, `secrets`
+    the settings that name files with secrets. `peer_listen` is where relays of lower platforms dial in; empty for
+    nowhere.
     """
     result = dict(options.environment)
     result.update(
         ZHICHAO_PLATFORM=options.platform,
         ZHICHAO_SIGNING_KEY_FILE=str(signing_key_file),
         ZHICHAO_LOG_FORMAT=options.log_format,
+        ZHICHAO_PLAINTEXT_LOOPBACK=str(options.is_plaintext).lower(),
         PYTHONPATH=os.pathsep.join(_import_path(options.environment)),
     )
     for name, (listen, health) in listens.items():
@@ -172,7 +202,9 @@ def service_environment(
                 result[address_variable(name, called)] = locals_[called]
     for name, url in database_urls.items():
         result[database_variable(name)] = url
+    result |= {**options.tls_files(), **secrets}
     result["ZHICHAO_RELAY_UPSTREAM"] = options.upstream
+    result["ZHICHAO_RELAY_PEER_LISTEN"] = peer_listen
     return result
 
 

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import structlog
 
-from cli import platform_state, up_signing_key
+from cli import platform_state, up_credentials, up_secrets, up_signing_key
 from cli.platform_layout import (
     LOOPBACK,
+    PEER_OFFSET,
     RESERVATION_OFFSET,
     SERVICES,
     PlatformFiles,
     ServiceAddresses,
     addresses,
     is_free,
+    join,
     reserve,
     reserve_any,
 )
@@ -35,6 +37,7 @@ from cli.up_options import (
     describe_address,
     service_environment,
 )
+from cli.up_secrets import BOOTSTRAP_TOKEN_VARIABLE, SERVICE_TOKEN_VARIABLE, PlatformSecrets
 from cli.up_signals import StopRequestedError, StopSignals
 
 log = structlog.get_logger()
@@ -80,20 +83,26 @@ class PlatformRun:
         state_file = self._hold_directory(stack)
         found = self._reserve_ports(stack)
         key_file = self._signing_key()
+        secrets = self._secrets()
+        tls_files = self._options.tls_files()
+        has_peers = bool(tls_files) and "relay" in self._options.services
         state_file.update(
             listen=self._options.listen,
             base_port=self._base_port,
             addresses={name: place.local for name, place in found.items()},
             health_addresses={name: place.health for name, place in found.items()},
             signing_key_file=str(key_file),
+            peer_address=self._peer_address() if has_peers else "",
+            ca_file="" if self._options.is_plaintext else tls_files["ZHICHAO_TLS_CA_FILE"],
         )
         with signals.interrupting():
             database_urls = self._start_databases(stack, state_file)
             self._upgrade(database_urls)
-        children = self._make_children(found, database_urls, key_file, state_file)
+        children = self._make_children(found, database_urls, key_file, secrets, state_file)
         stack.callback(self._stop_children, children, signals, state_file)
         children.start()
         if self._wait_until_serving(children, signals, state_file):
+            self._issue_credentials(state_file.state, secrets)
             self._announce(state_file, stack)
         while not signals.is_requested:
             due_seconds = children.tend()
@@ -160,10 +169,16 @@ class PlatformRun:
             ) from None
         stack.callback(reservation.close)
         found = addresses(self._options.services, host, self._base_port)
-        taken = [
-            describe_address(where, port, name, f"--port {self._base_port}")
+        wanted = [
+            (where, port, name)
             for name, place in found.items()
             for where, port, name in ((host, place.port, name), (LOOPBACK, place.health_port, f"{name} health"))
+        ]
+        if self._options.tls_files():
+            wanted.append((host, self._base_port + PEER_OFFSET, "lower platforms"))
+        taken = [
+            describe_address(where, port, name, f"--port {self._base_port}")
+            for where, port, name in wanted
             if not is_free(where, port)
         ]
         if taken:
@@ -185,6 +200,37 @@ class PlatformRun:
         except up_signing_key.SigningKeyError as error:
             raise UpError(ExitCode.DATA_DIRECTORY, str(error)) from error
         return path
+
+    def _secrets(self) -> PlatformSecrets:
+        given = {
+            variable: self._options.given(variable) for variable in (SERVICE_TOKEN_VARIABLE, BOOTSTRAP_TOKEN_VARIABLE)
+        }
+        try:
+            return up_secrets.ensure(self._files, given)
+        except up_secrets.SecretsError as error:
+            raise UpError(ExitCode.DATA_DIRECTORY, str(error)) from error
+
+    def _peer_address(self) -> str:
+        return join(self._options.listen, self._base_port + PEER_OFFSET)
+
+    def _issue_credentials(self, state: PlatformState, secrets: PlatformSecrets) -> None:
+        from services.common.access.tokens import bearer
+        from services.common.rpc_client import connect
+        from services.common.tls import TrustedAuthorities
+
+        address = state.addresses.get("registry")
+        if not self._options.issues_credentials or address is None:
+            return
+        tls = TrustedAuthorities(Path(state.ca_file)) if state.ca_file else None
+        try:
+            up_credentials.ensure(
+                self._options.platform,
+                self._files.secrets,
+                secrets.bootstrap_token,
+                lambda token: connect(address, tls=tls, credentials=lambda: bearer(token)),
+            )
+        except up_credentials.LocalCredentialsError as error:
+            raise UpError(ExitCode.SERVICE, str(error)) from error
 
     def _start_databases(self, stack: ExitStack, state_file: StateFile) -> dict[str, str]:
         with_database = [name for name in self._options.services if SERVICES[name].has_database]
@@ -229,6 +275,7 @@ class PlatformRun:
         found: Mapping[str, ServiceAddresses],
         database_urls: Mapping[str, str],
         key_file: Path,
+        secrets: PlatformSecrets,
         state_file: StateFile,
     ) -> Children:
         environment = service_environment(
@@ -237,6 +284,8 @@ class PlatformRun:
             locals_={name: place.local for name, place in found.items()},
             database_urls=database_urls,
             signing_key_file=key_file,
+            secrets=secrets.environment(),
+            peer_listen=state_file.state.peer_address,
         )
         services = self._options.services
         groups = [(name,) for name in services] if self._options.is_split else [services]
