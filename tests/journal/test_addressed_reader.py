@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -12,6 +13,7 @@ from services.common.request import RequestContext
 from services.journal import addressed_sources
 from services.journal.addressed_convert import batch_from
 from services.journal.limits import ADDRESSED_BATCH_BYTES_MAX, ADDRESSED_BATCH_STEPS_MAX
+from services.journal.notes import Checkpoint, SignedCheckpoint
 from tests.journal.addressed import OTHER_CITY, OTHER_COUNTY, Platform, following
 from tests.journal.conftest import MakeJournal
 from tests.journal.journals import WAIT_SECONDS, Journal, eventually
@@ -126,7 +128,12 @@ def test_proofs_are_made_once_for_all_readers(
     middle.follow(upper)
     signed: list[int] = []
     sign = upper.journal.signer.sign
-    monkeypatch.setattr(upper.journal.signer, "sign", lambda one: signed.append(one.size) or sign(one))
+
+    def count(checkpoint: Checkpoint) -> SignedCheckpoint:
+        signed.append(checkpoint.size)
+        return sign(checkpoint)
+
+    monkeypatch.setattr(upper.journal.signer, "sign", count)
     other.follow(upper)
     assert signed == []
     monkeypatch.setattr(addressed_sources, "ADDRESSED_PROOFS_KEPT_MAX", 10)
@@ -205,6 +212,10 @@ def follower(upper: Platform, middle: Platform) -> Iterator[Follower]:
     upper.journal.parts.tail.stop()
 
 
+def is_held(platform: Platform, place: int) -> bool:
+    return place in platform.held(PROVINCE)
+
+
 def test_a_follow_tells_at_once_that_nothing_waits(follower: Follower) -> None:
     assert follower.contents == ["ends"]
 
@@ -214,7 +225,7 @@ def test_a_follow_brings_what_is_addressed_while_it_stands(
 ) -> None:
     for number in range(5):
         place = upper.address(CITY, str(number).encode())
-        eventually(lambda place=place: place in middle.held(PROVINCE), "the entry arrives")
+        eventually(partial(is_held, middle, place), "the entry arrives")
     assert follower.contents[-1] == "ends"
     assert middle.held(PROVINCE) == {2 + number: str(number).encode() for number in range(5)}
 
@@ -223,8 +234,13 @@ def test_a_follow_is_not_woken_by_what_is_addressed_to_nobody(
     follower: Follower, upper: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    read = upper.handlers._reader.ends
-    monkeypatch.setattr(upper.handlers._reader, "ends", lambda: looks.append(1) or read())
+    ends = upper.handlers._reader.ends
+
+    def count() -> dict[str, int]:
+        looks.append(1)
+        return ends()
+
+    monkeypatch.setattr(upper.handlers._reader, "ends", count)
     for _ in range(20):
         upper.journal.write_many(3)
     upper.address(OTHER_CITY, b"elsewhere")
@@ -332,7 +348,7 @@ def test_receipts_are_paged_and_filtered(upper: Platform, middle: Platform, lowe
         (PROVINCE, 3, COUNTY, 2),
         (PROVINCE, 4, COUNTY, 2),
     ]
-    for bad in (("14", 0, 0, None), ("", -1, 0, None), ("", 0, -1, None), ("", 0, 0, "x")):
+    for origin, first, last, platform in (("14", 0, 0, None), ("", -1, 0, None), ("", 0, -1, None), ("", 0, 0, "x")):
         with pytest.raises(ServiceError) as refusal:
-            upper.handlers.list_receipts(*bad, 0, "")
+            upper.handlers.list_receipts(origin, first, last, platform, 0, "")
         assert refusal.value.reason is Reason.INVALID_ARGUMENT

@@ -81,7 +81,6 @@ def test_a_follow_that_stands_brings_what_a_move_made_missing(make: MakePlatform
     province.move({COUNTY: OTHER_CITY})
     batch = next(answers).batch
     assert [[one.sequence for one in step.entries] for step in batch.steps] == [[place]]
-    answers.close()
 
 
 def test_a_county_that_is_ahead_of_its_new_city_waits(make: MakePlatform) -> None:

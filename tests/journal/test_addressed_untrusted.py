@@ -171,6 +171,7 @@ def test_a_history_that_is_rewritten_behind_our_position_is_noticed(middle: Plat
     assert middle.refusal(goes_on).reason is Reason.HISTORY_MISMATCH
     assert middle.refusal(liar.batch()).reason is Reason.HISTORY_MISMATCH
     assert middle.refusal(liar.batch(after=4)).reason is Reason.HISTORY_MISMATCH
+    assert middle.refusal(AddressedBatch(PROVINCE, [liar.step(4)])).reason is Reason.HISTORY_MISMATCH
 
 
 def test_a_step_that_was_not_there_is_noticed(middle: Platform) -> None:
