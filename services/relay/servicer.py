@@ -14,11 +14,15 @@ from zhichao.relay.v1 import relay_pb2 as pb
 from zhichao.relay.v1 import relay_pb2_grpc
 
 
-def _on_the_other_port(_self: Any, _request: Any, context: Any) -> Any:
+def _refuse(_self: Any, _request: Any, context: Any) -> Any:
     context.abort(
         grpc.StatusCode.UNIMPLEMENTED,
         "platforms below are served on the peer port of this relay, everybody else on its ordinary port",
     )
+
+
+# As any method of the service.
+_on_the_other_port: Any = _refuse
 
 
 class PeerServicer(relay_pb2_grpc.RelayServiceServicer):
