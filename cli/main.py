@@ -36,9 +36,12 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "verify": LazyCommand("cli.verify", "verify", "Check journals and their proofs. 核验日志与证明"),
     "simulate": LazyCommand("cli.simulate_command", "command", "Send simulated weighings. 模拟称重数据"),
     "import": LazyCommand("cli.import_command", "command", "Import weighings from files. 导入称重记录"),
+    "doctor": LazyCommand("cli.doctor_command", "doctor", "Look at what a platform needs. 检查平台"),
     "backup": LazyCommand("cli.backup_command", "backup", "Back up and restore a platform. 备份与恢复"),
     "pki": LazyCommand("cli.pki_command", "pki", "Make and look at certificates. 证书签发与查看"),
     "relay": LazyCommand("cli.relay_command", "relay", "Look after the connection to the upper level. 上下级转发"),
+    "credential": LazyCommand("cli.credential_command", "credential", "Issue and revoke credentials. 凭证管理"),
+    "whoami": LazyCommand("cli.credential_command", "whoami", "Show who a token is. 查看身份"),
 }
 
 

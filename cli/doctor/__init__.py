@@ -1,0 +1,1 @@
+"""What `zhichao doctor` looks at. Each check tells one finding, bounded in time, and needs no other one."""
