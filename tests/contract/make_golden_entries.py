@@ -15,7 +15,7 @@ from services.journal.digests import Digester
 from services.journal.entries import LOG_START_KIND, EntryBuilder, timestamp
 from services.journal.merkle import Frontier
 from services.journal.notes import Checkpoint, Signer, log_name, signer_name
-from zhichao.journal.v1 import entry_pb2
+from zhichao.journal.v1 import addressed_pb2, entry_pb2
 from zhichao.registry.v1 import resources_pb2
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
 
@@ -73,7 +73,8 @@ def _weighing() -> weighing_pb2.Weighing:
     )
 
 
-def _payloads(signer: Signer) -> list[tuple[str, Message]]:
+def _payloads(signer: Signer) -> list[tuple[str, Message, str]]:
+    """Return kind, payload and audience of each entry."""
     start = entry_pb2.LogStart(
         origin=ORIGIN, stream="weighing", digest_algorithm="sha256", verifier_key=signer.verifier_key.format()
     )
@@ -93,12 +94,29 @@ def _payloads(signer: Signer) -> list[tuple[str, Message]]:
             origin=ORIGIN, etag="141025-4", create_time=timestamp(BEGIN), update_time=timestamp(BEGIN)
         ),
     )
+    rule_set = resources_pb2.RuleSet(
+        rule_set_id="example",
+        version=1,
+        title="Example",
+        title_zh="示例",
+        source_document="示例〔2026〕1 号",
+        jurisdiction=ORIGIN,
+        effective_from="2026-01-01",
+        info=resources_pb2.ResourceInfo(
+            origin=UPPER, etag="141000-5", create_time=timestamp(BEGIN), update_time=timestamp(BEGIN)
+        ),
+    )
+    receipt = addressed_pb2.AddressedReceipt(
+        origin=UPPER, through_sequence=5, sequences=[3, 5], receive_time=timestamp(BEGIN + timedelta(minutes=5))
+    )
     return [
-        (LOG_START_KIND, start),
-        ("zhichao.weighing.v1.Weighing", _weighing()),
-        ("zhichao.weighing.v1.WeighingConflict", conflict),
+        (LOG_START_KIND, start, ""),
+        ("zhichao.weighing.v1.Weighing", _weighing(), ""),
+        ("zhichao.weighing.v1.WeighingConflict", conflict, ""),
         # Not of this stream in earnest; it stands here so that one file holds every kind of entry.
-        ("zhichao.registry.v1.SourceUnit", unit),
+        ("zhichao.registry.v1.SourceUnit", unit, ""),
+        ("zhichao.registry.v1.RuleSet", rule_set, ORIGIN),
+        ("zhichao.journal.v1.AddressedReceipt", receipt, ""),
     ]
 
 
@@ -107,8 +125,10 @@ def main() -> None:
     signer, cosigner = _signer(ORIGIN, 1), _signer(UPPER, 2)
     digesters = {name: Digester(name) for name in ("sha256", "sm3")}
     rows, entries = [], []
-    for number, (kind, payload) in enumerate(_payloads(signer)):
-        builder = EntryBuilder(kind, 1, BEGIN + timedelta(minutes=number), "terminal/example", f"golden-{number + 1}")
+    for number, (kind, payload, audience) in enumerate(_payloads(signer)):
+        builder = EntryBuilder(
+            kind, 1, BEGIN + timedelta(minutes=number), "terminal/example", f"golden-{number + 1}", audience
+        )
         entry = builder.build_bytes(payload.SerializeToString(deterministic=True))
         entries.append(entry)
         rows.append(

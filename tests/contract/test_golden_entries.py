@@ -14,8 +14,10 @@ from google.protobuf.json_format import MessageToDict
 
 from services.journal import entries, merkle
 from services.journal.digests import Digester
+from services.journal.journal_kinds import WholeProjection
 from services.journal.notes import SignedCheckpoint, VerifierKey
 from services.journal.projection import Parked, Projection, prepare
+from services.journal.receipts import ReceiptKind
 from services.registry.projection import RegistryProjection
 from services.weighing.projection import WeighingProjection
 from zhichao.weighing.v1 import weighing_pb2
@@ -24,7 +26,11 @@ GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden_entries.jso
 ROWS: list[dict[str, Any]] = GOLDEN["entries"]
 BYTES = [bytes.fromhex(row["entry"]) for row in ROWS]
 
-PROJECTIONS: dict[str, Projection] = {"weighing": WeighingProjection(), "registry": RegistryProjection()}
+PROJECTIONS: dict[str, Projection] = {
+    "weighing": WeighingProjection(),
+    "registry": RegistryProjection(),
+    "journal": WholeProjection(RegistryProjection(), [ReceiptKind()]),
+}
 
 
 @pytest.fixture(params=["sha256", "sm3"])
