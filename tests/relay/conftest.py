@@ -40,9 +40,9 @@ def platform(databases: Databases, socket_directory: Path) -> Iterator[Callable[
 
 
 @pytest.fixture
-def upstream() -> Iterator[FakeUpstream]:
+def upstream(socket_directory: Path) -> Iterator[FakeUpstream]:
     """Run an upper relay that answers as told."""
-    fake = FakeUpstream()
+    fake = FakeUpstream(socket_directory)
     yield fake
     fake.close()
 

@@ -9,9 +9,14 @@ from typing import NoReturn
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.common.access.knowledge import KnownPlatform
+from services.common.access.tokens import ServiceTokens
 from services.common.request import request_context
 from services.common.rpc_server import RpcServer
-from tests.relay.platforms import WAIT_SECONDS
+from tests.access import Access
+from tests.certificates import platform_tls
+from tests.relay.platforms import WAIT_SECONDS, authority
+from tests.relay.registry import token_file_of
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
 
@@ -39,15 +44,18 @@ def _unused(self: object, request: object, context: object) -> NoReturn:
 class FakeJournal(journal_pb2_grpc.JournalServiceServicer):
     """A service that holds nothing and receives as `append` says."""
 
-    def __init__(self, directory: Path, stream: str = "weighing", append: Append = accept_all) -> None:
+    def __init__(
+        self, directory: Path, stream: str = "weighing", append: Append = accept_all, platform: str = "141000"
+    ) -> None:
         self.stream = stream
+        self._access = Access(platform, tokens=ServiceTokens(token_file_of(directory, platform)))
         self.address = f"unix:{directory}/fake-{stream}.sock"
         self.append = append
         self.positions: list[journal_pb2.Position] = []
         self._running = ExitStack()
 
     def start(self) -> None:
-        server = RpcServer(self.stream, self.address)
+        server = RpcServer(self.stream, self.address, self._access.control)
         server.add(
             lambda one: journal_pb2_grpc.add_JournalServiceServicer_to_server(self, one),
             journal_pb2.DESCRIPTOR.services_by_name["JournalService"].full_name,
@@ -90,7 +98,7 @@ class FakeJournal(journal_pb2_grpc.JournalServiceServicer):
 class FakeUpstream(relay_pb2_grpc.RelayServiceServicer):
     """An upper relay that answers handshakes as told."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
         self.answer = relay_pb2.HandshakeResponse(
             platform="141000",
             protocol_version=1,
@@ -106,7 +114,15 @@ class FakeUpstream(relay_pb2_grpc.RelayServiceServicer):
         # Let go to answer pushes.
         self.may_answer = threading.Event()
         self.may_answer.set()
-        self.server = RpcServer("relay", "127.0.0.1:0")
+        access = Access("141000")
+        access.say(platforms=[KnownPlatform("141025", "141000")])
+        self.server = RpcServer(
+            "relay",
+            "127.0.0.1:0",
+            access.control,
+            tls=platform_tls(directory / "upstream-tls", authority(), "141000"),
+            require_client_certificate=True,
+        )
         self.server.add(
             lambda one: relay_pb2_grpc.add_RelayServiceServicer_to_server(self, one),
             relay_pb2.DESCRIPTOR.services_by_name["RelayService"].full_name,

@@ -1,17 +1,24 @@
-"""Whole platforms in one process: services that are nothing but a journal on PostgreSQL, and the real relay."""
+"""Whole platforms in one process: services that are nothing but a journal on PostgreSQL, and the real relay. Platforms
+speak to each other by mutual TLS, their own services by the service token in plain text.
+"""
 
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import grpc
 import psycopg
 import sqlalchemy as sa
 
+from cli.pki.authority import Authority
+from services.common.access.mounting import ServiceAccess
+from services.common.access.tokens import ServiceTokens
 from services.common.clock import Clock, SystemClock
 from services.common.database import RawConnection, create_engine, raw_connection
 from services.common.rpc_client import connect
@@ -26,7 +33,10 @@ from services.journal.store.addressed import ADDRESSED
 from services.relay.app import RelayApp
 from services.relay.config import RelayConfig
 from services.relay.limits import LinkTimes
+from tests.access import Access
+from tests.certificates import new_authority, platform_files, platform_tls, tls_environment
 from tests.conftest import Databases
+from tests.relay.registry import FakeRegistry
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
 
@@ -55,6 +65,12 @@ FAST = LinkTimes(
     backoff_seconds_max=0.2,
 )
 """The times of a link, some fifty times shorter than real ones."""
+
+
+@cache
+def authority() -> Authority:
+    """Return the authority of all platforms of this session."""
+    return new_authority()
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:
@@ -105,6 +121,9 @@ class JournalHost:
     def __init__(self, databases: Databases, directory: Path, settings: PlatformSettings, stream: str) -> None:
         self.stream = stream
         self.platform = settings.platform
+        assert settings.service_token_file is not None
+        # The tester may do everything; the relay comes with the service token.
+        self.access = Access(settings.platform, tokens=ServiceTokens(settings.service_token_file))
         self._databases = databases
         self._signer = load_signer(settings)
         self.address = f"unix:{directory}/{settings.platform}-{stream}.sock"
@@ -122,11 +141,11 @@ class JournalHost:
             )
             self._journal.start()
             starting.callback(self._journal.stop)
-            self.server = RpcServer(self.stream, self.address)
+            self.server = RpcServer(self.stream, self.address, self.access.control)
             self._journal.register(self.server)
             self.server.start()
             starting.callback(self.server.stop, 1.0)
-            channel = starting.enter_context(connect(self.address))
+            channel = starting.enter_context(connect(self.address, credentials=self.access.credentials()))
             self.stub = journal_pb2_grpc.JournalServiceStub(channel)
             self._running = starting.pop_all()
 
@@ -248,12 +267,25 @@ class Platform:
         key_file = directory / f"{code}.pem"
         if not key_file.exists():
             key_file.write_bytes(new_private_key_pem())
-        self._environment = {"ZHICHAO_PLATFORM": code, "ZHICHAO_SIGNING_KEY_FILE": str(key_file)}
+        self._directory = directory
+        self.tls_directory = directory / f"{code}-tls"
+        platform_files(self.tls_directory, authority(), code)
+        self.registry = FakeRegistry(directory, code)
+        self._environment = {
+            "ZHICHAO_PLATFORM": code,
+            "ZHICHAO_SIGNING_KEY_FILE": str(key_file),
+            "ZHICHAO_SERVICE_TOKEN_FILE": str(self.registry.token_file),
+            "ZHICHAO_PLAINTEXT_LOOPBACK": "true",
+            **tls_environment(self.tls_directory),
+        }
         settings = load(PlatformSettings, self._environment)
+        self._settings = settings
         self.services = {stream: JournalHost(databases, directory, settings, stream) for stream in streams}
         self._hosts: dict[str, Host] = {**self.services, **{fake.stream: fake for fake in fakes}}
-        # A fixed port, so that a relay that restarts is found again.
+        # Where platforms below connect: a fixed port, so that a relay that restarts is found again.
         self.address = "127.0.0.1:0"
+        # Beside what the platform needs, for the next start of the relay.
+        self.settings: dict[str, str] = {}
         self._relay: ExitStack | None = None
 
     def __getitem__(self, stream: str) -> JournalHost:
@@ -273,16 +305,25 @@ class Platform:
         """Start the relay, on the port that it had before."""
         addresses = {f"ZHICHAO_RELAY_{stream.upper()}_ADDRESS": host.address for stream, host in self._hosts.items()}
         upstream = {"ZHICHAO_RELAY_UPSTREAM": self.upstream} if self.upstream else {}
-        environment = self._environment | addresses | upstream | {"ZHICHAO_RELAY_LISTEN": self.address}
+        environment = self._environment | addresses | upstream
+        environment["ZHICHAO_RELAY_LISTEN"] = "127.0.0.1:0"
+        environment["ZHICHAO_RELAY_PEER_LISTEN"] = self.address
         environment["ZHICHAO_RELAY_BANDWIDTH"] = self._bandwidth
+        environment |= self.settings
         with ExitStack() as starting:
-            self.app = RelayApp(RelayConfig.load(environment), self._clock, self._times)
+            self.registry.start()
+            starting.callback(self.registry.stop)
+            access = ServiceAccess.build(self._settings, self.registry.tokens, self.registry.open_channel, self._clock)
+            self.app = RelayApp(RelayConfig.load(environment), self._clock, self._times, access)
             self.app.start()
             starting.callback(self.app.stop, 1.0)
-            self.address = self.app.server.address
-            channel = starting.enter_context(connect(self.address))
+            assert self.app.peer_server is not None
+            self.address = self.app.peer_server.address
+            channel = starting.enter_context(connect(self.app.server.address, credentials=self.registry.viewer()))
             self.stub = relay_pb2_grpc.RelayServiceStub(channel)
             self._relay = starting.pop_all()
+        if self.registry.may_say.is_set():
+            eventually(lambda: access.control.knowledge.is_known, f"what the registry of {self.code} says")
 
     def stop_relay(self) -> None:
         """Stop the relay."""
@@ -300,6 +341,11 @@ class Platform:
         self.stop_relay()
         for host in self._hosts.values():
             host.close()
+
+    def open_as_peer(self, code: str) -> grpc.Channel:
+        """Open a channel to its peer port with the certificate of another platform; the caller closes it."""
+        tls = platform_tls(self._directory / f"{code}-peer", authority(), code)
+        return connect(self.address, tls=tls)
 
     def status(self) -> relay_pb2.GetRelayStatusResponse:
         """Return the status of its relay."""
