@@ -54,8 +54,8 @@ class ManualClock:
     Its seconds since the start go on by a tenth with each reading, whatever is done to the time of day.
     """
 
-    def __init__(self) -> None:
-        self.moment = START
+    def __init__(self, start: datetime = START) -> None:
+        self.moment = start
         self._seconds = 0.0
 
     def now(self) -> datetime:
@@ -84,9 +84,9 @@ class RunningRegistry:
     Its operator and its security administrator are issued credentials as on a new platform: by the bootstrap token.
     """
 
-    def __init__(self, databases: Databases, directory: Path, platform: str) -> None:
+    def __init__(self, databases: Databases, directory: Path, platform: str, start: datetime = START) -> None:
         self.platform = platform
-        self.clock = ManualClock()
+        self.clock = ManualClock(start)
         self.bootstrap_token = tokens.format_token("bootstrap", write_secret(directory / f"{platform}.bootstrap"))
         self.service_token = tokens.format_service_token(write_secret(directory / f"{platform}.service"))
         self.admin_token = self.operator_token = ""

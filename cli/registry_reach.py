@@ -1,0 +1,82 @@
+"""Which registry a command means, and who calls it: by data directory, by address, or the one that runs here."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.access import access_options, caller_access, open_channel, refusal
+
+if TYPE_CHECKING:
+    from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
+
+_DATA = click.option(
+    "--data",
+    "data_directory",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Data directory of a running platform. 平台数据目录。",
+)
+_REGISTRY = click.option("--registry", metavar="HOST:PORT", help="Address of the registry. 登记服务地址。")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON. 以 JSON 输出。")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which registry is meant, and who calls it, as the command line says."""
+
+    data_directory: Path | None
+    registry: str | None
+    token_file: Path | None
+    ca_file: Path | None
+
+
+def reaching(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which registry is meant and who calls, as one argument, and `--json`."""
+
+    @functools.wraps(command)
+    def call(
+        data_directory: Path | None, registry: str | None, token_file: Path | None, ca_file: Path | None, **more: Any
+    ) -> None:
+        command(reach=Reach(data_directory, registry, token_file, ca_file), **more)
+
+    return _DATA(_REGISTRY(access_options(_JSON(call))))
+
+
+@contextmanager
+def access_service(reach: Reach, local_names: tuple[str, ...]) -> "Iterator[AccessServiceStub]":
+    """Reach the registry that is meant; what it refuses becomes a message."""
+    import grpc
+
+    from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
+
+    if reach.data_directory is not None and reach.registry:
+        raise click.UsageError("give --data or --registry, not both")
+    address, directory = (reach.registry, "") if reach.registry else _local_registry(reach.data_directory)
+    access = caller_access(reach.token_file, reach.ca_file, directory, local_names)
+    with open_channel(address, access) as channel:
+        try:
+            yield AccessServiceStub(channel)
+        except grpc.RpcError as error:
+            raise refusal(error, access) from error
+
+
+def _local_registry(data_directory: Path | None) -> tuple[str, str]:
+    """Return the address of the registry of the one platform that is meant, and its data directory."""
+    from cli.status_targets import TargetError, find
+
+    try:
+        targets = find([str(data_directory)] if data_directory is not None else [])
+    except TargetError as error:
+        raise click.UsageError(str(error)) from error
+    running = [target for target in targets if not target.problem]
+    if len(running) > 1:
+        raise click.UsageError(f"{', '.join(target.platform for target in running)} run here: name one with --data")
+    if not running:
+        raise click.ClickException(f"{targets[0].platform}: {targets[0].problem}")
+    if "registry" not in running[0].addresses:
+        raise click.ClickException(f"{running[0].platform} has no registry there 该平台未运行登记服务")
+    return running[0].addresses["registry"], running[0].data_directory
