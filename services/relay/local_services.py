@@ -26,6 +26,8 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", int(BACKOFF_SECONDS_MIN * 1000)),
     ("grpc.min_reconnect_backoff_ms", int(BACKOFF_SECONDS_MIN * 1000)),
     ("grpc.max_reconnect_backoff_ms", int(WATCH_BACKOFF_SECONDS_MAX * 1000)),
+    # Where an address stands for several replicas, logs are pushed to all of them and not to the first one alone.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
 )
 
 Connect = Callable[[str, str], grpc.Channel]
