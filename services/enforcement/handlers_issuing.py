@@ -212,12 +212,14 @@ class IssuingHandlers:
         """Refuse bad fields, all at once, and audiences that the platform or the caller may not address."""
         divisions = self._holding.divisions()
         prefix = f"{kind.directive_type}."
-        violations = [*violations, *audience.overlapping(audiences, divisions)]
+        overlapping = list(audience.overlapping(audiences, divisions))
         if violations:
-            raise refusals.bad_fields(violations, prefix)
+            raise refusals.bad_fields([*violations, *overlapping], prefix)
         outside = list(audience.outside(audiences, self._holding.own, divisions))
         if outside:
             raise refusals.outside_scope(outside, prefix, self._holding.own, "this platform's own division")
+        if overlapping:
+            raise refusals.bad_fields(overlapping, prefix)
         self._refuse_outside(audiences, prefix)
 
     def _refuse_outside(self, audiences: Sequence[str], prefix: str) -> None:

@@ -42,11 +42,15 @@ def duty_check(
 
 
 def issue_notice(service: RunningEnforcement, made: notice_pb2.Notice, **fields: Any) -> pb.HeldNotice:
-    return service.call("IssueNotice", pb.IssueNoticeRequest(notice=made, **fields)).held_notice
+    found: pb.HeldNotice = service.call("IssueNotice", pb.IssueNoticeRequest(notice=made, **fields)).held_notice
+    return found
 
 
 def issue_duty_check(service: RunningEnforcement, made: duty_check_pb2.DutyCheck, **fields: Any) -> pb.HeldDutyCheck:
-    return service.call("IssueDutyCheck", pb.IssueDutyCheckRequest(duty_check=made, **fields)).held_duty_check
+    found: pb.HeldDutyCheck = service.call(
+        "IssueDutyCheck", pb.IssueDutyCheckRequest(duty_check=made, **fields)
+    ).held_duty_check
+    return found
 
 
 def acknowledge(
@@ -59,7 +63,8 @@ def acknowledge(
     request = pb.AcknowledgeNoticeRequest(
         issuer=issuer, notice_id=notice_id, officer=fields.pop("officer", OFFICER), **fields
     )
-    return service.call("AcknowledgeNotice", request, stub)
+    found: pb.AcknowledgeNoticeResponse = service.call("AcknowledgeNotice", request, stub)
+    return found
 
 
 def answer(
@@ -70,18 +75,23 @@ def answer(
     stub: EnforcementServiceStub | None = None,
 ) -> pb.AnswerDutyCheckResponse:
     request = pb.AnswerDutyCheckRequest(issuer=issuer, duty_check_id=duty_check_id, answer=said, officer=OFFICER)
-    return service.call("AnswerDutyCheck", request, stub)
+    found: pb.AnswerDutyCheckResponse = service.call("AnswerDutyCheck", request, stub)
+    return found
 
 
 def get_notice(service: RunningEnforcement, issuer: str = "", notice_id: str = "n-1", **fields: Any) -> pb.HeldNotice:
-    return service.call("GetNotice", pb.GetNoticeRequest(issuer=issuer, notice_id=notice_id, **fields)).held_notice
+    found: pb.HeldNotice = service.call(
+        "GetNotice", pb.GetNoticeRequest(issuer=issuer, notice_id=notice_id, **fields)
+    ).held_notice
+    return found
 
 
 def get_duty_check(
     service: RunningEnforcement, issuer: str = "", duty_check_id: str = "dc-1", **fields: Any
 ) -> pb.HeldDutyCheck:
     request = pb.GetDutyCheckRequest(issuer=issuer, duty_check_id=duty_check_id, **fields)
-    return service.call("GetDutyCheck", request).held_duty_check
+    found: pb.HeldDutyCheck = service.call("GetDutyCheck", request).held_duty_check
+    return found
 
 
 def notice_recipients(

@@ -26,6 +26,7 @@ from services.journal.signing import load_signer
 from tests.access import Access, service_token_file
 from tests.conftest import Databases
 from tests.registry.harness import START, TIMEOUT_SECONDS, Refused, refused_by
+from zhichao.enforcement.v1 import service_pb2 as pb
 from zhichao.enforcement.v1.service_pb2_grpc import EnforcementServiceStub
 from zhichao.journal.v1 import entry_pb2
 from zhichao.journal.v1 import journal_pb2 as journal
@@ -254,8 +255,8 @@ def carry_down(upper: RunningEnforcement, lower: RunningEnforcement) -> int:
 
 @contextmanager
 def watching(
-    service: RunningEnforcement, request: Message, stub: EnforcementServiceStub | None = None
-) -> Iterator[Iterator[Any]]:
+    service: RunningEnforcement, request: pb.WatchInboxRequest, stub: EnforcementServiceStub | None = None
+) -> Iterator[Iterator[pb.WatchInboxResponse]]:
     """Watch the inbox; the watch ends with the block."""
     call = (stub or service.stub).WatchInbox(request, timeout=TIMEOUT_SECONDS)
     try:
