@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.access import access_options, caller_access, open_channel
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -74,6 +76,7 @@ def command() -> None:
     help="Write every conflicting and rejected row there, with line and reason. 冲突与拒绝的行写入此文件。",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables. 以 JSON 输出结果。")
+@access_options
 def weighings(
     file: Path,
     weighing_address: str | None,
@@ -88,6 +91,8 @@ def weighings(
     from_line: int,
     rejects: Path | None,
     as_json: bool,
+    token_file: Path | None,
+    ca_file: Path | None,
 ) -> None:
     """Import weighings from the CSV file FILE.
 
@@ -109,7 +114,6 @@ def weighings(
     from cli.importer.mapping import MappingError, map_columns, read_wishes, recognise
     from cli.importer.run import ImportStoppedError, WeighingImport, try_out
     from cli.importer.table import Table, TableError
-    from services.common.rpc_client import connect
     from zhichao.weighing.v1 import service_pb2_grpc
 
     console = Console(stderr=as_json)
@@ -147,7 +151,10 @@ def weighings(
                 first, result = try_out(converter, rows, on_finding=on_finding, on_progress=on_progress)
             else:
                 first = []
-                channel = connect(weighing_address)
+                from cli.status_targets import local_directory
+
+                caller = caller_access(token_file, ca_file, local_directory(weighing_address), ("operator",))
+                channel = open_channel(weighing_address, caller)
                 stack.callback(channel.close)
                 result = WeighingImport(
                     service_pb2_grpc.WeighingServiceStub(channel),

@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from cli import platform_state
 from cli.platform_layout import SERVICES
 from cli.platform_state import PlatformState
 from cli.postgres import processes
+
+if TYPE_CHECKING:
+    import grpc
 
 # A start takes about three seconds; a busy machine with several platforms takes longer.
 START_SECONDS_MAX = 120.0
@@ -46,6 +49,7 @@ class PlatformProcess:
         upstream: str = "",
         base_port: int = 0,
         is_split: bool = False,
+        tls_directory: Path | None = None,
         services: Sequence[str] = tuple(SERVICES),
         log_format: str = "console",
         log_file: Path | None = None,
@@ -58,6 +62,7 @@ class PlatformProcess:
         self.upstream = upstream
         self.base_port = base_port
         self.is_split = is_split
+        self.tls_directory = tls_directory
         self.log_file = (log_file or self.data_directory / "up.log").absolute()
         self._services = tuple(services)
         self._log_format = log_format
@@ -135,6 +140,19 @@ class PlatformProcess:
     def addresses(self) -> Mapping[str, str]:
         """Where the services are reached, by name."""
         return self.state.addresses
+
+    @property
+    def peer_address(self) -> str:
+        """Where relays of lower platforms dial in; empty without certificates."""
+        return self.state.peer_address
+
+    def connect(self, service: str, person: str = "operator") -> "grpc.Channel":
+        """Open a channel to a service as one of the people of the machine. The caller closes it."""
+        from cli.access import caller_access, open_channel
+
+        state = self.state
+        ca_file = Path(state.ca_file) if state.ca_file else None
+        return open_channel(state.addresses[service], caller_access(None, ca_file, self.data_directory, (person,)))
 
     @property
     def health_addresses(self) -> Mapping[str, str]:
@@ -280,6 +298,8 @@ class PlatformProcess:
         arguments += ["--log-format", self._log_format, "--ready-file", str(self._ready_file), "--stop-with-input"]
         # Also when empty: a variable of ours must not give a stand-alone platform an upstream.
         arguments += ["--upstream", self.upstream]
+        if self.tls_directory is not None:
+            arguments += ["--tls", str(self.tls_directory)]
         return [*arguments, *(["--split"] if self.is_split else []), *self._arguments]
 
     def _everything(self) -> dict[int, str]:

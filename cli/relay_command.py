@@ -4,9 +4,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from cli.access import access_options
 
 if TYPE_CHECKING:
     from cli.relay_parked import JournalServices
@@ -49,7 +51,14 @@ def relay() -> None:
 @_DATA
 @click.option("--relay", "relay_address", metavar="HOST:PORT", help="Address of the relay. 转发服务地址。")
 @_JSON
-def status(data_directory: Path | None, relay_address: str | None, as_json: bool) -> None:
+@access_options
+def status(
+    data_directory: Path | None,
+    relay_address: str | None,
+    as_json: bool,
+    token_file: Path | None,
+    ca_file: Path | None,
+) -> None:
     """Show the link upwards, every log on it, and the links from below.
 
     查看上行链路、各日志进度与下级连接。
@@ -63,7 +72,9 @@ def status(data_directory: Path | None, relay_address: str | None, as_json: bool
     from cli.status_figures import as_document
     from cli.status_probe import PlatformProbe
 
-    probe = PlatformProbe(_only_relay(_target(data_directory, (relay_address,) if relay_address else ())))
+    probe = PlatformProbe(
+        _only_relay(_target(data_directory, (relay_address,) if relay_address else (), token_file, ca_file))
+    )
     try:
         figures = probe.look()
     finally:
@@ -83,8 +94,15 @@ def status(data_directory: Path | None, relay_address: str | None, as_json: bool
 @_ORIGIN
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most. 最多条数。")
 @_JSON
+@access_options
 def parked(
-    data_directory: Path | None, service_addresses: tuple[str, ...], origin: str, limit: int, as_json: bool
+    data_directory: Path | None,
+    service_addresses: tuple[str, ...],
+    origin: str,
+    limit: int,
+    as_json: bool,
+    token_file: Path | None,
+    ca_file: Path | None,
 ) -> None:
     """List entries that are held but could not be projected, of all services.
 
@@ -96,7 +114,7 @@ def parked(
 
     from cli.relay_display import parked_table
 
-    with _journals(data_directory, service_addresses) as journals:
+    with _journals(data_directory, service_addresses, token_file, ca_file) as journals:
         found = list(journals.parked(origin, limit + 1))
     entries, has_more = found[:limit], len(found) > limit
     if as_json:
@@ -115,14 +133,22 @@ def parked(
 @_SERVICES
 @_ORIGIN
 @_JSON
-def replay(data_directory: Path | None, service_addresses: tuple[str, ...], origin: str, as_json: bool) -> None:
+@access_options
+def replay(
+    data_directory: Path | None,
+    service_addresses: tuple[str, ...],
+    origin: str,
+    as_json: bool,
+    token_file: Path | None,
+    ca_file: Path | None,
+) -> None:
     """Project parked entries again, after an upgrade or a repair. May be repeated.
 
     重新处理搁置条目, 可重复执行。
 
     Exit status: 0 when none stays parked; 1 when some do. 退出码: 0 全部处理; 1 仍有搁置。
     """
-    with _journals(data_directory, service_addresses) as journals:
+    with _journals(data_directory, service_addresses, token_file, ca_file) as journals:
         results: dict[str, dict[str, int]] = dict(journals.replay(origin))
     if as_json:
         click.echo(json.dumps(results, ensure_ascii=False))
@@ -132,7 +158,9 @@ def replay(data_directory: Path | None, service_addresses: tuple[str, ...], orig
     raise click.exceptions.Exit(EXIT_PARKED if any(counts["parked"] for counts in results.values()) else 0)
 
 
-def _target(data_directory: Path | None, addresses: tuple[str, ...]) -> "Target":
+def _target(
+    data_directory: Path | None, addresses: tuple[str, ...], token_file: Path | None, ca_file: Path | None
+) -> "Target":
     """Return the one platform that is meant; a usage error when it is none or several."""
     from cli.status_targets import TargetError, find
 
@@ -140,7 +168,7 @@ def _target(data_directory: Path | None, addresses: tuple[str, ...]) -> "Target"
         raise click.UsageError("give --data or an address, not both")
     named = [str(data_directory)] if data_directory is not None else list(addresses)
     try:
-        targets = find(named)
+        targets = find(named, token_file=token_file, ca_file=ca_file)
     except TargetError as error:
         raise click.UsageError(str(error)) from error
     if not named:
@@ -166,17 +194,18 @@ def _only_relay(target: "Target") -> "Target":
 
 
 @contextmanager
-def _journals(data_directory: Path | None, addresses: tuple[str, ...]) -> "Iterator[JournalServices]":
+def _journals(
+    data_directory: Path | None, addresses: tuple[str, ...], token_file: Path | None, ca_file: Path | None
+) -> "Iterator[JournalServices]":
     import grpc
 
     from cli.relay_parked import JournalServices
     from services.common.rpc_client import service_error
 
-    target = _target(data_directory, addresses)
-    services: dict[str, Any] = {name: one for name, one in target.addresses.items() if name != "relay"}
-    if not services:
+    target = _target(data_directory, addresses, token_file, ca_file)
+    if set(target.addresses) <= {"relay"}:
         raise click.UsageError("the relay holds no entries itself: name the other services with --service, or --data")
-    with JournalServices(services) as journals:
+    with JournalServices(target) as journals:
         try:
             yield journals
         except grpc.RpcError as rpc_error:

@@ -1,13 +1,13 @@
 """Lists and replays parked entries through the JournalService of each service."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
 from google.protobuf.json_format import MessageToDict
 
-from services.common.rpc_client import connect
+from cli.status_targets import Target
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
 PAGE_SIZE = 1_000
@@ -19,11 +19,12 @@ REPLAY_SECONDS_MAX = 3_600.0
 class JournalServices:
     """The journals of a platform's services by name; a context manager that closes the connections."""
 
-    def __init__(self, addresses: Mapping[str, str]) -> None:
+    def __init__(self, target: Target) -> None:
         self._stack = ExitStack()
         self._stubs = {
-            name: journal_pb2_grpc.JournalServiceStub(self._stack.enter_context(connect(address)))
-            for name, address in addresses.items()
+            name: journal_pb2_grpc.JournalServiceStub(self._stack.enter_context(target.connect(name, "operator")))
+            for name in target.addresses
+            if name != "relay"
         }
 
     def parked(self, origin: str, limit: int) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,6 @@ from cli.verifier.check import Observe
 from cli.verifier.notes import Note, UnreadableNoteError
 from cli.verifier.source import Head
 from cli.verify_journals import Examined, PlatformJournals
-from services.common.rpc_client import connect
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
 WEIGHING = "weighing"
@@ -116,9 +115,9 @@ def wait_until_cosigned(targets: Sequence[Target]) -> None:
     deadline = time.monotonic() + COSIGN_SECONDS_MAX
     with ExitStack() as stack:
         waiting = [
-            (journal_pb2_grpc.JournalServiceStub(stack.enter_context(connect(address))), target.platform)
+            (journal_pb2_grpc.JournalServiceStub(stack.enter_context(target.connect(name, "auditor"))), target.platform)
             for target in targets
-            for name, address in target.addresses.items()
+            for name in target.addresses
             if name != "relay"
         ]
         while waiting and time.monotonic() < deadline:

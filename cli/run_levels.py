@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.platform_layout import LOOPBACK, SERVICES, addresses, is_free, join, reserve, reserve_any
+from cli.certificates import make_certificates
+from cli.platform_layout import LOOPBACK, PEER_OFFSET, SERVICES, addresses, is_free, join, reserve, reserve_any
 from cli.platform_process import PlatformProcess, PlatformProcessError
 from cli.simulate.site import CITY, COUNTY, PROVINCE
 from cli.status_targets import Target
@@ -16,8 +17,6 @@ from cli.status_targets import Target
 # From one level to the next: 7700, 7800, 7900 as in the documentation.
 PORT_STEP = 100
 HIGHEST_PORT = 65_535
-
-RELAY = "relay"
 
 # Settings of one platform in the caller's environment: three cannot share a database, a key or an upstream.
 _SETTINGS_OF_ONE = (
@@ -28,6 +27,16 @@ _SETTINGS_OF_ONE = (
     "ZHICHAO_RELAY_REGISTRY_ADDRESS",
     "ZHICHAO_RELAY_WEIGHING_ADDRESS",
     "ZHICHAO_WEIGHING_REGISTRY_ADDRESS",
+    "ZHICHAO_ENFORCEMENT_DATABASE_URL",
+    "ZHICHAO_ENFORCEMENT_REGISTRY_ADDRESS",
+    "ZHICHAO_RELAY_ENFORCEMENT_ADDRESS",
+    "ZHICHAO_SERVICE_TOKEN_FILE",
+    "ZHICHAO_REGISTRY_BOOTSTRAP_TOKEN_FILE",
+    "ZHICHAO_TLS_DIR",
+    "ZHICHAO_TLS_CERTIFICATE_FILE",
+    "ZHICHAO_TLS_KEY_FILE",
+    "ZHICHAO_TLS_CA_FILE",
+    "ZHICHAO_TRUST_DOMAIN",
 )
 _LOG_LEVEL = "ZHICHAO_LOG_LEVEL"
 
@@ -66,11 +75,13 @@ def plan(base_port: int) -> list[Level]:
 
 
 class Levels:
-    """The platforms, from the county up."""
+    """The platforms, from the county up, joined by mutual TLS with certificates of an authority made for them."""
 
     def __init__(self, levels: Sequence[Level], data_directory: Path) -> None:
+        """Plan the platforms; certificates are made where there are none. Raises PkiError."""
         self.levels = list(levels)
-        relays = {level.code: join(LOOPBACK, level.base_port + SERVICES[RELAY].port_offset) for level in levels}
+        relays = {level.code: join(LOOPBACK, level.base_port + PEER_OFFSET) for level in levels}
+        certificates = make_certificates(data_directory / "pki", [level.code for level in levels])
         environment = {name: "" for name in _SETTINGS_OF_ONE if name in os.environ}
         # A line for each request of each level would only fill the disk here.
         environment.setdefault(_LOG_LEVEL, os.environ.get(_LOG_LEVEL) or "warning")
@@ -80,6 +91,7 @@ class Levels:
                 data_directory / level.code,
                 upstream=relays.get(level.upstream, ""),
                 base_port=level.base_port,
+                tls_directory=certificates[level.code],
                 environment=environment,
             )
             for level in levels
@@ -102,25 +114,20 @@ class Levels:
             # An interrupted start does not wait for the others: stopping them ends their waiting.
             executor.shutdown(wait=False, cancel_futures=True)
 
-    def address(self, code: str, service: str) -> str:
-        """Return where a service of a platform is reached."""
-        return self._platforms[code].address(service)
+    def target(self, code: str) -> Target:
+        """Return one platform as `status` and `verify` see it."""
+        state = self._platforms[code].state
+        return Target(
+            code,
+            addresses=state.addresses,
+            health_addresses=state.health_addresses,
+            database_urls=state.database_urls,
+            data_directory=state.data_directory,
+        )
 
     def targets(self) -> list[Target]:
         """Return the platforms as `status` and `verify` see them."""
-        found = []
-        for level in self.levels:
-            state = self._platforms[level.code].state
-            found.append(
-                Target(
-                    level.code,
-                    addresses=state.addresses,
-                    health_addresses=state.health_addresses,
-                    database_urls=state.database_urls,
-                    data_directory=state.data_directory,
-                )
-            )
-        return found
+        return [self.target(level.code) for level in self.levels]
 
     def dead(self) -> list[Level]:
         """Return the levels whose process has ended."""

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,15 @@ import click
 from rich.console import Console
 
 from cli import run_check, run_verdict
+from cli.access import CallerAccess, open_channel
+from cli.pki.authority import PkiError
 from cli.platform_process import PlatformProcessError
 from cli.run_display import FiguresWatch, RunDisplay
 from cli.run_interrupts import Interrupts
 from cli.run_levels import Level, Levels, PortsTakenError, plan
+from cli.simulate.credentials import issue_terminals
 from cli.simulate.options import TrafficOptions
-from cli.simulate.registration import register_site
+from cli.simulate.registration import register_below, register_site
 from cli.simulate.simulation import Simulation
 from cli.simulate.site import Site, make_site
 from cli.status_probe import PlatformProbes
@@ -24,7 +28,7 @@ from cli.up_options import ExitCode
 from cli.verifier.source import CannotLookError
 from services.common.clock import SystemClock
 from services.common.errors import ServiceError
-from services.common.rpc_client import connect
+from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
 from zhichao.registry.v1 import service_pb2_grpc
 
 KEPT_DIRECTORY = Path("var/run")
@@ -88,6 +92,7 @@ class RunSession:
         self._is_quiet = is_quiet
         # Then the data is kept for whoever looks for the reason.
         self._has_failed = False
+        self._tokens: Mapping[str, str] = {}
 
     def run(self) -> Outcome:
         """Do everything. Raises RunError, KeyboardInterrupt and SystemExit; nothing keeps running then."""
@@ -98,7 +103,10 @@ class RunSession:
                 raise RunError(ExitCode.PORT_TAKEN, f"{error}; choose another --port 端口被占用") from error
             directory = self._directory(stack)
             site = make_site(seed=self._options.seed, units=self._options.unit_count)
-            levels = Levels(levels_planned, directory)
+            try:
+                levels = Levels(levels_planned, directory)
+            except PkiError as error:
+                raise RunError(ExitCode.DATA_DIRECTORY, f"{directory}: {error}") from error
             stack.callback(self._stop, levels)
             try:
                 self._start(levels)
@@ -153,22 +161,35 @@ class RunSession:
             raise RunError(ExitCode.SERVICE, str(error)) from error
 
     def _register(self, levels: Levels, site: Site) -> None:
-        with connect(levels.address(site.platform_code, "registry")) as channel:
-            stub = service_pb2_grpc.RegistryServiceStub(channel)
-            try:
+        county = levels.target(site.platform_code)
+        try:
+            for level in levels.levels:
+                if level.upstream:
+                    with levels.target(level.upstream).connect("registry", "operator") as channel:
+                        register_below(service_pb2_grpc.RegistryServiceStub(channel), level.code, level.upstream)
+            with county.connect("registry", "operator") as channel:
+                stub = service_pb2_grpc.RegistryServiceStub(channel)
                 register_site(stub, site, today=SystemClock().now().date())
-            except ServiceError as error:
-                raise RunError(ExitCode.SERVICE, f"registration: {error.message} ({error.reason})") from error
+            with county.connect("registry", "security") as channel:
+                self._tokens = issue_terminals(AccessServiceStub(channel), site, self._options.records_per_second)
+        except ServiceError as error:
+            raise RunError(ExitCode.SERVICE, f"registration: {error.message} ({error.reason})") from error
         self._say(
             f"registered {len(site.units)} source units with {len(site.stations)} scales "
             f"已登记源头单位 {len(site.units)} 家、衡器 {len(site.stations)} 台"
         )
+        self._say(
+            "issued a token to the terminals of each unit; platforms joined by mutual TLS "
+            "已为各单位终端签发令牌, 平台之间双向 TLS"
+        )
 
     def _weigh_and_verify(self, levels: Levels, site: Site, directory: Path) -> Outcome:
         options = self._options
+        county = levels.target(site.platform_code)
         simulation = Simulation(
-            levels.address(site.platform_code, run_check.WEIGHING),
+            lambda: open_channel(county.addresses[run_check.WEIGHING], CallerAccess()),
             site,
+            self._tokens,
             seed=options.seed,
             records_per_second=options.records_per_second,
             seconds=options.seconds,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.access import CallerAccess, access_options, caller_access, open_channel
 from cli.simulate.options import TrafficOptions
 from cli.simulate.site import COUNTY, SEED_MAX, UNITS_MAX
 
@@ -90,6 +91,13 @@ def _traffic_options(function: Callable[..., Any]) -> Callable[..., Any]:
     help="Seconds to wait at the end for the last answers. 结束时等待应答的秒数。",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no table. 以 JSON 输出结果。")
+@click.option(
+    "--issuer-token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the token of the security administrator who issues the terminals' tokens; with --registry only. "
+    "签发终端令牌的安全管理员令牌文件。",
+)
+@access_options
 @_traffic_options
 def command(
     weighing_address: str,
@@ -102,6 +110,9 @@ def command(
     ledger_path: Path | None,
     drain_seconds: float,
     as_json: bool,
+    issuer_token_file: Path | None,
+    token_file: Path | None,
+    ca_file: Path | None,
     **rates: float,
 ) -> None:
     """Send simulated weighings to a platform.
@@ -119,9 +130,12 @@ def command(
     from rich.console import Console
 
     from cli.simulate import display
+    from cli.simulate.credentials import issue_terminals
     from cli.simulate.simulation import Simulation
     from cli.simulate.site import make_site
+    from cli.status_targets import local_directory
     from services.common.errors import ServiceError
+    from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
 
     console = Console(stderr=as_json)
     try:
@@ -129,14 +143,21 @@ def command(
         site = make_site(seed=seed, units=units, platform_code=platform_code)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    directory = local_directory(weighing_address, registry_address)
+    caller = caller_access(token_file, ca_file, directory, ("operator",))
+    tokens = {unit.source_unit_id: caller.token for unit in site.units}
     if registry_address is not None:
+        issuer = caller_access(issuer_token_file, ca_file, directory, ("security",))
         try:
-            _register(console, registry_address, site)
+            _register(console, registry_address, site, caller)
+            with open_channel(registry_address, issuer) as channel:
+                tokens = dict(issue_terminals(AccessServiceStub(channel), site, rate))
         except ServiceError as error:
             raise click.ClickException(f"registration: {error.message} ({error.reason}) {error.message_zh}") from error
     simulation = Simulation(
-        weighing_address,
+        lambda: open_channel(weighing_address, CallerAccess(ca_file=ca_file)),
         site,
+        tokens,
         seed=seed,
         records_per_second=rate,
         seconds=seconds or None,
@@ -155,13 +176,12 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _register(console: "Console", address: str, site: "Site") -> None:
+def _register(console: "Console", address: str, site: "Site", caller: CallerAccess) -> None:
     from cli.simulate.registration import register_site
     from services.common.clock import SystemClock
-    from services.common.rpc_client import connect
     from zhichao.registry.v1 import service_pb2_grpc
 
-    channel = connect(address)
+    channel = open_channel(address, caller)
     try:
         registration = register_site(
             service_pb2_grpc.RegistryServiceStub(channel), site, today=SystemClock().now().date()

@@ -5,9 +5,12 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from cli.access import access_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,7 +26,10 @@ LOOK_SECONDS = 1.0
 @click.argument("named", metavar="[ADDRESS|DATA_DIR]...", nargs=-1)
 @click.option("--watch", "is_watched", is_flag=True, help="Go on until Ctrl-C. 持续刷新。")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with --watch one line per look. 以 JSON 输出。")
-def status(named: tuple[str, ...], is_watched: bool, as_json: bool) -> None:
+@access_options
+def status(
+    named: tuple[str, ...], is_watched: bool, as_json: bool, token_file: Path | None, ca_file: Path | None
+) -> None:
     """Show what running platforms hold and how far their links are.
 
     查看各级平台的数据、链路与服务状态。
@@ -40,7 +46,7 @@ def status(named: tuple[str, ...], is_watched: bool, as_json: bool) -> None:
     from cli.status_targets import TargetError, find
 
     try:
-        targets = find(named)
+        targets = find(named, token_file=token_file, ca_file=ca_file)
     except TargetError as error:
         raise click.UsageError(str(error)) from error
     with PlatformProbes(targets) as probes:

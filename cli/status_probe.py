@@ -59,7 +59,7 @@ class PlatformProbe:
     def __init__(self, target: Target, *, suspected_since: date | None = None) -> None:
         self.target = target
         self._since = suspected_since or datetime.now(CHINA).date()
-        self._channels = {name: connect(address) for name, address in target.addresses.items()}
+        self._channels = {name: target.connect(name, "operator") for name in target.addresses}
         self._health_channels = {name: connect(address) for name, address in target.health_addresses.items()}
         self._history: dict[tuple[str, str], deque[tuple[float, int]]] = {}
         self._name = ""

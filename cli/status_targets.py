@@ -1,15 +1,16 @@
 """Finds the platforms that a command is about: by data directory, by address, or all that run here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from cli import platform_state
+from cli.access import caller_access, open_channel
 from cli.platform_layout import SERVICES
-from services.common.rpc_client import connect, service_error
+from services.common.rpc_client import service_error
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
 
@@ -36,12 +37,45 @@ class Target:
     health_addresses: Mapping[str, str] = field(default_factory=dict)
     database_urls: Mapping[str, str] = field(default_factory=dict)
     data_directory: str = ""
+    # The authorities that its services' certificates are checked with; empty for plain text on loopback.
+    ca_file: Path | None = None
+    # Whose token is shown; None for one of the people of the machine that the platform runs on.
+    token_file: Path | None = None
     # Why it cannot be looked at; empty when it can.
     problem: str = ""
 
+    def connect(self, service: str, *people: str) -> grpc.Channel:
+        """Open a channel to a service as the first of the machine's people that there is, or as whom was named.
 
-def find(named: Sequence[str]) -> list[Target]:
-    """Return the platforms named, or all on this machine when none is. Raises TargetError."""
+        Raises click.ClickException for a file that cannot be used.
+        """
+        access = caller_access(self.token_file, self.ca_file, self.data_directory, people)
+        return open_channel(self.addresses[service], access)
+
+
+def local_directory(*addresses: str | None) -> str:
+    """Return the data directory of the platform on this machine that has one of the addresses; empty for none."""
+    for pattern in DEFAULT_PATTERNS:
+        for path in sorted(Path().glob(pattern)):
+            try:
+                state = platform_state.find_running(path.parent)
+            except (OSError, ValueError):
+                continue
+            if state is not None and set(addresses) & set(state.addresses.values()):
+                return str(path.parent)
+    return ""
+
+
+def find(named: Sequence[str], *, token_file: Path | None = None, ca_file: Path | None = None) -> list[Target]:
+    """Return the platforms named, or all on this machine when none is. Raises TargetError.
+
+    `token_file` and `ca_file` are for platforms named by address, and take the place of what lies in data directories.
+    """
+    found = _find(named, token_file, ca_file)
+    return [replace(one, token_file=token_file or one.token_file, ca_file=ca_file or one.ca_file) for one in found]
+
+
+def _find(named: Sequence[str], token_file: Path | None, ca_file: Path | None) -> list[Target]:
     if not named:
         files = [path for pattern in DEFAULT_PATTERNS for path in sorted(Path().glob(pattern))]
         if not files:
@@ -58,7 +92,7 @@ def find(named: Sequence[str]) -> list[Target]:
             addresses.append(name)
         else:
             raise TargetError(f"{name}: neither a data directory nor an address like 127.0.0.1:7706")
-    return targets + from_addresses(addresses)
+    return targets + from_addresses(addresses, token_file, ca_file)
 
 
 def from_directories(directory: Path) -> list[Target]:
@@ -88,16 +122,19 @@ def from_directory(directory: Path) -> Target:
         health_addresses=running.health_addresses,
         database_urls=running.database_urls,
         data_directory=str(directory),
+        ca_file=Path(running.ca_file) if running.ca_file else None,
     )
 
 
-def from_addresses(addresses: Sequence[str]) -> list[Target]:
+def from_addresses(
+    addresses: Sequence[str], token_file: Path | None = None, ca_file: Path | None = None
+) -> list[Target]:
     """Ask each address which service of which platform it is, and put those of one platform together."""
     found: dict[str, dict[str, str]] = {}
     problems: list[Target] = []
     for address in addresses:
         try:
-            platform, service = identify(address)
+            platform, service = identify(address, token_file, ca_file)
         except TargetError as error:
             problems.append(Target(address, problem=str(error)))
             continue
@@ -105,9 +142,9 @@ def from_addresses(addresses: Sequence[str]) -> list[Target]:
     return [Target(platform, addresses=_ordered(services)) for platform, services in found.items()] + problems
 
 
-def identify(address: str) -> tuple[str, str]:
+def identify(address: str, token_file: Path | None = None, ca_file: Path | None = None) -> tuple[str, str]:
     """Return platform code and service name behind an address. Raises TargetError."""
-    channel = connect(address)
+    channel = open_channel(address, caller_access(token_file, ca_file, local_directory(address), ("operator",)))
     try:
         grpc.channel_ready_future(channel).result(timeout=LOOK_SECONDS_MAX)
         served = ProtoReflectionDescriptorDatabase(channel).get_services()

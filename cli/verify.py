@@ -2,13 +2,18 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cli.access import access_options
+
 if TYPE_CHECKING:
+    from cli.status_targets import Target
     from cli.verifier.notes import PublicKey
     from cli.verify_journals import Examined, PlatformJournals
 
@@ -49,6 +54,7 @@ SAMPLE_DEFAULT = 100
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the sample. 抽样种子。")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON. 以 JSON 输出。")
+@access_options
 def verify(
     named: tuple[str, ...],
     database_urls: tuple[str, ...],
@@ -60,6 +66,8 @@ def verify(
     sample: int,
     seed: int,
     as_json: bool,
+    token_file: Path | None,
+    ca_file: Path | None,
 ) -> None:
     """Check journals from their stored bytes: places, digests, roots, signatures, cosignatures and proofs.
 
@@ -73,13 +81,14 @@ def verify(
     """
     from rich.console import Console
 
-    from cli import verify_report
+    from cli import status_targets, verify_report
     from cli.verifier.source import CannotLookError
 
     began = time.monotonic()
     try:
         with ExitStack() as stack:
-            platforms, other = _open(stack, named, database_urls, against, is_by_rpc=is_by_rpc)
+            find = partial(status_targets.find, token_file=token_file, ca_file=ca_file)
+            platforms, other = _open(stack, find, named, database_urls, against, is_by_rpc=is_by_rpc)
             keys = _keys(key_texts)
             for one in [*platforms, *([other] if other else [])]:
                 one.look(stream or "", origin)
@@ -106,9 +115,15 @@ def verify(
 
 
 def _open(
-    stack: ExitStack, named: Sequence[str], database_urls: Sequence[str], against: str | None, *, is_by_rpc: bool
+    stack: ExitStack,
+    find: "Callable[[Sequence[str]], list[Target]]",
+    named: Sequence[str],
+    database_urls: Sequence[str],
+    against: str | None,
+    *,
+    is_by_rpc: bool,
 ) -> "tuple[list[PlatformJournals], PlatformJournals | None]":
-    from cli.status_targets import Target, TargetError, find
+    from cli.status_targets import Target, TargetError
     from cli.verifier.source import CannotLookError
     from cli.verify_journals import PlatformJournals
 

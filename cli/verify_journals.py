@@ -15,7 +15,6 @@ from cli.verifier.notes import PublicKey, UnreadableNoteError
 from cli.verifier.proofs import check_proofs, choose
 from cli.verifier.rpc import RpcSource
 from cli.verifier.source import CannotLookError, Head, Source
-from services.common.rpc_client import connect
 
 Advance = Callable[[int], None]
 
@@ -59,7 +58,7 @@ class PlatformJournals:
         for name, address in target.addresses.items():
             if name == "relay":
                 continue
-            channel = self._stack.enter_context(connect(address))
+            channel = self._stack.enter_context(target.connect(name, "auditor"))
             rpc = RpcSource(channel, address)
             url = "" if is_by_rpc else target.database_urls.get(name, "")
             self._add(DatabaseSource(url) if url else rpc, rpc)

@@ -16,11 +16,13 @@ from cli.backup.record import (
     LogRecord,
     manifest_digest,
 )
-from cli.platform_layout import PlatformFiles
+from cli.platform_layout import SERVICES, PlatformFiles
 from cli.platform_state import DataLock, DirectoryHeldError
 from cli.postgres import EmbeddedPostgres, PostgresError
 from cli.postgres.account import Account, choose
 from cli.postgres.directory import DataDirectory
+from services.common.database import SchemaError, translate_errors, upgrade
+from services.common.errors import ServiceError
 from services.journal.notes import NoteError, Signer, signer_name
 
 
@@ -80,6 +82,7 @@ def restore(
             with EmbeddedPostgres(files.postgres, binaries=binaries) as server:
                 urls = {name: server.url(name) for name in record.databases}
                 logs = _compare(record, urls)
+                _upgrade(urls)
                 marked = [] if is_standing_alone else [name for name in urls if database.mark_restored(urls[name])]
         except (PostgresError, OSError) as error:
             shutil.rmtree(files.postgres, ignore_errors=True)
@@ -148,6 +151,16 @@ def _give_to(account: Account, tree: Path) -> None:
     if account.is_switched:
         for path in (tree, *tree.rglob("*")):
             os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+
+def _upgrade(urls: Mapping[str, str]) -> None:
+    """Bring the schemas up to date: a backup of an older release knows no mark yet."""
+    for name, url in urls.items():
+        try:
+            with translate_errors():
+                upgrade(url, SERVICES[name].migrations_package)
+        except (SchemaError, ServiceError) as error:
+            raise BackupError(f"the database {name} cannot be brought up to date: {error}") from error
 
 
 def _compare(record: BackupRecord, urls: Mapping[str, str]) -> list[LogRecord]:

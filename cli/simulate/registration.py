@@ -13,7 +13,7 @@ from cli.simulate.site import Site
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import service_error
-from zhichao.registry.v1 import service_pb2, service_pb2_grpc
+from zhichao.registry.v1 import resources_pb2, service_pb2, service_pb2_grpc
 
 # A registry that starts with its database on a slow machine is there after a few seconds.
 REGISTRATION_SECONDS = 60.0
@@ -81,6 +81,22 @@ def register_site(
         request = service_pb2.CreateVerificationCertificateRequest(verification_certificate=certificate)
         create(stub.CreateVerificationCertificate, request, certificate.certificate_number)
     return registration
+
+
+def register_below(
+    stub: service_pb2_grpc.RegistryServiceStub,
+    lower: str,
+    upper: str,
+    *,
+    timeout_seconds: float = REGISTRATION_SECONDS,
+) -> None:
+    """Register a platform at the one above it, which lets nobody in that it has not registered. Safe to repeat.
+
+    Raises ServiceError.
+    """
+    platform = resources_pb2.Platform(platform_code=lower, name=f"{lower} 治超平台", upstream_code=upper)
+    request: Any = service_pb2.CreatePlatformRequest(platform=platform)
+    _create(stub.CreatePlatform, request, time.monotonic() + timeout_seconds)
 
 
 def _create(method: Callable[..., Any], request: Any, deadline: float) -> Any | None:

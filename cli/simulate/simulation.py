@@ -2,6 +2,8 @@
 
 import heapq
 import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -13,8 +15,9 @@ from cli.simulate.sender import Control, TerminalSender
 from cli.simulate.site import Site
 from cli.simulate.terminal_queue import QueueFullError, TerminalQueue
 from cli.simulate.traffic import Emission, OfflineSchedule, Traffic
+from services.common.access.tokens import bearer
 from services.common.clock import Clock, SystemClock
-from services.common.rpc_client import connect
+from services.common.rpc_client import with_credentials
 from zhichao.weighing.v1 import service_pb2_grpc, weighing_pb2
 
 # Terminals share connections above this number: a thousand of them need no thousand sockets to show their load.
@@ -40,8 +43,9 @@ class Simulation:
 
     def __init__(
         self,
-        weighing_address: str,
+        open_channel: Callable[[], grpc.Channel],
         site: Site,
+        tokens: Mapping[str, str],
         *,
         seed: int,
         records_per_second: float,
@@ -55,7 +59,9 @@ class Simulation:
         self._site = site
         self._seed = seed
         self._seconds = seconds
-        self._address = weighing_address
+        self._open_channel = open_channel
+        # By source unit: each has terminals of its own, which may speak for nobody else.
+        self._tokens = tokens
         options = options if options is not None else TrafficOptions()
         # Milliseconds are what records carry.
         now = self._clock.now()
@@ -86,9 +92,10 @@ class Simulation:
     def start(self) -> None:
         """Begin to weigh and to send."""
         self._control.started = self._clock.monotonic()
-        self._channels = [connect(self._address) for _ in range(min(CHANNELS_MAX, len(self._queues)))]
+        self._channels = [self._open_channel() for _ in range(min(CHANNELS_MAX, len(self._queues)))]
         for index, terminal_queue in enumerate(self._queues):
-            channel = self._channels[index % len(self._channels)]
+            unit = self._site.stations[index].unit.source_unit_id
+            channel = with_credentials(self._channels[index % len(self._channels)], partial(bearer, self._tokens[unit]))
             sender = TerminalSender(
                 self._traffic.terminals[index].name,
                 terminal_queue,

@@ -17,7 +17,7 @@ from services.common.rpc_status import from_rpc_error
 from services.common.tls import ClientTls
 from services.common.tracing import TRACEPARENT_METADATA
 
-__all__ = ["MESSAGE_BYTES_MAX", "call_timeout_seconds", "connect", "service_error"]
+__all__ = ["MESSAGE_BYTES_MAX", "call_timeout_seconds", "connect", "service_error", "with_credentials"]
 
 
 def connect(
@@ -40,6 +40,11 @@ def connect(
         if tls is None
         else RenewedChannel(address, tls, list(merged.items()))
     )
+    return grpc.intercept_channel(channel, _MetadataInterceptor(credentials))
+
+
+def with_credentials(channel: grpc.Channel, credentials: Callable[[], Sequence[tuple[str, str]]]) -> grpc.Channel:
+    """Return the channel for calls of somebody: many callers may share one connection."""
     return grpc.intercept_channel(channel, _MetadataInterceptor(credentials))
 
 

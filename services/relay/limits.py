@@ -75,6 +75,8 @@ class LinkTimes:
     turn_seconds: float = 1.0
     # Pause before a refused log or link is tried again: a person has to act first.
     refused_seconds: float = 30.0
+    # Pause before asking an upstream again that has not registered this platform: somebody there does it right now.
+    unregistered_seconds: float = 3.0
     # Without any acknowledgement for this long, while entries wait, a person should know.
     stalled_seconds: float = 60.0
     # Longest wait for one answer before a push is given up and tried again: a person sees the stall first.

@@ -315,6 +315,8 @@ class Link:
         write("link_lost", upstream=self._address, reason=error.reason.value, detail=error.message)
 
     def _pause_after(self, error: ServiceError, failure_count: int) -> float:
+        if error.reason is Reason.PLATFORM_NOT_REGISTERED:
+            return min(self._times.unregistered_seconds, self._times.refused_seconds)
         if react(error) is Reaction.REFUSE:
             return self._times.refused_seconds
         minimum, maximum = self._times.backoff_seconds_min, self._times.backoff_seconds_max
