@@ -15,6 +15,7 @@ from services.journal.digests import Digester
 from services.journal.entries import LOG_START_KIND, EntryBuilder, timestamp
 from services.journal.merkle import Frontier
 from services.journal.notes import Checkpoint, Signer, log_name, signer_name
+from zhichao.access.v1 import credential_pb2
 from zhichao.journal.v1 import addressed_pb2, entry_pb2
 from zhichao.registry.v1 import resources_pb2
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
@@ -109,6 +110,24 @@ def _payloads(signer: Signer) -> list[tuple[str, Message, str]]:
     receipt = addressed_pb2.AddressedReceipt(
         origin=UPPER, through_sequence=5, sequences=[3, 5], receive_time=timestamp(BEGIN + timedelta(minutes=5))
     )
+    credential = credential_pb2.Credential(
+        credential_id="141025-0001-t1",
+        kind=credential_pb2.PRINCIPAL_KIND_TERMINAL,
+        display_name="示例终端",
+        source_unit_ids=["141025-0001"],
+        limits=credential_pb2.CallLimits(calls_per_second=5, burst_calls=50, bytes_per_second=1_048_576),
+        secrets=[
+            credential_pb2.Secret(
+                digest=bytes(range(32)),
+                create_time=timestamp(BEGIN),
+                expire_time=timestamp(BEGIN + timedelta(days=365)),
+            )
+        ],
+        create_time=timestamp(BEGIN),
+        expire_time=timestamp(BEGIN + timedelta(days=365)),
+        revoke_time=timestamp(BEGIN + timedelta(days=2)),
+        revoke_reason="遗失",
+    )
     return [
         (LOG_START_KIND, start, ""),
         ("zhichao.weighing.v1.Weighing", _weighing(), ""),
@@ -117,6 +136,7 @@ def _payloads(signer: Signer) -> list[tuple[str, Message, str]]:
         ("zhichao.registry.v1.SourceUnit", unit, ""),
         ("zhichao.registry.v1.RuleSet", rule_set, ORIGIN),
         ("zhichao.journal.v1.AddressedReceipt", receipt, ""),
+        ("zhichao.access.v1.Credential", credential, ""),
     ]
 
 

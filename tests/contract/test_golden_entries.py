@@ -29,6 +29,7 @@ BYTES = [bytes.fromhex(row["entry"]) for row in ROWS]
 PROJECTIONS: dict[str, Projection] = {
     "weighing": WeighingProjection(),
     "registry": RegistryProjection(),
+    "access": RegistryProjection(),
     "journal": WholeProjection(RegistryProjection(), [ReceiptKind()]),
 }
 
