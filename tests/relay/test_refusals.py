@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.relay.limits import PROTOCOL_VERSIONS
 from tests.relay.conftest import CITY, COUNTY
 from tests.relay.fakes import FakeUpstream
 from tests.relay.platforms import FAST, Platform, assert_same_log, eventually
@@ -192,7 +193,7 @@ def test_the_skew_of_the_clocks_is_measured(platform: Make, upstream: FakeUpstre
     assert abs(status.clock_skew_milliseconds - 3_600_000) < 1_500
     assert status.upstream_platform == CITY
     assert upstream.handshakes[0].platform == COUNTY
-    assert list(upstream.handshakes[0].protocol_versions) == [1]
+    assert list(upstream.handshakes[0].protocol_versions) == list(PROTOCOL_VERSIONS)
     assert upstream.handshakes[0].verifier_key.startswith(f"zhichao/{COUNTY}+")
 
 

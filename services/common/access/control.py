@@ -126,7 +126,14 @@ class AccessControl:
             raise _access_unknown("it has not heard from the registry since its start")
         known = self.knowledge.platform(code)
         today = self._clock.now().astimezone(CHINA_TIME).date()
-        if code == self.platform or known is None or known.upstream_code != self.platform:
+        if code == self.platform:
+            raise ServiceError(
+                Reason.PLATFORM_NOT_REGISTERED,
+                f"this is platform {code} itself, which is not below itself: its upstream must be another one",
+                message_zh=f"对端即为本平台 {code}，上级平台须为其他平台",
+                metadata={"platform": code},
+            )
+        if known is None or known.upstream_code != self.platform:
             raise ServiceError(
                 Reason.PLATFORM_NOT_REGISTERED,
                 f"platform {code} is not registered at {self.platform} as one that goes up to it: register it there "
