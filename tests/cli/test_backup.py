@@ -26,7 +26,7 @@ from cli.main import main
 from cli.platform_layout import PlatformFiles
 from cli.platform_state import DataLock, PlatformState
 from cli.postgres import EmbeddedPostgres
-from services.common.database import raw_connection
+from services.common.database import raw_connection, upgrade
 from services.journal.entries import EntryBuilder
 from tests.cli.verified_journals import COUNTY, KIND, Keys, opened, write_county
 
@@ -45,6 +45,7 @@ class Home:
         self.state = PlatformState(COUNTY, "stopped", os.getpid(), str(directory))
         platform_state.write(self.files.state, self.state)
         with EmbeddedPostgres(self.files.postgres, databases=["weighing"]) as server:
+            upgrade(server.url("weighing"), "services.weighing.migrations")
             write_county(server.url("weighing"), self.keys, size=SIZE)
 
     def run(self, stack: ExitStack) -> str:
@@ -151,6 +152,21 @@ def test_a_running_platform_is_backed_up_while_it_writes(home: Home, tmp_path: P
 
     restored = restored_to(tmp_path / "copy", home, tmp_path / "other")
     assert restored.logs[0].size >= record.own_logs[0].size
+
+
+@pytest.mark.parametrize("is_standing_alone", [False, True])
+def test_the_own_log_of_a_restored_platform_waits_to_be_compared(
+    home: Home, backup: Path, tmp_path: Path, *, is_standing_alone: bool
+) -> None:
+    restored = restored_to(backup, home, tmp_path / "other", is_standing_alone=is_standing_alone)
+
+    with EmbeddedPostgres(tmp_path / "other" / "postgres") as server:
+        marks = server.query("SELECT origin, is_recovering FROM journal_logs", database="weighing")
+    assert marks == f"{COUNTY}|{'f' if is_standing_alone else 't'}"
+    assert restored.marked == ([] if is_standing_alone else ["weighing"])
+    # The platform that was backed up goes on as before.
+    with EmbeddedPostgres(home.files.postgres) as server:
+        assert server.query("SELECT is_recovering FROM journal_logs", database="weighing") == "f"
 
 
 def test_what_is_restored_can_be_verified(home: Home, backup: Path, tmp_path: Path) -> None:
