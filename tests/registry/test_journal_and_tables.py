@@ -1,5 +1,9 @@
 """The tables are a function of the journal: rebuilt from it they are the same, and a restart keeps everything."""
 
+from typing import Any
+
+import psycopg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -7,11 +11,14 @@ from services.common.database import create_engine, raw_connection
 from services.common.errors import ServiceError
 from services.journal import projection as journal_projection
 from services.journal.digests import Digester
-from services.registry.projection import RegistryProjection
+from services.journal.projection import Unprojectable
+from services.registry.projection import RegistryProjection, prepare_credential
 from tests.conftest import Databases
-from tests.registry import examples
+from tests.registry import access_examples, examples
+from tests.registry.access_calls import Access
 from tests.registry.calls import create, get, update
 from tests.registry.harness import SCHEMA, RunningRegistry, migrate, table_rows
+from zhichao.access.v1 import credential_pb2
 from zhichao.registry.v1 import resources_pb2 as pb
 
 Rows = dict[str, list[tuple[object, ...]]]
@@ -95,3 +102,80 @@ def test_a_restart_keeps_everything_and_writes_nothing(registry: RunningRegistry
     assert create(registry, examples.source_unit()) == created[2]
     updated = update(registry, pb.SourceUnit(source_unit_id="141025-001", name="新名"), "name")
     assert updated.info.etag == f"141025-{len(entries) + 1}"
+
+
+def test_credentials_are_rebuilt_but_for_their_last_use(registry: RunningRegistry, databases: Databases) -> None:
+    create(registry, examples.source_unit())
+    access = Access.of(registry)
+    access.create(access_examples.terminal(credential_id="t-1", limits={"burst_calls": 9}))
+    access.create(access_examples.person("141025", "VIEWER", "OFFICER", credential_id="p-1"))
+    access.rotate("t-1")
+    access.update(credential_pb2.Credential(credential_id="p-1", display_name="示例乙"), "display_name")
+    access.revoke("t-1", "遗失")
+
+    entries, digester = registry.entries(), Digester("sha256")
+    url = databases.borrow(SCHEMA, migrate)
+    engine = create_engine(url, pool_size=2, application_name="test")
+    projection = RegistryProjection()
+    prepared = [
+        journal_projection.prepare(projection, "141025", sequence, entry, digester.leaf(entry))
+        for sequence, entry in enumerate(entries, 1)
+    ]
+    try:
+        with engine.begin() as pooled:
+            # The other way round: of several entries of one credential the newest counts, however they come.
+            pairs = [one for one in reversed(prepared) if isinstance(one, tuple)]
+            projection.project(raw_connection(pooled), "141025", pairs)
+        rows = credential_rows(url)
+        assert [row[1] for row in rows] == ["admin", "operator", "p-1", "t-1"]
+        assert rows == credential_rows(registry.database_url)
+    finally:
+        engine.dispose()
+        databases.give_back(SCHEMA, url)
+
+
+def credential_rows(url: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT * FROM credentials ORDER BY origin, credential_id").fetchall()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"credential_id": "A"},
+        {"credential_id": ""},
+        {"division_code": "x"},
+        {"source_unit_ids": ["a\0b"]},
+        {"create_time": {"seconds": 2**60}},
+        {"revoke_time": {"seconds": 2**60}},
+        {"expire_time": {"nanos": -5}},
+    ],
+)
+def test_credentials_that_no_release_writes_are_unprojectable(changes: dict[str, Any]) -> None:
+    values = {"credential_id": "c-1", "create_time": {"seconds": 1}, "expire_time": {"seconds": 2}} | changes
+    with pytest.raises(Unprojectable):
+        prepare_credential(credential_pb2.Credential(**values).SerializeToString())
+
+
+def test_bytes_that_are_no_credential_are_unprojectable() -> None:
+    for payload in (b"\xff\xff", b"", credential_pb2.Credential(credential_id="c-1").SerializeToString()):
+        with pytest.raises(Unprojectable):
+            prepare_credential(payload)
+
+
+def test_a_copy_of_a_newer_release_is_kept(city: RunningRegistry, registry: RunningRegistry) -> None:
+    values: dict[str, Any] = {
+        "kind": 77,
+        "roles": [99],
+        "create_time": {"seconds": 1},
+        "expire_time": {"seconds": 2**33},
+    }
+    newer = credential_pb2.Credential(credential_id="c-1", **values)
+    registry.append_raw("zhichao.access.v1.Credential", newer.SerializeToString() + b"\x82\x7d\x03new")
+    city.receive(registry.batches())
+    copy = Access.of(city).get("c-1", "141025")
+    assert (copy.kind, list(copy.roles)) == (77, [99])
+    # What is in unknown fields may be personal: it is kept, and not shown to everybody.
+    (content,) = [row[-1] for row in credential_rows(city.database_url) if row[:2] == ("141025", "c-1")]
+    assert isinstance(content, bytes)
+    assert b"\x82\x7d\x03new" in content
