@@ -14,6 +14,10 @@ SECRETS_DIRECTORY: Final = "secrets"
 TOKEN_BYTES_MAX: Final = 4096
 """A token has 170 characters at most; a larger file is some other file."""
 
+BOOTSTRAP_PREFIX: Final = "zhichao.bootstrap."
+"""Begins the token of a new platform's first security administrator, whose file may hold the secret alone."""
+
+_SECRET: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _TOKEN: Final = re.compile(r"zhichao\.[a-z0-9-]{1,64}\.[A-Za-z0-9_-]{43}")
 
 
@@ -22,13 +26,15 @@ class TokenFileError(Exception):
 
 
 def read_token(path: Path) -> str:
-    """Return the token in a file. Raises TokenFileError."""
+    """Return the token in a file; a secret alone is that of the bootstrap token. Raises TokenFileError."""
     try:
         with path.open("rb") as file:
             content = file.read(TOKEN_BYTES_MAX + 1)
     except OSError as error:
         raise TokenFileError(f"{path}: {error.strerror or type(error).__name__} 无法读取令牌文件") from error
     token = content.decode("ascii", "replace").strip()
+    if _SECRET.fullmatch(token):
+        return BOOTSTRAP_PREFIX + token
     if not _TOKEN.fullmatch(token):
         raise TokenFileError(
             f"{path}: holds no token, which looks like zhichao.<credential id>.<secret> 文件中没有令牌"

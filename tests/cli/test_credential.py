@@ -258,6 +258,12 @@ def test_a_local_platform_brings_its_own_tokens(registry: RunningRegistry, tmp_p
     assert (gone.exit_code, "not running" in gone.output) == (1, True)
 
 
+def test_a_secret_alone_is_that_of_the_first_administrator(tmp_path: Path) -> None:
+    path = tmp_path / "bootstrap.token"
+    path.write_text("a" * 43 + "\n")
+    assert read_token(path) == "zhichao.bootstrap." + "a" * 43
+
+
 def test_data_and_address_exclude_each_other(shell: Shell, tmp_path: Path) -> None:
     result = shell.run("list", "--data", str(tmp_path))
     assert (result.exit_code, "not both" in result.output) == (2, True)
