@@ -49,7 +49,8 @@ SERVICES: Mapping[str, ServiceLayout] = {
     for layout in (
         ServiceLayout("registry", 1, has_database=True),
         ServiceLayout("weighing", 2, has_database=True, calls=("registry",), needs=("registry",)),
-        ServiceLayout("relay", 6, has_database=False, calls=("registry", "weighing")),
+        ServiceLayout("enforcement", 5, has_database=True, calls=("registry",), needs=("registry",)),
+        ServiceLayout("relay", 6, has_database=False, calls=("registry", "weighing", "enforcement")),
     )
 }
 

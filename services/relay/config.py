@@ -67,6 +67,7 @@ class RelaySettings(Settings):
     # One line for each service whose journal is relayed; what stands before `_address` is the stream.
     registry_address: LocalAddress = None
     weighing_address: LocalAddress = None
+    enforcement_address: LocalAddress = None
 
     # Handshakes and status: rare and short.
     threads: Annotated[int, Field(ge=2, le=512, description="unary calls that are worked on at once")] = 8
