@@ -63,6 +63,7 @@ class RelayApp:
         self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
         add_relay_metrics(self.metrics, self._link, below)
         control = self._access.control
+        self.access = control
         peers = Peers(platform.platform, lambda: control.knowledge.divisions)
         self.handlers = RelayHandlers(identity, self._services, self._link, below, self._link.feed, peers, clock)
         self.server = RpcServer.for_service(

@@ -16,7 +16,6 @@ from services.common.request import request_context
 from services.common.rpc_client import service_error
 from services.journal.notes import Checkpoint, Signer, log_name, signer_name
 from services.relay.downstream import DownstreamLinks
-from services.relay.identity import PLATFORM_METADATA
 from services.relay.limits import WINDOW_BATCHES_MAX
 from tests.registry.harness import ManualClock
 from tests.relay.conftest import CITY, COUNTY
@@ -24,6 +23,7 @@ from tests.relay.fakes import FakeJournal, accept_all, accepted
 from tests.relay.platforms import WAIT_SECONDS, Platform, eventually
 from zhichao.journal.v1 import journal_pb2
 from zhichao.relay.v1 import relay_pb2
+from zhichao.relay.v1.relay_pb2_grpc import RelayServiceStub
 
 Make = Callable[..., Platform]
 
@@ -37,8 +37,8 @@ def push(first: int = 1, count: int = 1, *, stream: str = "weighing", origin: st
     return relay_pb2.PushEntriesRequest(stream=stream, batch=batch)
 
 
-def answers(city: Platform, requests: Iterator[Any]) -> list[relay_pb2.PushEntriesResponse]:
-    return list(city.stub.PushEntries(requests, timeout=WAIT_SECONDS, metadata=((PLATFORM_METADATA, COUNTY),)))
+def answers(county: RelayServiceStub, requests: Iterator[Any]) -> list[relay_pb2.PushEntriesResponse]:
+    return list(county.PushEntries(requests, timeout=WAIT_SECONDS))
 
 
 def sizes(found: Iterable[relay_pb2.PushEntriesResponse]) -> Iterator[int]:
@@ -72,11 +72,19 @@ def city(platform: Make, journal: FakeJournal) -> Platform:
     return made
 
 
+@pytest.fixture
+def county(city: Platform) -> Iterator[RelayServiceStub]:
+    """Connect to the city as the county does, by its certificate."""
+    with city.open_as_peer(COUNTY) as channel:
+        yield RelayServiceStub(channel)
+
+
 def test_a_handshake_tells_limits_streams_and_positions(platform: Make) -> None:
     city = platform(CITY)
     city.start()
     city["weighing"].write(b"one")
-    answer = city.stub.Handshake(greeting(versions=(1, 7)))
+    with city.open_as_peer(COUNTY) as channel:
+        answer = RelayServiceStub(channel).Handshake(greeting(versions=(1, 7)))
     assert (answer.platform, answer.protocol_version) == (CITY, 1)
     assert (answer.batch_records_max, answer.batch_bytes_max, answer.window_batches_max) == (1_024, 4 * 1024 * 1024, 8)
     assert list(answer.streams) == ["registry", "weighing"]
@@ -90,16 +98,14 @@ def test_a_handshake_tells_limits_streams_and_positions(platform: Make) -> None:
 @pytest.mark.parametrize(
     ("request_", "status", "reason"),
     [
-        (greeting(platform=CITY), "PERMISSION_DENIED", Reason.ORIGIN_NOT_ALLOWED),
-        (greeting(platform="county"), "INVALID_ARGUMENT", Reason.INVALID_ARGUMENT),
         (greeting(versions=()), "FAILED_PRECONDITION", Reason.INCOMPATIBLE_VERSION),
-        (greeting(versions=(2, 3)), "FAILED_PRECONDITION", Reason.INCOMPATIBLE_VERSION),
+        (greeting(versions=(98, 99)), "FAILED_PRECONDITION", Reason.INCOMPATIBLE_VERSION),
     ],
 )
 def test_a_handshake_is_refused(
-    city: Platform, request_: relay_pb2.HandshakeRequest, status: str, reason: Reason
+    city: Platform, county: RelayServiceStub, request_: relay_pb2.HandshakeRequest, status: str, reason: Reason
 ) -> None:
-    found, error = refusal(lambda: city.stub.Handshake(request_))
+    found, error = refusal(lambda: county.Handshake(request_))
     assert (found, error.reason) == (status, reason)
     assert list(city.status().downstream_links) == []
 
@@ -108,23 +114,24 @@ def test_a_handshake_names_the_service_that_is_away(platform: Make, socket_direc
     city = platform(CITY)
     city.start()
     city["weighing"].stop()
-    status, error = refusal(lambda: city.stub.Handshake(greeting()))
+    with city.open_as_peer(COUNTY) as channel:
+        status, error = refusal(lambda: RelayServiceStub(channel).Handshake(greeting()))
     assert (status, error.reason) == ("UNAVAILABLE", Reason.SERVICE_UNAVAILABLE)
     assert error.metadata["stream"] == "weighing"
     assert "the weighing service" in error.message
 
 
-def test_a_push_is_answered_in_order(city: Platform) -> None:
-    found = answers(city, iter([push(1, 3), push(4, 2), push(6)]))
+def test_a_push_is_answered_in_order(county: RelayServiceStub) -> None:
+    found = answers(county, iter([push(1, 3), push(4, 2), push(6)]))
     assert list(sizes(found)) == [3, 5, 6]
 
 
-def test_a_push_without_a_message_ends_well(city: Platform) -> None:
-    assert answers(city, iter([])) == []
+def test_a_push_without_a_message_ends_well(county: RelayServiceStub) -> None:
+    assert answers(county, iter([])) == []
 
 
-def test_a_stream_that_is_not_taken_is_refused_with_those_that_are(city: Platform) -> None:
-    status, error = refusal(lambda: answers(city, iter([push(stream="video")])))
+def test_a_stream_that_is_not_taken_is_refused_with_those_that_are(county: RelayServiceStub) -> None:
+    status, error = refusal(lambda: answers(county, iter([push(stream="video")])))
     assert (status, error.reason) == ("INVALID_ARGUMENT", Reason.INVALID_ARGUMENT)
     assert "weighing" in error.message
 
@@ -132,11 +139,11 @@ def test_a_stream_that_is_not_taken_is_refused_with_those_that_are(city: Platfor
 @pytest.mark.parametrize(
     ("second", "field"), [(push(2, stream="registry"), "stream"), (push(2, origin="141026"), "batch.origin")]
 )
-def test_one_call_is_for_one_log(city: Platform, second: Any, field: str) -> None:
+def test_one_call_is_for_one_log(county: RelayServiceStub, second: Any, field: str) -> None:
     found: list[int] = []
 
     def call() -> None:
-        found.extend(sizes(city.stub.PushEntries(iter([push(), second]), timeout=WAIT_SECONDS)))
+        found.extend(sizes(county.PushEntries(iter([push(), second]), timeout=WAIT_SECONDS)))
 
     status, error = refusal(call)
     assert (status, [violation.field for violation in error.field_violations]) == ("INVALID_ARGUMENT", [field])
@@ -144,8 +151,8 @@ def test_one_call_is_for_one_log(city: Platform, second: Any, field: str) -> Non
     assert found == [1]
 
 
-def test_the_own_log_is_not_taken_from_anybody(city: Platform) -> None:
-    status, error = refusal(lambda: answers(city, iter([push(origin=CITY)])))
+def test_the_own_log_is_not_taken_from_anybody(county: RelayServiceStub) -> None:
+    status, error = refusal(lambda: answers(county, iter([push(origin=CITY)])))
     assert (status, error.reason) == ("PERMISSION_DENIED", Reason.ORIGIN_NOT_ALLOWED)
 
 
@@ -157,13 +164,15 @@ def test_refusals_of_the_service_pass_unchanged(platform: Make) -> None:
     signer = Signer(signer_name(COUNTY), Ed25519PrivateKey.generate())
     checkpoint = Checkpoint(log_name("weighing", COUNTY), 9, bytes(32))
     signed.batch.checkpoint = signer.sign(checkpoint).format()
-    status, error = refusal(lambda: answers(city, iter([signed])))
+    with city.open_as_peer(COUNTY) as channel:
+        county = RelayServiceStub(channel)
+        status, error = refusal(lambda: answers(county, iter([signed])))
+        unsigned_status, unsigned = refusal(lambda: answers(county, iter([push()])))
     assert (status, error.reason, error.metadata["expected_sequence"]) == ("OUT_OF_RANGE", Reason.SEQUENCE_GAP, "1")
-    status, error = refusal(lambda: answers(city, iter([push()])))
-    assert (status, error.reason) == ("INVALID_ARGUMENT", Reason.INVALID_CHECKPOINT)
+    assert (unsigned_status, unsigned.reason) == ("INVALID_ARGUMENT", Reason.INVALID_CHECKPOINT)
 
 
-def test_a_refusal_arrives_while_the_pusher_keeps_its_side_open(city: Platform, journal: FakeJournal) -> None:
+def test_a_refusal_arrives_while_the_pusher_keeps_its_side_open(county: RelayServiceStub, journal: FakeJournal) -> None:
     def refuse(requests: Iterator[Any]) -> Iterator[Any]:
         yield accepted(next(requests))
         raise ServiceError(Reason.DATABASE_UNAVAILABLE, "the disk is full", retry_after_seconds=30.0)
@@ -176,19 +185,19 @@ def test_a_refusal_arrives_while_the_pusher_keeps_its_side_open(city: Platform, 
         yield push(2)
         hold.wait(WAIT_SECONDS)
 
-    status, error = refusal(lambda: answers(city, requests()))
+    status, error = refusal(lambda: answers(county, requests()))
     hold.set()
     assert (status, error.reason, error.retry_after_seconds) == ("UNAVAILABLE", Reason.DATABASE_UNAVAILABLE, 30.0)
 
 
-def test_a_service_that_is_away_is_named(city: Platform, journal: FakeJournal) -> None:
+def test_a_service_that_is_away_is_named(county: RelayServiceStub, journal: FakeJournal) -> None:
     journal.stop()
-    status, error = refusal(lambda: answers(city, iter([push()])))
+    status, error = refusal(lambda: answers(county, iter([push()])))
     assert (status, error.reason) == ("UNAVAILABLE", Reason.SERVICE_UNAVAILABLE)
     assert error.metadata["stream"] == "weighing"
 
 
-def test_a_service_that_ends_early_is_no_success(city: Platform, journal: FakeJournal) -> None:
+def test_a_service_that_ends_early_is_no_success(county: RelayServiceStub, journal: FakeJournal) -> None:
     journal.append = lambda requests: iter([accepted(next(requests))])
     hold = threading.Event()
 
@@ -197,12 +206,12 @@ def test_a_service_that_ends_early_is_no_success(city: Platform, journal: FakeJo
         yield push(2)
         hold.wait(WAIT_SECONDS)
 
-    status, error = refusal(lambda: answers(city, requests()))
+    status, error = refusal(lambda: answers(county, requests()))
     hold.set()
     assert (status, error.reason) == ("UNAVAILABLE", Reason.SHUTTING_DOWN)
 
 
-def test_a_slow_service_slows_the_pusher_down(city: Platform, journal: FakeJournal) -> None:
+def test_a_slow_service_slows_the_pusher_down(county: RelayServiceStub, journal: FakeJournal) -> None:
     taken: list[int] = []
     may_answer = threading.Event()
 
@@ -222,7 +231,7 @@ def test_a_slow_service_slows_the_pusher_down(city: Platform, journal: FakeJourn
     found: list[int] = []
 
     def call() -> None:
-        found.extend(sizes(answers(city, iter([push(number) for number in range(1, 51)]))))
+        found.extend(sizes(answers(county, iter([push(number) for number in range(1, 51)]))))
 
     pusher = threading.Thread(target=call)
     pusher.start()
@@ -234,7 +243,7 @@ def test_a_slow_service_slows_the_pusher_down(city: Platform, journal: FakeJourn
     assert taken == list(range(1, 51))
 
 
-def test_a_pusher_that_leaves_ends_the_call_to_the_service(city: Platform, journal: FakeJournal) -> None:
+def test_a_pusher_that_leaves_ends_the_call_to_the_service(county: RelayServiceStub, journal: FakeJournal) -> None:
     began, ended = threading.Event(), threading.Event()
 
     def watch(requests: Iterator[Any]) -> Iterator[Any]:
@@ -250,7 +259,7 @@ def test_a_pusher_that_leaves_ends_the_call_to_the_service(city: Platform, journ
         yield push()
         hold.wait(WAIT_SECONDS)
 
-    call = city.stub.PushEntries(requests(), timeout=WAIT_SECONDS)
+    call = county.PushEntries(requests(), timeout=WAIT_SECONDS)
     assert next(call).result.position.size == 1
     assert began.wait(WAIT_SECONDS)
     call.cancel()
@@ -258,7 +267,9 @@ def test_a_pusher_that_leaves_ends_the_call_to_the_service(city: Platform, journ
     assert ended.wait(WAIT_SECONDS)
 
 
-def test_a_relay_that_stops_answers_what_the_service_works_on(city: Platform, journal: FakeJournal) -> None:
+def test_a_relay_that_stops_answers_what_the_service_works_on(
+    city: Platform, county: RelayServiceStub, journal: FakeJournal
+) -> None:
     working, may_answer = threading.Event(), threading.Event()
 
     def work(requests: Iterator[Any]) -> Iterator[Any]:
@@ -277,12 +288,13 @@ def test_a_relay_that_stops_answers_what_the_service_works_on(city: Platform, jo
         hold.wait(WAIT_SECONDS)
 
     def call() -> None:
-        found.extend(sizes(city.stub.PushEntries(requests(), timeout=WAIT_SECONDS)))
+        found.extend(sizes(county.PushEntries(requests(), timeout=WAIT_SECONDS)))
 
     pusher = threading.Thread(target=lambda: ended.append(refusal(call)))
     pusher.start()
     assert working.wait(WAIT_SECONDS)
-    stopping = threading.Thread(target=city.app.server.stop, args=(WAIT_SECONDS,))
+    assert city.app.peer_server is not None
+    stopping = threading.Thread(target=city.app.peer_server.stop, args=(WAIT_SECONDS,))
     stopping.start()
     may_answer.set()
     pusher.join(WAIT_SECONDS)
@@ -292,8 +304,8 @@ def test_a_relay_that_stops_answers_what_the_service_works_on(city: Platform, jo
     assert [(status, error.reason) for status, error in ended] == [("UNAVAILABLE", Reason.SHUTTING_DOWN)]
 
 
-def test_links_from_below_are_told(city: Platform, journal: FakeJournal) -> None:
-    city.stub.Handshake(greeting())
+def test_links_from_below_are_told(city: Platform, county: RelayServiceStub, journal: FakeJournal) -> None:
+    county.Handshake(greeting())
     (link,) = city.status().downstream_links
     assert (link.platform, link.software_version, link.open_push_count) == (COUNTY, "1.2.3", 0)
     assert not link.HasField("last_push_time")
@@ -306,7 +318,7 @@ def test_links_from_below_are_told(city: Platform, journal: FakeJournal) -> None
         return accept_all(requests)
 
     journal.append = work
-    pusher = threading.Thread(target=answers, args=(city, iter([push()])))
+    pusher = threading.Thread(target=answers, args=(county, iter([push()])))
     pusher.start()
     eventually(lambda: city.status().downstream_links[0].open_push_count == 1, "an open batch")
     may_answer.set()
@@ -319,7 +331,7 @@ def test_links_from_below_are_told(city: Platform, journal: FakeJournal) -> None
 def test_the_links_that_are_remembered_are_bounded() -> None:
     links = DownstreamLinks(ManualClock(), links_max=3)
     for code in ("141021", "141022", "141023", "141021", "141024"):
-        links.shook_hands(code, "1")
+        links.shook_hands(code, "1", 1)
     assert [link.platform for link in links.all()] == ["141021", "141023", "141024"]
     # Strangers are not remembered for pushing.
     links.began("141099")
