@@ -30,9 +30,10 @@ def backup() -> None:
 
     备份与恢复自带数据库的平台。
 
-    Databases of a server of your own are backed up with its tools. The signing key is not in a backup: keep it apart.
+    Databases of a server of your own are backed up with its tools. Keys and tokens are not in a backup: keep copies of
+    keys/ and secrets/ apart.
 
-    自建数据库请用其自身工具备份。备份不含签名密钥, 请单独保存。
+    自建数据库请用其自身工具备份。备份不含密钥与令牌, 请单独保存 keys/ 与 secrets/。
     """
     from services.common.logs import configure
 
@@ -104,6 +105,11 @@ def verify(backup: Path, binaries: Path | None, as_json: bool) -> None:
     help="Key file of the platform, put in its place. 平台签名密钥文件",
 )
 @click.option(
+    "--secrets-from",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Directory with keys/ and secrets/ of the platform, put in their places. 含 keys/ 与 secrets/ 的目录",
+)
+@click.option(
     "--stands-alone",
     "is_standing_alone",
     is_flag=True,
@@ -115,6 +121,7 @@ def restore(
     backup: Path,
     data_directory: Path,
     signing_key: Path | None,
+    secrets_from: Path | None,
     is_standing_alone: bool,
     binaries: Path | None,
     as_json: bool,
@@ -136,6 +143,7 @@ def restore(
             backup,
             data_directory,
             signing_key=signing_key,
+            secrets_from=secrets_from,
             is_standing_alone=is_standing_alone,
             binaries=binaries,
         )

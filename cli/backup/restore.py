@@ -21,6 +21,7 @@ from cli.platform_state import DataLock, DirectoryHeldError
 from cli.postgres import EmbeddedPostgres, PostgresError
 from cli.postgres.account import Account, choose
 from cli.postgres.directory import DataDirectory
+from cli.token_file import SECRETS_DIRECTORY
 from services.common.database import SchemaError, translate_errors, upgrade
 from services.common.errors import ServiceError
 from services.journal.notes import NoteError, Signer, signer_name
@@ -57,26 +58,29 @@ def restore(
     data_directory: Path,
     *,
     signing_key: Path | None = None,
+    secrets_from: Path | None = None,
     is_standing_alone: bool = False,
     binaries: Path | None = None,
 ) -> Restored:
-    """Restore a backup into a data directory that holds no database yet. Raises BackupError; nothing is there then.
+    """Restore a backup into a data directory that holds no database yet. Raises BackupError; no database is there then.
 
     Unless the platform stands alone its own logs are marked: services write nothing new before they were compared with
     what the platform above holds, so that no sequence is used twice. `signing_key` is put in its place; without it the
-    one that is there must be the one of the logs.
+    one that is there must be the one of the logs. `secrets_from` is a directory with `keys/` and `secrets/` of the
+    platform, such as a former data directory: what is not there yet is put in its place.
     """
     files = PlatformFiles(data_directory.absolute())
     if (files.postgres / "cluster").exists():
         raise BackupError(f"{data_directory} holds a database already: name a new directory, or move it away")
     record = check(backup, binaries=binaries)
-    key_file = signing_key or files.signing_key
-    if signing_key is not None or key_file.exists():
+    secrets = _secrets(files, signing_key, secrets_from)
+    key_file = secrets.get(files.signing_key, files.signing_key)
+    if key_file.exists():
         _check_key(record, key_file)
     with ExitStack() as stack:
         _hold(files, stack)
-        if signing_key is not None:
-            _put_key(signing_key, files.signing_key)
+        for target, source in secrets.items():
+            _put_secret(source, target)
         try:
             _copy(backup, DataDirectory(files.postgres))
             with EmbeddedPostgres(files.postgres, binaries=binaries) as server:
@@ -116,10 +120,25 @@ def _check_key(record: BackupRecord, key_file: Path) -> None:
             )
 
 
-def _put_key(source: Path, target: Path) -> None:
+def _secrets(files: PlatformFiles, signing_key: Path | None, secrets_from: Path | None) -> dict[Path, Path]:
+    """Return the files that are put in place, each with where it comes from."""
+    found: dict[Path, Path] = {}
+    if secrets_from is not None:
+        source = PlatformFiles(secrets_from)
+        if not source.signing_key.is_file():
+            raise BackupError(f"{secrets_from} holds no {source.signing_key.relative_to(secrets_from)}")
+        found[files.signing_key] = source.signing_key
+        tokens = sorted((secrets_from / SECRETS_DIRECTORY).glob("*"))
+        found |= {files.directory / SECRETS_DIRECTORY / path.name: path for path in tokens if path.is_file()}
+    if signing_key is not None:
+        found[files.signing_key] = signing_key
+    return found
+
+
+def _put_secret(source: Path, target: Path) -> None:
     if target.exists():
         if target.read_bytes() != source.read_bytes():
-            raise BackupError(f"{target} is there and is another key than {source}: move one of them away")
+            raise BackupError(f"{target} is there and is another one than {source}: move one of them away")
         return
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     number = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

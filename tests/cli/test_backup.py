@@ -154,6 +154,27 @@ def test_a_running_platform_is_backed_up_while_it_writes(home: Home, tmp_path: P
     assert restored.logs[0].size >= record.own_logs[0].size
 
 
+def test_keys_and_tokens_are_put_in_their_places(home: Home, backup: Path, tmp_path: Path) -> None:
+    safe = tmp_path / "safe"
+    (safe / "keys").mkdir(parents=True)
+    (safe / "secrets").mkdir()
+    shutil.copy(home.key_file, safe / "keys" / "signing.pem")
+    (safe / "secrets" / "operator.token").write_text("a token")
+    other = tmp_path / "other"
+    restored = restore(backup, other, secrets_from=safe)
+
+    assert restored.has_signing_key
+    token = other / "secrets" / "operator.token"
+    assert token.read_text() == "a token"
+    assert (token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_directory_without_a_key_is_no_place_for_secrets(backup: Path, tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="keys/signing.pem"):
+        restore(backup, tmp_path / "other", secrets_from=backup)
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("is_standing_alone", [False, True])
 def test_the_own_log_of_a_restored_platform_waits_to_be_compared(
     home: Home, backup: Path, tmp_path: Path, *, is_standing_alone: bool
