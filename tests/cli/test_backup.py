@@ -170,7 +170,7 @@ def test_keys_and_tokens_are_put_in_their_places(home: Home, backup: Path, tmp_p
 
 
 def test_a_directory_without_a_key_is_no_place_for_secrets(backup: Path, tmp_path: Path) -> None:
-    with pytest.raises(BackupError, match="keys/signing.pem"):
+    with pytest.raises(BackupError, match=r"keys/signing\.pem"):
         restore(backup, tmp_path / "other", secrets_from=backup)
     assert not (tmp_path / "other").exists()
 
