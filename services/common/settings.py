@@ -152,6 +152,13 @@ class PlatformSettings(Settings):
     auto_migrate: Annotated[
         bool, Field(description="whether a service brings its schema up to date when it starts, or only checks it")
     ] = True
+    recovering: Annotated[
+        bool,
+        Field(
+            description="whether the databases were restored from a backup: nothing new is written until they were "
+            "compared with what the platform above holds"
+        ),
+    ] = False
     # Kubernetes kills 30 seconds after SIGTERM; this leaves room to close the database.
     stop_grace_seconds: Annotated[
         float, Field(gt=0, le=3600, description="how long running calls may take to finish at a stop")

@@ -51,6 +51,7 @@ class EnforcementApp:
             clock,
             self.metrics,
             divisions=holding.divisions,
+            is_recovering=platform.recovering,
         )
         entries = EntryWriter(self._engine, self._journal.writer, self._journal.tail.announce)
         servicer = EnforcementServicer(

@@ -4,6 +4,7 @@ from services.journal import store
 from services.journal.entries import timestamp
 from services.journal.reader import Batch, ConsistencyProof, InclusionProof
 from services.journal.receiver import IncomingBatch, Received
+from services.journal.restoring import Restored
 from zhichao.journal.v1 import journal_pb2 as pb
 
 
@@ -18,6 +19,7 @@ def position(head: store.LogHead, stream: str, parked_count: int) -> pb.Position
         last_write_time=timestamp(head.last_write_time) if head.last_write_time else None,
         parked_count=parked_count,
         is_own=head.is_own,
+        is_recovering=head.is_recovering,
     )
 
 
@@ -46,6 +48,15 @@ def append_response(received: Received, stream: str) -> pb.AppendEntriesResponse
         duplicate_count=received.duplicate_count,
         parked_count=received.parked_count,
         checkpoint=received.checkpoint,
+    )
+
+
+def restore_response(restored: Restored, stream: str) -> pb.RestoreEntriesResponse:
+    """Return the answer to a batch that was brought back."""
+    return pb.RestoreEntriesResponse(
+        position=position(restored.head, stream, 0),
+        duplicate_count=restored.duplicate_count,
+        parked_count=restored.parked_count,
     )
 
 

@@ -15,6 +15,7 @@ from services.journal.limits import BATCH_RECORDS_MAX, PAGE_SIZE_DEFAULT, PAGE_S
 from services.journal.notes import NoteError, SignedCheckpoint, log_name
 from services.journal.reader import Batch, ConsistencyProof, InclusionProof, Reader
 from services.journal.receiver import IncomingBatch, Received, Receiver
+from services.journal.restoring import OwnLogRestorer, Restored
 from services.journal.store import checkpoints
 from services.journal.store.tail import Tail
 from services.journal.tracing import followed
@@ -24,11 +25,14 @@ from zhichao.journal.v1 import journal_pb2 as pb
 class JournalHandlers:
     """What JournalService does, over the logs of one service."""
 
-    def __init__(self, engine: Engine, stream: str, reader: Reader, receiver: Receiver, tail: Tail) -> None:
+    def __init__(
+        self, engine: Engine, stream: str, reader: Reader, receiver: Receiver, restorer: OwnLogRestorer, tail: Tail
+    ) -> None:
         self._engine = engine
         self.stream = stream
         self._reader = reader
         self._receiver = receiver
+        self._restorer = restorer
         self._tail = tail
 
     def positions(self, origin: str | None) -> list[pb.Position]:
@@ -86,6 +90,14 @@ class JournalHandlers:
     def receive(self, batches: Iterable[IncomingBatch]) -> Iterator[Received]:
         """Append batches of one lower platform's log in order."""
         return followed(batches, self.stream, self._receiver.receive_all)
+
+    def restore(self, batch: IncomingBatch) -> Restored:
+        """Append entries of the own log that come back from a platform above."""
+        return self._restorer.restore(batch)
+
+    def confirm_own_log(self, size: int, root: bytes) -> store.LogHead:
+        """End the recovery of the own log."""
+        return self._restorer.confirm(size, root)
 
     def checkpoint(self, origin: str, size: int) -> tuple[str, str]:
         """Return a signed checkpoint and the origin's verifier key."""

@@ -68,3 +68,7 @@ level up. Named with their counts, they take 200 KiB of a request."""
 PROOF_NODES_MAX: Final = 2 * 64
 """Digests in one proof: a tree whose size fits 64 bits has 63 levels, and a consistency proof has one more (RFC 6962,
 section 2.1.2). Twice that is refused before anything is hashed."""
+
+RECOVERING_RETRY_SECONDS: Final = 15.0
+"""What a caller is told to wait while a restored log is compared with the platform above: a relay shakes hands every
+15 s, and what is missing takes a second for some thousand entries."""

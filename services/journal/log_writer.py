@@ -14,7 +14,7 @@ from services.journal import entries, store
 from services.journal.addressed_steps import AddressedPlace
 from services.journal.digests import Digester
 from services.journal.entries import NewEntry, Place
-from services.journal.limits import ENTRY_BYTES_MAX
+from services.journal.limits import ENTRY_BYTES_MAX, RECOVERING_RETRY_SECONDS
 from services.journal.notes import Signer
 from services.journal.store import addressed
 from zhichao.journal.v1 import entry_pb2
@@ -47,11 +47,12 @@ class LogWriter:
         self.signer = signer
         self.digester = Digester(digest_algorithm)
 
-    def begin(self, connection: RawConnection, now: datetime) -> None:
+    def begin(self, connection: RawConnection, now: datetime, *, is_recovering: bool = False) -> None:
         """Make sure that the own log exists and is ours: entry 1 names its key and algorithm. Called at every start.
 
-        Raises LogIdentityError when the database was begun by another platform or service, or with another key or
-        algorithm.
+        With `is_recovering` the database was restored from a backup: nothing is written to the log, not even entry 1 of
+        a new one, until `OwnLogRestorer.confirm`. Raises LogIdentityError when the database was begun by another
+        platform or service, or with another key or algorithm.
         """
         verifier_key = self.signer.verifier_key.format()
         own = store.read_own_head(connection)
@@ -82,19 +83,25 @@ class LogWriter:
                 f"the {self.stream} log of {self.origin} uses {own.digest_algorithm}, "
                 f"not {self.digester.algorithm}: set ZHICHAO_JOURNAL_DIGEST={own.digest_algorithm}"
             )
+        if is_recovering and not own.is_recovering:
+            store.set_recovering(connection, self.origin, is_recovering=True)
         if own.size:
             self._check_stream(connection)
-        else:
-            start = entry_pb2.LogStart(
-                origin=self.origin,
-                stream=self.stream,
-                digest_algorithm=self.digester.algorithm,
-                verifier_key=verifier_key,
-            )
-            builder = entries.EntryBuilder(entries.LOG_START_KIND, 1, now)
-            head = self.lock(connection)
-            if head.size == 0:
-                self.append(connection, head, [builder.build(start.SerializeToString(), self.digester)], now)
+        elif not (is_recovering or own.is_recovering):
+            self.write_start(connection, now)
+
+    def write_start(self, connection: RawConnection, now: datetime) -> None:
+        """Write entry 1 if the log is empty. Raises ServiceError(RECOVERING)."""
+        start = entry_pb2.LogStart(
+            origin=self.origin,
+            stream=self.stream,
+            digest_algorithm=self.digester.algorithm,
+            verifier_key=self.signer.verifier_key.format(),
+        )
+        builder = entries.EntryBuilder(entries.LOG_START_KIND, 1, now)
+        head = self.lock(connection)
+        if head.size == 0:
+            self.append(connection, head, [builder.build(start.SerializeToString(), self.digester)], now)
 
     def _check_stream(self, connection: RawConnection) -> None:
         held, _ = store.read_entries(connection, self.origin, 1, 1)
@@ -106,7 +113,25 @@ class LogWriter:
             )
 
     def lock(self, connection: RawConnection) -> store.LogHead:
-        """Return the head of the own log, held until the transaction ends."""
+        """Return the head of the own log, held until the transaction ends, to write after it.
+
+        Raises ServiceError(RECOVERING) while the log may be behind what the platform above holds of it: what was
+        written now could take places that are taken there.
+        """
+        head = self.lock_any(connection)
+        if head.is_recovering:
+            raise ServiceError(
+                Reason.RECOVERING,
+                f"the {self.stream} service of {self.origin} was restored from a backup and writes nothing before it "
+                "was compared with the platform above (zhichao relay status)",
+                message_zh=f"{self.origin} 的 {self.stream} 服务由备份恢复，与上级平台核对完成前暂不写入",
+                metadata={"stream": self.stream},
+                retry_after_seconds=RECOVERING_RETRY_SECONDS,
+            )
+        return head
+
+    def lock_any(self, connection: RawConnection) -> store.LogHead:
+        """Return the head of the own log, held until the transaction ends, whether or not it may be written to."""
         head = store.lock_head(connection, self.origin)
         if head is None:
             raise LogIdentityError(f"the {self.stream} log of {self.origin} has not been begun")

@@ -101,3 +101,9 @@ def create_addressed() -> None:
         sa.Column("receipt_sequence", sa.BigInteger, nullable=False),
         sa.Column("receive_time", sa.DateTime(timezone=True), nullable=False),
     )
+
+
+def add_recovering() -> None:
+    """Add the mark of an own log that was restored and is not written to yet. Frozen."""
+    op.add_column("journal_logs", sa.Column("is_recovering", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.create_check_constraint("journal_logs_recovering_check", "journal_logs", "is_own OR NOT is_recovering")

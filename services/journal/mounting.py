@@ -20,6 +20,7 @@ from services.journal.projection import Projection
 from services.journal.reader import Reader
 from services.journal.receipts import ReceiptKind
 from services.journal.receiver import Receiver
+from services.journal.restoring import OwnLogRestorer
 from services.journal.servicer import JournalServicer
 from services.journal.store.tail import Tail
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
@@ -45,6 +46,7 @@ class JournalParts:
     metrics: JournalMetrics
     _engine: Engine
     _clock: Clock
+    _is_recovering: bool
 
     @classmethod
     def build(
@@ -58,12 +60,14 @@ class JournalParts:
         clock: Clock,
         metrics: Metrics | None = None,
         divisions: CurrentDivisions = divisions_by_code,
+        *,
+        is_recovering: bool = False,
     ) -> Self:
         """Build the parts; nothing is started and the database is not touched.
 
         `projection` is the service's own; the journal adds the kinds that belong to itself. `divisions` tells whom
         below an addressed entry is meant for. `metrics` are those of the service; without them the journal's figures
-        are counted and shown nowhere.
+        are counted and shown nowhere. With `is_recovering` the database was restored from a backup (`LogWriter.begin`).
         """
         figures = JournalMetrics(metrics or Metrics(stream, origin), stream, engine)
         tail = Tail(engine)
@@ -71,7 +75,8 @@ class JournalParts:
         reader = Reader(engine, stream, signer)
         whole = WholeProjection(projection, [ReceiptKind()])
         receiver = Receiver(engine, origin, stream, signer, whole, clock, tail.announce, figures)
-        handlers = JournalHandlers(engine, stream, reader, receiver, tail)
+        restorer = OwnLogRestorer(engine, writer, whole, clock, tail.announce)
+        handlers = JournalHandlers(engine, stream, reader, receiver, restorer, tail)
         addressed = AddressedHandlers(
             engine,
             AddressedReader(engine, origin, stream, signer),
@@ -79,12 +84,12 @@ class JournalParts:
             tail,
             divisions,
         )
-        return cls(writer, reader, receiver, tail, handlers, addressed, figures, engine, clock)
+        return cls(writer, reader, receiver, tail, handlers, addressed, figures, engine, clock, is_recovering)
 
     def start(self) -> None:
         """Begin the own log if it is new, and listen for growth. Raises LogIdentityError, ServiceError."""
         with translate_errors(), self._engine.begin() as pooled:
-            self.writer.begin(raw_connection(pooled), self._clock.now())
+            self.writer.begin(raw_connection(pooled), self._clock.now(), is_recovering=self._is_recovering)
         self.tail.start()
 
     def stop(self) -> None:

@@ -218,12 +218,12 @@ class Receiver:
                     raise history_mismatch(incoming.origin, 1, "entry 1 sent again names another digest algorithm")
                 # It was hashed after a head that is held no more: the database was replaced under us.
                 batch = self._preparer.prepare(incoming, head)
-            self._check_held(connection, incoming, batch.leaves[:held_count])
+            check_held(connection, incoming, batch.leaves[:held_count])
             if held_count == len(batch.leaves):
                 return self._answer_duplicate(connection, head, batch)
             entries, leaves = incoming.entries[held_count:], batch.leaves[held_count:]
             growth = store.grow(head, Digester(head.digest_algorithm), entries, leaves, batch.write_time)
-            signed = _verify(batch, head, growth.head.root)
+            signed = verify_root(batch, head, growth.head.root)
             cosigned = self._signer.cosign(signed, self._cosign_seconds(checkpoints.newest(connection, head.origin)))
             store.insert_entries(connection, store.pack_entries(incoming.origin, head.size + 1, entries, leaves))
             first_new = head.size + 1
@@ -260,13 +260,6 @@ class Receiver:
             raise LookupError(f"the log of {incoming.origin} cannot be received into this database")
         return head
 
-    def _check_held(self, connection: store.Connection, incoming: IncomingBatch, again: list[bytes]) -> None:
-        """Compare entries sent again with what is held: other bytes at the same place are another history."""
-        held = store.read_leaves(connection, incoming.origin, incoming.first_sequence, len(again)) if again else []
-        for sequence, (leaf, sent) in enumerate(zip(held, again, strict=True), incoming.first_sequence):
-            if leaf != sent:
-                raise history_mismatch(incoming.origin, sequence, "other bytes are held at this place")
-
     def _cosign_seconds(self, newest: SignedCheckpoint | None) -> int:
         """Return the time of a cosignature: now, but never before the last one of the log, on its newest checkpoint.
 
@@ -286,7 +279,7 @@ class Receiver:
         digester = Digester(head.digest_algorithm)
         size = batch.signed.checkpoint.size
         root = head.root if size == head.size else merkle.frontier_at(digester, nodes, size).root(digester)
-        signed = _verify(batch, head, root)
+        signed = verify_root(batch, head, root)
         held = checkpoints.at_size(connection, head.origin, size)
         return Received(head, len(batch.leaves), 0, (held or signed).format())
 
@@ -295,8 +288,22 @@ class Receiver:
         return replay_parked(self._engine, self._projection, origin)
 
 
-def _verify(batch: PreparedBatch, head: store.LogHead, root: bytes) -> SignedCheckpoint:
-    """Return the batch's checkpoint as it is kept, once it is known to be true."""
+def check_held(connection: store.Connection, incoming: IncomingBatch, again: list[bytes]) -> None:
+    """Compare entries sent again with what is held: other bytes at the same place are another history.
+
+    Raises ServiceError HISTORY_MISMATCH.
+    """
+    held = store.read_leaves(connection, incoming.origin, incoming.first_sequence, len(again)) if again else []
+    for sequence, (leaf, sent) in enumerate(zip(held, again, strict=True), incoming.first_sequence):
+        if leaf != sent:
+            raise history_mismatch(incoming.origin, sequence, "other bytes are held at this place")
+
+
+def verify_root(batch: PreparedBatch, head: store.LogHead, root: bytes) -> SignedCheckpoint:
+    """Return the batch's checkpoint as it is kept, once it is known to be true.
+
+    Raises ServiceError HISTORY_MISMATCH, UNKNOWN_SIGNER.
+    """
     if batch.signed.checkpoint.root != root:
         raise history_mismatch(
             batch.incoming.origin,

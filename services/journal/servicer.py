@@ -84,6 +84,18 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
         projected, parked = self._handlers.replay_parked(request.origin or None)
         return pb.ReplayParkedEntriesResponse(projected_count=projected, parked_count=parked)
 
+    def RestoreEntries(
+        self, request: pb.RestoreEntriesRequest, context: grpc.ServicerContext
+    ) -> pb.RestoreEntriesResponse:
+        restored = self._handlers.restore(convert.incoming(request.batch))
+        return convert.restore_response(restored, self._handlers.stream)
+
+    def ConfirmOwnLog(
+        self, request: pb.ConfirmOwnLogRequest, context: grpc.ServicerContext
+    ) -> pb.ConfirmOwnLogResponse:
+        head = self._handlers.confirm_own_log(request.size, request.root)
+        return pb.ConfirmOwnLogResponse(position=convert.position(head, self._handlers.stream, 0))
+
     def ReadAddressedEntries(
         self, request: pb.ReadAddressedEntriesRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ReadAddressedEntriesResponse]:

@@ -23,7 +23,12 @@ def define(metadata: sa.MetaData) -> None:
         # From entry 1 of the log.
         sa.Column("digest_algorithm", sa.Text, nullable=False),
         sa.Column("verifier_key", sa.Text, nullable=False),
+        # Set by a restore: nothing is written to the own log until it was compared with what the platform above holds,
+        # so that no sequence is used twice.
+        sa.Column("is_recovering", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.CheckConstraint("size >= 0", name="journal_logs_size_check"),
+        # Copies are written to by those who own them.
+        sa.CheckConstraint("is_own OR NOT is_recovering", name="journal_logs_recovering_check"),
         # Pages of this table are rewritten with every commit: room for HOT updates keeps it one page long.
         postgresql_with={"fillfactor": "50"},
     )

@@ -59,6 +59,7 @@ class RegistryApp:
             clock,
             self.metrics,
             divisions=lambda: knowledge.divisions,
+            is_recovering=platform.recovering,
         )
         tail, writer = self._journal.tail, self._journal.writer
         access = AccessHandlers(self._engine, platform.platform, clock)
@@ -128,6 +129,10 @@ class RegistryApp:
                     # Platforms below ship them too.
                     self.handlers.create(kinds.RULE_SET, rule_set, is_addressed=False)
                 except ServiceError as error:
+                    if error.reason is Reason.RECOVERING:
+                        # They are among what comes back; what is new in this release is published at the next start.
+                        _log.warning("shipped_rule_sets_wait", detail=error.message)
+                        return
                     if error.reason is not Reason.RESOURCE_EXISTS:
                         raise
                     # Somebody published other content under this name first; theirs has judged weighings.

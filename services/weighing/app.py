@@ -56,6 +56,7 @@ class WeighingApp:
             WeighingProjection(),
             clock,
             self.metrics,
+            is_recovering=platform.recovering,
         )
         open_registry = registry_opener(platform, settings.registry_address, STREAM)
         self._access = access or ServiceAccess.build(platform, service_tokens(platform), open_registry, clock)

@@ -144,10 +144,10 @@ class Journal:
     def close(self) -> None:
         self.engine.dispose()
 
-    def begin(self) -> "Journal":
-        """Begin the own log."""
+    def begin(self, *, is_recovering: bool = False) -> "Journal":
+        """Begin the own log; with `is_recovering` as after a restore."""
         with self.engine.begin() as pooled:
-            self.writer.begin(raw_connection(pooled), NOW)
+            self.writer.begin(raw_connection(pooled), NOW, is_recovering=is_recovering)
         return self
 
     def write(self, *payloads: bytes, audience: str = "") -> int:

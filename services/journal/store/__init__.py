@@ -24,6 +24,7 @@ from services.journal.store.logs import (
     read_leaves,
     read_nodes,
     read_own_head,
+    set_recovering,
     store_growth,
 )
 from services.journal.store.parked import (
@@ -69,5 +70,6 @@ __all__ = [
     "read_leaves",
     "read_nodes",
     "read_own_head",
+    "set_recovering",
     "store_growth",
 ]

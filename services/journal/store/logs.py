@@ -30,8 +30,8 @@ _INSERT_ENTRIES: Final = (
     b" SELECT %s, * FROM unnest(%s::bigint[], %s::bytea[], %s::bytea[])"
 )
 _SELECT_HEADS: Final = (
-    b"SELECT origin, is_own, size, root, peaks, total_bytes, last_write_time, digest_algorithm, verifier_key"
-    b" FROM journal_logs"
+    b"SELECT origin, is_own, size, root, peaks, total_bytes, last_write_time, digest_algorithm, verifier_key,"
+    b" is_recovering FROM journal_logs"
 )
 
 
@@ -47,6 +47,8 @@ class LogHead:
     last_write_time: datetime | None
     digest_algorithm: str
     verifier_key: str
+    # Nothing new is written to it: see `LogWriter.lock`.
+    is_recovering: bool = False
 
     @property
     def size(self) -> int:
@@ -56,9 +58,10 @@ class LogHead:
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "LogHead":
         """Read a row of `_SELECT_HEADS`."""
-        origin, is_own, size, root, peaks, total_bytes, last_write_time, digest_algorithm, verifier_key = row
+        origin, is_own, size, root, peaks, total_bytes, last_write_time, algorithm, verifier_key, is_recovering = row
         frontier = Frontier.from_bytes(size, bytes(peaks))
-        return cls(origin, is_own, frontier, bytes(root), total_bytes, last_write_time, digest_algorithm, verifier_key)
+        root = bytes(root)
+        return cls(origin, is_own, frontier, root, total_bytes, last_write_time, algorithm, verifier_key, is_recovering)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,14 @@ def create_log(connection: Connection, origin: str, is_own: bool, digest_algorit
         "INSERT INTO journal_logs (origin, is_own, size, root, peaks, total_bytes, digest_algorithm, verifier_key)"
         " VALUES (%s, %s, 0, %s, '', 0, %s, %s) ON CONFLICT DO NOTHING",
         (origin, is_own, Digester(digest_algorithm).empty(), digest_algorithm, verifier_key),
+    )
+
+
+def set_recovering(connection: Connection, origin: str, *, is_recovering: bool) -> None:
+    """Set or clear the mark of an own log that was restored, and tell readers with the commit."""
+    connection.execute(
+        "WITH log AS (UPDATE journal_logs SET is_recovering = %s WHERE origin = %s) SELECT pg_notify(%s, %s)",
+        (is_recovering, origin, CHANNEL, origin),
     )
 
 

@@ -8,7 +8,8 @@ from services.journal.store.logs import CHANNEL, Growth, LogHead
 APPEND_ONE: Final = (
     "head AS (UPDATE journal_logs SET size = %(size)s, root = %(root)s, peaks = %(peaks)s,"
     " total_bytes = %(total_bytes)s, last_write_time = %(last_write_time)s"
-    " WHERE origin = %(origin)s AND size = %(base_size)s AND root = %(base_root)s{condition} RETURNING origin),"
+    " WHERE origin = %(origin)s AND size = %(base_size)s AND root = %(base_root)s AND NOT is_recovering{condition}"
+    " RETURNING origin),"
     " entry AS (INSERT INTO journal_entries (origin, sequence, entry, leaf)"
     " SELECT origin, %(size)s, %(entry)s, %(leaf)s FROM head)"
 )
