@@ -76,7 +76,7 @@ role() {
     echo "type: kubernetes.io/basic-auth" >> "$directory/$4.yaml"
 }
 
-for service in registry weighing; do
+for service in registry weighing enforcement; do
     role "$service" "$service" "$service-database" "database-role-$service"
     role "$service" "${service}_owner" "$service-database-owner" "database-role-$service-owner"
 done

@@ -10,10 +10,15 @@ from typing import Any
 
 import yaml
 
+from services import __main__
 from tests.contract.documents import ROOT
 
 K8S = ROOT / "deploy" / "k8s"
 SITES = sorted(path.name for path in (K8S / "sites").iterdir() if path.is_dir())
+SERVICES = tuple(__main__.SERVICES)
+"""Every service; each has a base, and every level runs it."""
+
+WITH_DATABASE = tuple(name for name in SERVICES if (ROOT / "services" / name / "migrations").is_dir())
 IMAGE = "registry.example/zhichao"
 """Name under which the example sites take this project's image."""
 

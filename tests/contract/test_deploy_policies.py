@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.deployments import IMAGE, K8S, SITES, Document, Pod, Site, matches, site
+from tests.contract.deployments import IMAGE, K8S, SITES, WITH_DATABASE, Document, Pod, Site, matches, site
 from tests.contract.documents import ROOT
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
@@ -103,7 +103,7 @@ def test_images_are_pinned_and_this_project_s_are_of_this_release(name: str) -> 
 def test_migrations_are_named_by_the_release(name: str) -> None:
     suffix = VERSION.replace(".", "-")
 
-    assert site(name).names("Job") == {f"registry-migrate-{suffix}", f"weighing-migrate-{suffix}"}
+    assert site(name).names("Job") == {f"{service}-migrate-{suffix}" for service in WITH_DATABASE}
 
 
 @pytest.mark.parametrize("name", SITES)
@@ -152,8 +152,7 @@ def test_a_relay_with_an_upstream_runs_once(name: str) -> None:
 def test_the_database_has_connections_for_all_pods(name: str) -> None:
     for cluster in site(name).of_kind("Cluster"):
         wanted = CONNECTIONS_RESERVED + sum(
-            replicas_max(site(name), service) * (10 + CONNECTIONS_BESIDE_THE_POOL)
-            for service in ("registry", "weighing")
+            replicas_max(site(name), service) * (10 + CONNECTIONS_BESIDE_THE_POOL) for service in WITH_DATABASE
         )
         assert int(cluster["spec"]["postgresql"]["parameters"]["max_connections"]) >= wanted
 

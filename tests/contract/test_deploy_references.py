@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.deployments import SITES, Document, Peer, Site, is_allowed, matches, site
+from tests.contract.deployments import SERVICES, SITES, WITH_DATABASE, Document, Peer, Site, is_allowed, matches, site
 from tests.contract.documents import ROOT
 
 KUBERNETES_GUIDE = ROOT / "docs" / "operate" / "kubernetes.md"
@@ -153,25 +153,28 @@ INTEGRATORS = {
 }
 DATABASE_OUTSIDE = Peer("database-outside", network="203.0.113.16/28")
 
-PORTS = (4317, 5432, 7701, 7702, 7706, 7707, 7711, 7712, 7716, 7721, 7722, 7726, 8000, 8333)
+# Ports as docs/architecture.md has them: health ten above, metrics twenty above the service's own.
+PORT = {"registry": 7701, "weighing": 7702, "enforcement": 7705, "relay": 7706}
+PORTS = (
+    *(port + above for port in PORT.values() for above in (0, 10, 20)),
+    *(4317, 5432, 7707, 8000, 8333),
+)
 
 INSIDE = {
     ("weighing", "registry", 7701),
-    ("relay", "registry", 7701),
-    ("relay", "weighing", 7702),
-    ("monitoring", "registry", 7721),
-    ("monitoring", "weighing", 7722),
-    ("monitoring", "relay", 7726),
+    ("enforcement", "registry", 7701),
+    *(("relay", service, PORT[service]) for service in SERVICES if service != "relay"),
+    *(("monitoring", service, PORT[service] + 20) for service in SERVICES),
 }
-CLIENTS = ("registry", "weighing", "registry-migrate-0-1-0", "weighing-migrate-0-1-0")
+CLIENTS = [name for service in WITH_DATABASE for name in (service, f"{service}-migrate-0-1-0")]
 DATABASE = {
     *((client, "database", 5432) for client in CLIENTS),
     *(("database", "database", port) for port in (5432, 8000)),
     *(("operator", "database", port) for port in (5432, 8000)),
 }
 BACKUP = {("database", "s3", 8333)}
-BY_PEOPLE = {("people", "registry", 7701), ("people", "weighing", 7702), ("people", "relay", 7706)}
-TRACES = {(service, "monitoring", 4317) for service in ("registry", "weighing", "relay")}
+BY_PEOPLE = {("people", service, PORT[service]) for service in SERVICES}
+TRACES = {(service, "monitoring", 4317) for service in SERVICES}
 FROM_PEERS = {("outside", "relay", 7707)}
 TO_UPSTREAM = {("relay", "outside", 7707)}
 

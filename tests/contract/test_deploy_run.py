@@ -24,14 +24,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.common.access.tokens import bearer, format_token
 from tests.certificates import new_authority, platform_files
 from tests.conftest import Databases
-from tests.contract.deployments import K8S, Document, Pod, Site, build
+from tests.contract.deployments import K8S, SERVICES, WITH_DATABASE, Document, Pod, Site, build
 from tests.contract.test_deploy_secrets import read, run
 from tests.contract.test_deploy_settings import mounted
 from zhichao.access.v1 import credential_pb2, service_pb2, service_pb2_grpc
 
 PLATFORM = "141025"
 DEADLINE_SECONDS = 60.0
-ROLES = ("registry_owner", "registry", "weighing_owner", "weighing")
+ROLES = [role for name in WITH_DATABASE for role in (name, f"{name}_owner")]
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -153,7 +153,7 @@ def node(site: Site, databases: Databases, tmp_path: Path) -> Iterator[Node]:
         for path in (made.certificate, made.key, made.ca):
             files[f"{name}/{path.name}"] = path.read_bytes()
     files["database-ca/ca.crt"] = b"not asked for on a socket"
-    made_databases = {name: databases.create() for name in ("registry", "weighing")}
+    made_databases = {name: databases.create() for name in WITH_DATABASE}
     with psycopg.connect(made_databases["registry"], autocommit=True) as connection:
         for role in ROLES:
             connection.execute(f"CREATE ROLE {role} LOGIN".encode())
@@ -189,17 +189,16 @@ def is_serving(port: int) -> bool:
 @pytest.mark.system
 def test_a_county_starts_from_nothing_and_gets_its_first_credential(site: Site, node: Node) -> None:
     pods = {pod.name.partition("/")[2]: pod for pod in site.pods}
-    services = [pods[name] for name in ("registry", "weighing", "relay")]
+    services = [pods[name] for name in SERVICES]
+    gated = [pod for pod in services if "initContainers" in pod.spec]
 
     # In the worst order: gates and services first. The gates hold until the Jobs are done.
-    gates = [node.start(pod, gate) for pod in services for gate in pod.spec.get("initContainers", [])]
-    wait_until(
-        lambda: all("schema_awaited" in node.log(pod, pod.spec["initContainers"][0]) for pod in services[:2]), "gates"
-    )
-    assert [gate.poll() for gate in gates] == [None, None]
+    gates = [node.start(pod, gate) for pod in gated for gate in pod.spec["initContainers"]]
+    wait_until(lambda: all("schema_awaited" in node.log(pod, pod.spec["initContainers"][0]) for pod in gated), "gates")
+    assert [gate.poll() for gate in gates] == [None] * len(WITH_DATABASE)
     jobs = [node.start(pod, pod.spec["containers"][0]) for pod in site.pods if pod.owner["kind"] == "Job"]
-    assert [job.wait(DEADLINE_SECONDS) for job in jobs] == [0, 0]
-    assert [gate.wait(DEADLINE_SECONDS) for gate in gates] == [0, 0]
+    assert [job.wait(DEADLINE_SECONDS) for job in jobs] == [0] * len(WITH_DATABASE)
+    assert [gate.wait(DEADLINE_SECONDS) for gate in gates] == [0] * len(WITH_DATABASE)
 
     running = [node.start(pod, pod.spec["containers"][0]) for pod in reversed(services)]
     for pod, process in zip(reversed(services), running, strict=True):
@@ -233,4 +232,4 @@ def test_a_county_starts_from_nothing_and_gets_its_first_credential(site: Site, 
 
     for process in running:
         process.send_signal(signal.SIGTERM)
-    assert [process.wait(DEADLINE_SECONDS) for process in running] == [0, 0, 0]
+    assert [process.wait(DEADLINE_SECONDS) for process in running] == [0] * len(SERVICES)

@@ -1,10 +1,12 @@
 """The script that makes the Secrets of a new platform: all that a site needs, in the form in which it is read, once."""
 
 import base64
+import importlib
 import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,9 +15,7 @@ import yaml
 from services.common.access.tokens import bearer, format_service_token, format_token, presented_token
 from services.common.settings import SECRETS_DIR_VARIABLE, load
 from services.journal.notes import Signer, signer_name
-from services.registry.config import RegistrySettings
-from services.weighing.config import WeighingSettings
-from tests.contract.deployments import K8S, KUBECTL, SITES, Site, site
+from tests.contract.deployments import K8S, KUBECTL, SITES, WITH_DATABASE, Site, site
 from tests.contract.test_deploy_references import documented_secrets, secrets_of
 
 Secrets = dict[str, dict[str, bytes]]
@@ -92,13 +92,12 @@ def test_nobody_else_can_read_it(directory: Path) -> None:
 
 
 def test_the_code_reads_what_was_made(secrets: Secrets, tmp_path: Path) -> None:
-    for name in ("registry", "weighing"):
+    for name in WITH_DATABASE:
         for content in (secrets[f"{name}-database"], secrets[f"{name}-database-owner"]):
             for key, value in content.items():
                 (tmp_path / key).write_bytes(value)
-            settings = load(
-                RegistrySettings if name == "registry" else WeighingSettings, {SECRETS_DIR_VARIABLE: str(tmp_path)}
-            )
+            group = importlib.import_module(f"services.{name}.config").SETTINGS[-1]
+            settings: Any = load(group, {SECRETS_DIR_VARIABLE: str(tmp_path)})
             assert settings.database_url.endswith("?sslmode=verify-full&sslrootcert=/etc/zhichao/database/ca.crt")
     (tmp_path / "signing.pem").write_bytes(secrets["signing-key"]["signing.pem"])
     Signer.from_pem_file(signer_name("141025"), tmp_path / "signing.pem")
@@ -110,14 +109,16 @@ def test_the_code_reads_what_was_made(secrets: Secrets, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["registry", "weighing"])
+@pytest.mark.parametrize("name", WITH_DATABASE)
 def test_urls_and_the_database_s_roles_agree(name: str, secrets: Secrets) -> None:
     for secret, role in ((f"{name}-database", name), (f"{name}-database-owner", f"{name}_owner")):
         url = urlsplit(secrets[secret][f"zhichao_{name}_database_url"].decode())
         held = secrets[f"database-role-{role.replace('_', '-')}"]
         assert (url.username, url.password) == (held["username"].decode(), held["password"].decode())
         assert (url.hostname, url.path, held["username"].decode()) == ("database-rw", f"/{name}", role)
-    assert len({held["password"] for key, held in secrets.items() if key.startswith("database-role-")}) == 4
+    assert len({held["password"] for key, held in secrets.items() if key.startswith("database-role-")}) == 2 * len(
+        WITH_DATABASE
+    )
 
 
 def test_the_roles_are_those_of_the_site(secrets: Secrets) -> None:

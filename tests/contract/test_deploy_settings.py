@@ -9,14 +9,13 @@ from pydantic_settings import BaseSettings
 
 from services.common.lifecycle import STOP_MARGIN_SECONDS
 from services.common.settings import SECRETS_DIR_VARIABLE, check_config, load, variable_name
-from tests.contract.deployments import IMAGE, SITES, Document, Pod, Site, site
+from tests.contract.deployments import IMAGE, SITES, WITH_DATABASE, Document, Pod, Site, site
 
 Settings = type[BaseSettings]
 
 # What the Secrets of a platform hold, where the content matters to whether settings can be read.
 SECRETS = {
-    "zhichao_registry_database_url": "postgresql://registry:secret@database-rw:5432/registry",
-    "zhichao_weighing_database_url": "postgresql://weighing:secret@database-rw:5432/weighing",
+    f"zhichao_{name}_database_url": f"postgresql://{name}:secret@database-rw:5432/{name}" for name in WITH_DATABASE
 }
 
 
@@ -155,7 +154,7 @@ def test_schemas_are_migrated_by_a_job_and_waited_for(name: str) -> None:
         and site(name).environment(pod.spec["containers"][0])["ZHICHAO_AUTO_MIGRATE"] != "false"
     ]
 
-    assert jobs == gates == {"registry", "weighing"}
+    assert jobs == gates == set(WITH_DATABASE)
     assert by_themselves == []
 
 

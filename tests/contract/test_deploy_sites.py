@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.contract.deployments import K8S, SITES, Document, Site, build, site
+from tests.contract.deployments import K8S, SERVICES, SITES, Document, Site, build, site
 
 VERSIONS = ("1.32", "1.37")
 """The oldest and the newest Kubernetes that the manifests are for (docs/operate/kubernetes.md)."""
@@ -145,6 +145,11 @@ def test_levels_and_components_that_no_example_uses_build_too(tmp_path: Path) ->
     )
 
     assert check(Site("alone", build(tmp_path))) == []
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_every_service_runs_at_every_site(name: str) -> None:
+    assert site(name).names("Deployment") == set(SERVICES)
 
 
 def test_every_component_is_used_by_an_example_or_a_test() -> None:
