@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from cli.status_targets import Target
+from cli.verifier.addressed import OwnAddresses, check_addressed
 from cli.verifier.check import Observe, check_log, read_log_start
 from cli.verifier.compare import compare_copies
 from cli.verifier.database import DatabaseSource
@@ -35,11 +36,13 @@ class Examined:
     platform: str
     label: str
     results: list[LogResult]
+    addressed: list[LogResult] = field(default_factory=list)
+    """What is held of logs of platforms above, where a database is read."""
 
     @property
     def is_right(self) -> bool:
         """Whether nothing is wrong."""
-        return all(result.is_right for result in self.results)
+        return all(result.is_right for result in [*self.results, *self.addressed])
 
     def find(self, stream: str, origin: str) -> LogResult | None:
         """Return the result of one log."""
@@ -53,6 +56,7 @@ class PlatformJournals:
         self.target = target
         self.platform = target.platform
         self.journals: list[Journal] = []
+        self._origin = self._stream = ""
         self._stack = ExitStack()
         self._first_entries: list[bytes] = []
         for name, address in target.addresses.items():
@@ -75,6 +79,7 @@ class PlatformJournals:
         """Read the heads of the logs, narrowed to a stream and an origin. Raises CannotLookError."""
         if self.target.problem:
             raise CannotLookError(self.target.problem)
+        self._stream, self._origin = stream, origin
         self._first_entries.clear()
         for journal in self.journals:
             found = journal.source.heads()
@@ -117,7 +122,7 @@ class PlatformJournals:
         provers: list[RpcSource | None] = []
         for journal in self.journals:
             for head in journal.heads:
-                results.append(check_log(journal.source, head, keys, observe=observe(head), advance=advance))
+                results.append(_check(journal.source, head, keys, observe(head), advance))
                 provers.append(journal.prover)
         # Where entries differ already, proofs lead to another root and would only say so a hundred times.
         provable = [place for place, prover in enumerate(provers) if prover is not None and results[place].is_right]
@@ -127,7 +132,20 @@ class PlatformJournals:
             sequences = [sequence for one, sequence in chosen if one == number]
             if prover is not None and sequences:
                 check_proofs(prover, results[place], sequences)
-        return Examined(self.platform, self.label, results)
+        return Examined(self.platform, self.label, results, self._examine_addressed())
+
+    def _examine_addressed(self) -> list[LogResult]:
+        results = []
+        for source in (journal.source for journal in self.journals):
+            if not isinstance(source, DatabaseSource):
+                continue
+            # Logs of one database are of one service.
+            stream = next((head.stream for head in source.heads() if head.stream), "")
+            for head in source.addressed_heads(stream):
+                if self._stream in ("", head.stream) and self._origin in ("", head.origin):
+                    strays = source.addressed_strays(head.origin)
+                    results.append(check_addressed(head, source.addressed_steps(head.origin), strays))
+        return results
 
     def compare(self, other: "PlatformJournals", examined: Examined, advance: Advance = lambda count: None) -> None:
         """Compare every log with the copy another platform holds of it; add to the results. Raises CannotLookError."""
@@ -158,3 +176,22 @@ class PlatformJournals:
     ) -> None:
         """Close connections and channels."""
         self._stack.close()
+
+
+def _check(
+    source: Source, head: Head, keys: Sequence[PublicKey], observe: Observe | None, advance: Advance
+) -> LogResult:
+    """Check one log; of the own one in a database also what it makes known to platforms below."""
+    places = source.own_places(head.origin) if head.is_own and isinstance(source, DatabaseSource) else None
+    if places is None:
+        return check_log(source, head, keys, observe=observe, advance=advance)
+    own = OwnAddresses(places)
+
+    def observe_both(sequences: Sequence[int], entries: Sequence[bytes], digests: Sequence[bytes]) -> None:
+        own.observe(sequences, entries, digests)
+        if observe is not None:
+            observe(sequences, entries, digests)
+
+    result = check_log(source, head, keys, observe=observe_both, advance=advance)
+    own.finish(result)
+    return result

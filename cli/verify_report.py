@@ -32,7 +32,7 @@ def show(console: Console, platforms: Sequence[Examined], *, seconds: float) -> 
             if result.compared is not None:
                 name = f"{examined.platform} {result.stream} {result.origin}"
                 console.print(f"{name}: {result.compared:,} entries as in the other copy 与副本一致", highlight=False)
-    count = sum(result.checked for examined in platforms for result in examined.results)
+    count = sum(result.checked for examined in platforms for result in [*examined.results, *examined.addressed])
     rate = f"{count / seconds:,.0f}/s" if seconds > 0 else ""
     console.print(f"{count:,} entries in {seconds:.1f} s {rate} 已核验 {count:,} 条")
     if all(examined.is_right for examined in platforms):
@@ -53,11 +53,11 @@ def log_table(platforms: Sequence[Examined]) -> Table:
     table.add_column("Proofs\n证明", justify="right", no_wrap=True)
     table.add_column("OK?\n结果", no_wrap=True)
     for examined in platforms:
-        for result in examined.results:
+        for result in [*examined.results, *examined.addressed]:
             table.add_row(
                 examined.platform,
                 result.stream,
-                f"{result.origin}{' *' if result.is_own else ''}",
+                f"{result.origin}{' *' if result.is_own else ' ↓' if result.is_addressed else ''}",
                 f"{result.checked:,}",
                 result.root.hex()[:_ROOT_CHARACTERS],
                 f"{result.checkpoint_count:,}",
@@ -72,7 +72,7 @@ def log_table(platforms: Sequence[Examined]) -> Table:
 def finding_lines(platforms: Sequence[Examined]) -> Iterator[Text]:
     """Say what is wrong, the first bad entry of each log first."""
     for examined in platforms:
-        for result in examined.results:
+        for result in [*examined.results, *examined.addressed]:
             first = result.first_bad
             if first is None:
                 continue
@@ -95,6 +95,7 @@ def as_document(platforms: Sequence[Examined], *, seconds: float) -> Mapping[str
                 "source": examined.label,
                 "is_right": examined.is_right,
                 "logs": [_log_document(result) for result in examined.results],
+                "addressed": [_log_document(result) for result in examined.addressed],
             }
             for examined in platforms
         ],

@@ -1,6 +1,6 @@
 """Reads a journal straight from the tables of its database, in one read-only snapshot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -8,6 +8,8 @@ from typing import Any, Final
 import psycopg
 from psycopg import conninfo
 
+from cli.verifier.addressed import AddressedHead, AddressedRow, KnownPlace, StepRow
+from cli.verifier.check import FINDINGS_MAX
 from cli.verifier.source import CHUNK_RECORDS, CannotLookError, Chunk, Head, StoredNote
 from cli.verifier.tree import NODE_LEVEL_STEP
 from zhichao.journal.v1 import entry_pb2
@@ -29,6 +31,28 @@ _NOTES: Final = (
 _NODES: Final = (
     'SELECT "index", digest FROM journal_nodes WHERE origin = %s AND level = %s AND "index" BETWEEN %s AND %s'
 )
+_ADDRESSED_HEADS: Final = """
+SELECT l.origin, l.through_sequence, l.root, l.digest_algorithm, l.verifier_key, a.entry, a.leaf, a.inclusion_path
+FROM journal_addressed_logs l LEFT JOIN journal_addressed a ON a.origin = l.origin AND a.sequence = 1 ORDER BY origin
+"""
+_ADDRESSED_STEPS: Final = """
+SELECT s.size, s.previous_size, s.note, s.consistency_path, a.sequence, a.audience, a.entry, a.leaf, a.inclusion_path
+FROM journal_addressed_steps s LEFT JOIN journal_addressed a ON a.origin = s.origin AND a.sequence = s.size
+WHERE s.origin = %s ORDER BY s.size
+"""
+_ADDRESSED_STRAYS: Final = """
+SELECT sequence FROM journal_addressed a WHERE origin = %s AND sequence > 1
+AND NOT EXISTS (SELECT FROM journal_addressed_steps s WHERE s.origin = a.origin AND s.size = a.sequence)
+ORDER BY sequence LIMIT %s
+"""
+_OWN_PLACES: Final = """
+SELECT coalesce(a.sequence, s.size), coalesce(a.audience, ''), s.previous_size FROM journal_addressed a
+FULL JOIN journal_addressed_steps s ON s.origin = a.origin AND s.size = a.sequence
+WHERE coalesce(a.origin, s.origin) = %s
+"""
+
+STRAYS_MAX: Final = FINDINGS_MAX
+"""Entries without a step that are named: as many as findings are kept."""
 
 
 class DatabaseSource:
@@ -89,6 +113,43 @@ class DatabaseSource:
             if beyond := self._notes(head.origin, position, None):
                 yield Chunk((), (), (), beyond, {})
 
+    def addressed_heads(self, stream: str) -> list[AddressedHead]:
+        """Return the logs of platforms above of which anything is held. A schema of before holds none."""
+        with _failures():
+            if not self._has_addressed():
+                return []
+            rows = self._open().execute(_ADDRESSED_HEADS, binary=True).fetchall()
+        return [
+            AddressedHead(
+                stream, origin, through, bytes(root), algorithm, key, _addressed_row((1, "", entry, leaf, path))
+            )
+            for origin, through, root, algorithm, key, entry, leaf, path in rows
+        ]
+
+    def addressed_steps(self, origin: str) -> Iterator[StepRow]:
+        """Read the steps of a log with the entries that are held."""
+        with _failures(), self._open().cursor(name="steps", binary=True) as cursor:
+            cursor.itersize = CHUNK_RECORDS
+            cursor.execute(_ADDRESSED_STEPS, (origin,))
+            for size, previous_size, note, path, *entry in cursor:
+                yield StepRow(size, previous_size, note or "", path or b"", _addressed_row(entry))
+
+    def addressed_strays(self, origin: str) -> list[int]:
+        """Return the first sequences of entries that belong to no step."""
+        with _failures():
+            return [row[0] for row in self._open().execute(_ADDRESSED_STRAYS, (origin, STRAYS_MAX))]
+
+    def own_places(self, origin: str) -> list[KnownPlace] | None:
+        """Return what the own log makes known to platforms below; None where the schema is of before."""
+        with _failures():
+            if not self._has_addressed():
+                return None
+            return [KnownPlace(*row) for row in self._open().execute(_OWN_PLACES, (origin,))]
+
+    def _has_addressed(self) -> bool:
+        row = self._open().execute("SELECT to_regclass('journal_addressed_logs') IS NOT NULL").fetchone()
+        return bool(row and row[0])
+
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
@@ -127,6 +188,11 @@ def _failures() -> Iterator[None]:
         raise CannotLookError("the database has no journal tables") from error
     except psycopg.Error as error:
         raise CannotLookError(str(error).strip().splitlines()[0]) from error
+
+
+def _addressed_row(row: Sequence[Any]) -> AddressedRow | None:
+    sequence, audience, entry, leaf, path = row
+    return None if entry is None else AddressedRow(sequence, audience, bytes(entry), bytes(leaf), bytes(path))
 
 
 def _stream(first_entry: bytes) -> str:

@@ -19,6 +19,7 @@ class Fault(StrEnum):
     SIGNATURE_INVALID = "signature_invalid"
     COSIGNATURE_INVALID = "cosignature_invalid"
     PROOF_INVALID = "proof_invalid"
+    ADDRESSED_CHANGED = "addressed_changed"
     COPIES_DIFFER = "copies_differ"
     UNREADABLE = "unreadable"
 
@@ -36,6 +37,7 @@ FAULT_TEXTS_ZH = {
     Fault.SIGNATURE_INVALID: "签名无效",
     Fault.COSIGNATURE_INVALID: "联署无效",
     Fault.PROOF_INVALID: "证明无效",
+    Fault.ADDRESSED_CHANGED: "受众登记与条目不符",
     Fault.COPIES_DIFFER: "与另一份副本不一致",
     Fault.UNREADABLE: "无法读取",
 }
@@ -77,6 +79,8 @@ class LogResult:
     root: bytes = b""
     """Root re-derived from the bytes of `size` entries, or of those that could be checked."""
     is_own: bool = False
+    is_addressed: bool = False
+    """Whether only what the log addresses to this platform is held, and not the whole log."""
     digest_algorithm: str = "sha256"
     verifier_key: str = ""
     checkpoint_count: int = 0

@@ -79,6 +79,31 @@ def root_of_path(hashes: Hashes, leaf: bytes, index: int, size: int, path: Seque
     return None if inner is None else hashes.node(path[-1], inner)
 
 
+def roots_of_proof(
+    hashes: Hashes, first: int, second: int, first_root: bytes, path: Sequence[bytes]
+) -> tuple[bytes, bytes] | None:
+    """Return the roots at both sizes that a consistency proof leads to (RFC 6962, section 2.1.2).
+
+    None when it has a wrong length. Follows the definition of PROOF from the root down, undoing it on the way back.
+    """
+
+    def both(part: int, size: int, rest: Sequence[bytes], *, is_whole: bool) -> tuple[bytes, bytes] | None:
+        if part == size:
+            if is_whole:
+                return (first_root, first_root) if not rest else None
+            return (rest[0], rest[0]) if len(rest) == 1 else None
+        if not rest:
+            return None
+        middle = split(size)
+        if part <= middle:
+            inner = both(part, middle, rest[:-1], is_whole=is_whole)
+            return None if inner is None else (inner[0], hashes.node(inner[1], rest[-1]))
+        inner = both(part - middle, size - middle, rest[:-1], is_whole=False)
+        return None if inner is None else (hashes.node(rest[-1], inner[0]), hashes.node(rest[-1], inner[1]))
+
+    return both(first, second, path, is_whole=True) if 0 < first <= second else None
+
+
 @dataclass(frozen=True, slots=True)
 class CompleteNode:
     """The root of the complete subtree over leaves index * 2**level up to the next such place."""
