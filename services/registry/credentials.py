@@ -11,7 +11,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
-from services.common.access.permissions import EXCLUSIVE_ROLES, Role
+from services.common.access.permissions import EXCLUSIVE_ROLES, Permission, PrincipalKind, Role, permissions_of
 from services.registry import forms
 from services.registry.forms import Violation
 
@@ -153,6 +153,11 @@ class Credential:
         """The administrators' roles in it when it has two or more of them, which exclude each other."""
         found = [role for number in self.roles if (role := ROLES.get(number)) in EXCLUSIVE_ROLES]
         return found if len(found) > 1 else []
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What a person with these roles may do; roles that this release does not know grant nothing."""
+        return permissions_of(PrincipalKind.PERSON, (ROLES[number] for number in self.roles if number in ROLES))
 
     @property
     def is_certificate_only(self) -> bool:

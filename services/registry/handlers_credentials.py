@@ -14,7 +14,8 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from services.common.access import tokens
-from services.common.access.permissions import PrincipalKind
+from services.common.access.certificates import credential_spiffe_id
+from services.common.access.permissions import Permission, PrincipalKind
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, translate_errors
 from services.common.request import request_context
@@ -160,10 +161,10 @@ class CredentialHandlers:
                 description = "names a credential that is used by a certificate and has no secret: issue a certificate"
                 raise refusals.bad_fields([Violation("credential_id", description)])
             secret = tokens.new_secret()
-            secrets = rules.rotated(before, tokens.digest(secret), now, overlap or timedelta())
-            convert_access.set_end(stored, before.expire_time, secrets)
+            rotated = rules.rotated(before, tokens.digest(secret), now, overlap or timedelta())
+            convert_access.set_end(stored, before.expire_time, rotated)
             shown = self._write(connection, head, stored, now)
-        former_ends = secrets[0].expire_time if len(secrets) > 1 else now
+        former_ends = rotated[0].expire_time if len(rotated) > 1 else now
         return Rotated(shown, tokens.format_token(credential_id, secret), former_ends)
 
     def revoke(self, credential_id: str, reason: str) -> tuple[pb.Credential, datetime]:
@@ -195,7 +196,7 @@ class CredentialHandlers:
             connection = raw_connection(pooled)
             head = self._writer.lock(connection)
             now = self._clock.now()
-            self._refuse_spent_bootstrap(connection, now)
+            self._refuse_overtaken(connection, now)
             yield connection, head, now
         self._announce(self._platform)
 
@@ -248,16 +249,25 @@ class CredentialHandlers:
         if not bindings.administrators(connection, self._platform, now) - {before.credential_id}:
             raise refusals.last_administrator(before.credential_id, self._platform)
 
-    def _refuse_spent_bootstrap(self, connection: RawConnection, now: datetime) -> None:
-        """Refuse the bootstrap token once it has done its work, also when two callers use it at the same moment."""
+    def _refuse_overtaken(self, connection: RawConnection, now: datetime) -> None:
+        """Refuse a caller whose right has ended while the call waited for the lock.
+
+        The bootstrap token ends when somebody is appointed, also when two callers use it at the same moment.
+        """
         principal = request_context().principal
-        if (principal.kind, principal.id) == (PrincipalKind.PERSON, rules.BOOTSTRAP_ID) and bindings.administrators(
-            connection, self._platform, now
-        ):
-            raise refusals.bootstrap_over()
+        if principal.kind is not PrincipalKind.PERSON:
+            return
+        if principal.id == rules.BOOTSTRAP_ID:
+            if bindings.administrators(connection, self._platform, now):
+                raise refusals.bootstrap_over()
+            return
+        row = credential_store.read(connection, self._platform, principal.id)
+        own = convert_access.stored(pb.Credential.FromString(row.content)) if row is not None else None
+        if own is None or own.has_ended(now) or Permission.CREDENTIAL_WRITE not in own.permissions:
+            raise refusals.overtaken(principal.name)
 
     def _certificate_uri(self, credential_id: str) -> str:
-        return f"spiffe://{self._trust_domain}/platform/{self._platform}/credential/{credential_id}"
+        return credential_spiffe_id(self._trust_domain, self._platform, credential_id)
 
 
 def _new_id(kind: int) -> str:

@@ -201,6 +201,16 @@ def own_credential(credential_id: str, field: str) -> ServiceError:
     )
 
 
+def overtaken(principal: str) -> ServiceError:
+    """Refuse a change by somebody whose right to make it has ended since the call began."""
+    return ServiceError(
+        Reason.PERMISSION_MISSING,
+        f"the right of {principal} to issue credentials has ended while this call was under way",
+        message_zh="您签发凭证的权限在本次请求期间已失效",
+        metadata={"permission": "CREDENTIAL_WRITE"},
+    )
+
+
 def bootstrap_over() -> ServiceError:
     """Refuse the first security administrator, whose time is over."""
     return ServiceError(

@@ -6,11 +6,12 @@ from functools import partial
 
 import pytest
 
+from services.common.database import RawConnection, create_engine, raw_connection
 from services.common.reasons import Reason
 from tests.registry import access_examples, examples
 from tests.registry.access_calls import Access
 from tests.registry.calls import create
-from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry
+from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry, eventually
 from zhichao.access.v1 import credential_pb2 as pb
 from zhichao.common.v1 import access_pb2
 from zhichao.journal.v1 import entry_pb2
@@ -290,3 +291,39 @@ def test_of_two_who_revoke_each_other_one_stays(registry: RunningRegistry, acces
     assert sorted(outcomes) == ["refused", "revoked"]
     survivor = access if outcomes[0] == "revoked" else other
     assert survivor.ids(role=pb.ROLE_SECURITY_ADMINISTRATOR) in (["admin"], ["admin-2"])
+
+
+def test_an_administrator_who_is_revoked_meanwhile_changes_nothing(registry: RunningRegistry, access: Access) -> None:
+    """A call that was let in and waits for the log while its caller is revoked."""
+    token = access.create(access_examples.person("141025", "SECURITY_ADMINISTRATOR", credential_id="admin-2")).token
+    other = Access.of(registry, token)
+    engine = create_engine(registry.database_url, pool_size=2, application_name="test")
+    try:
+        with ThreadPoolExecutor(1) as executor, engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            connection.execute("SELECT FROM journal_logs WHERE is_own FOR UPDATE")
+            waiting = executor.submit(other.refused_create, access_examples.person("141025", "VIEWER"))
+            eventually(lambda: is_waiting_for_the_log(connection), "the call waits for the log")
+            # What another replica commits in that moment.
+            connection.execute(
+                "UPDATE credentials SET revoke_time = now(), content = %s WHERE credential_id = 'admin-2'",
+                (revoked_content(connection, "admin-2"),),
+            )
+            pooled.commit()
+            refused = waiting.result(TIMEOUT_SECONDS)
+    finally:
+        engine.dispose()
+    assert (refused.status, refused.reason) == ("PERMISSION_DENIED", Reason.PERMISSION_MISSING)
+
+
+def is_waiting_for_the_log(connection: RawConnection) -> bool:
+    row = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
+    return row is not None and row[0] > 0
+
+
+def revoked_content(connection: RawConnection, credential_id: str) -> bytes:
+    query = "SELECT content FROM credentials WHERE credential_id = %s"
+    ((content,),) = connection.execute(query, (credential_id,)).fetchall()
+    message = pb.Credential.FromString(content)
+    message.revoke_time.seconds = 1
+    return message.SerializeToString()
