@@ -141,7 +141,7 @@ class HandshakeRequest(_message.Message):
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     VERIFIER_KEY_FIELD_NUMBER: _builtins.int
     platform: _builtins.str
-    """Platform code of the caller."""
+    """Platform code of the caller; must be that of its certificate."""
     software_version: _builtins.str
     """Release of the caller's software, for people."""
     verifier_key: _builtins.str

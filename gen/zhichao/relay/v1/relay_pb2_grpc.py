@@ -27,6 +27,13 @@ if _version_not_supported:
 
 class RelayServiceStub:
     """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+
+    All but GetRelayStatus is served on the peer port, by mutual TLS: who calls is said by the SPIFFE id in the certificate,
+    `spiffe://<trust domain>/platform/<code>`. Errors of them all: UNAUTHENTICATED (INVALID_CREDENTIALS) for a certificate that
+    names no platform of the trust domain, (CREDENTIAL_EXPIRED) for one that has ended since the connection was made;
+    PERMISSION_DENIED (PLATFORM_NOT_REGISTERED) for a platform that the receiver's registry does not know as one below it today,
+    also in the middle of a call; UNAVAILABLE (ACCESS_UNKNOWN) until the receiver has heard from its registry.
+
     A relay keeps no delivery state: positions are the receiver's.
 
     Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
@@ -73,6 +80,13 @@ class RelayServiceStub:
 
 class RelayServiceServicer:
     """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+
+    All but GetRelayStatus is served on the peer port, by mutual TLS: who calls is said by the SPIFFE id in the certificate,
+    `spiffe://<trust domain>/platform/<code>`. Errors of them all: UNAUTHENTICATED (INVALID_CREDENTIALS) for a certificate that
+    names no platform of the trust domain, (CREDENTIAL_EXPIRED) for one that has ended since the connection was made;
+    PERMISSION_DENIED (PLATFORM_NOT_REGISTERED) for a platform that the receiver's registry does not know as one below it today,
+    also in the middle of a call; UNAVAILABLE (ACCESS_UNKNOWN) until the receiver has heard from its registry.
+
     A relay keeps no delivery state: positions are the receiver's.
 
     Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
@@ -83,7 +97,7 @@ class RelayServiceServicer:
         """Opens a link: agrees on a protocol version and limits and returns where the receiver stands in every log.
 
         Called by the relay of a lower platform after each connect. FAILED_PRECONDITION (INCOMPATIBLE_VERSION) if no protocol
-        version is shared; PERMISSION_DENIED (ORIGIN_NOT_ALLOWED) if a platform dials itself.
+        version is shared; PERMISSION_DENIED (OUTSIDE_SCOPE) if `platform` is not that of the certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,8 +106,9 @@ class RelayServiceServicer:
     def PushEntries(self, request_iterator, context):
         """Pushes the entries of one log upwards; every message is answered in order once it is committed above.
 
-        All messages of one call are for the log named in the first. Errors are those of JournalService.AppendEntries, and
-        UNAVAILABLE (SERVICE_UNAVAILABLE) if the receiving service is away.
+        All messages of one call are for the log named in the first. PERMISSION_DENIED (ORIGIN_NOT_ALLOWED) if its origin is not
+        the caller or below it, or is the receiver itself. Other errors are those of JournalService.AppendEntries, and UNAVAILABLE
+        (SERVICE_UNAVAILABLE) if the receiving service is away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,6 +198,13 @@ def add_RelayServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RelayService:
     """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+
+    All but GetRelayStatus is served on the peer port, by mutual TLS: who calls is said by the SPIFFE id in the certificate,
+    `spiffe://<trust domain>/platform/<code>`. Errors of them all: UNAUTHENTICATED (INVALID_CREDENTIALS) for a certificate that
+    names no platform of the trust domain, (CREDENTIAL_EXPIRED) for one that has ended since the connection was made;
+    PERMISSION_DENIED (PLATFORM_NOT_REGISTERED) for a platform that the receiver's registry does not know as one below it today,
+    also in the middle of a call; UNAVAILABLE (ACCESS_UNKNOWN) until the receiver has heard from its registry.
+
     A relay keeps no delivery state: positions are the receiver's.
 
     Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;

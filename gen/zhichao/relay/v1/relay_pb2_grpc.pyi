@@ -28,6 +28,13 @@ GRPC_VERSION: str
 
 class RelayServiceStub:
     """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+
+    All but GetRelayStatus is served on the peer port, by mutual TLS: who calls is said by the SPIFFE id in the certificate,
+    `spiffe://<trust domain>/platform/<code>`. Errors of them all: UNAUTHENTICATED (INVALID_CREDENTIALS) for a certificate that
+    names no platform of the trust domain, (CREDENTIAL_EXPIRED) for one that has ended since the connection was made;
+    PERMISSION_DENIED (PLATFORM_NOT_REGISTERED) for a platform that the receiver's registry does not know as one below it today,
+    also in the middle of a call; UNAVAILABLE (ACCESS_UNKNOWN) until the receiver has heard from its registry.
+
     A relay keeps no delivery state: positions are the receiver's.
 
     Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
@@ -42,13 +49,14 @@ class RelayServiceStub:
     """Opens a link: agrees on a protocol version and limits and returns where the receiver stands in every log.
 
     Called by the relay of a lower platform after each connect. FAILED_PRECONDITION (INCOMPATIBLE_VERSION) if no protocol
-    version is shared; PERMISSION_DENIED (ORIGIN_NOT_ALLOWED) if a platform dials itself.
+    version is shared; PERMISSION_DENIED (OUTSIDE_SCOPE) if `platform` is not that of the certificate.
     """
     PushEntries: _grpc.StreamStreamMultiCallable[_relay_pb2.PushEntriesRequest, _relay_pb2.PushEntriesResponse]
     """Pushes the entries of one log upwards; every message is answered in order once it is committed above.
 
-    All messages of one call are for the log named in the first. Errors are those of JournalService.AppendEntries, and
-    UNAVAILABLE (SERVICE_UNAVAILABLE) if the receiving service is away.
+    All messages of one call are for the log named in the first. PERMISSION_DENIED (ORIGIN_NOT_ALLOWED) if its origin is not
+    the caller or below it, or is the receiver itself. Other errors are those of JournalService.AppendEntries, and UNAVAILABLE
+    (SERVICE_UNAVAILABLE) if the receiving service is away.
     """
     FollowAddressed: _grpc.UnaryStreamMultiCallable[_relay_pb2.FollowAddressedRequest, _relay_pb2.FollowAddressedResponse]
     """Follows what is addressed to the caller's subtree in one stream, from where the caller stands, in order, until the caller
@@ -78,6 +86,13 @@ class RelayServiceStub:
 @_typing.type_check_only
 class RelayServiceAsyncStub(RelayServiceStub):
     """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+
+    All but GetRelayStatus is served on the peer port, by mutual TLS: who calls is said by the SPIFFE id in the certificate,
+    `spiffe://<trust domain>/platform/<code>`. Errors of them all: UNAUTHENTICATED (INVALID_CREDENTIALS) for a certificate that
+    names no platform of the trust domain, (CREDENTIAL_EXPIRED) for one that has ended since the connection was made;
+    PERMISSION_DENIED (PLATFORM_NOT_REGISTERED) for a platform that the receiver's registry does not know as one below it today,
+    also in the middle of a call; UNAVAILABLE (ACCESS_UNKNOWN) until the receiver has heard from its registry.
+
     A relay keeps no delivery state: positions are the receiver's.
 
     Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
@@ -89,13 +104,14 @@ class RelayServiceAsyncStub(RelayServiceStub):
     """Opens a link: agrees on a protocol version and limits and returns where the receiver stands in every log.
 
     Called by the relay of a lower platform after each connect. FAILED_PRECONDITION (INCOMPATIBLE_VERSION) if no protocol
-    version is shared; PERMISSION_DENIED (ORIGIN_NOT_ALLOWED) if a platform dials itself.
+    version is shared; PERMISSION_DENIED (OUTSIDE_SCOPE) if `platform` is not that of the certificate.
     """
     PushEntries: _aio.StreamStreamMultiCallable[_relay_pb2.PushEntriesRequest, _relay_pb2.PushEntriesResponse]  # type: ignore[assignment]
     """Pushes the entries of one log upwards; every message is answered in order once it is committed above.
 
-    All messages of one call are for the log named in the first. Errors are those of JournalService.AppendEntries, and
-    UNAVAILABLE (SERVICE_UNAVAILABLE) if the receiving service is away.
+    All messages of one call are for the log named in the first. PERMISSION_DENIED (ORIGIN_NOT_ALLOWED) if its origin is not
+    the caller or below it, or is the receiver itself. Other errors are those of JournalService.AppendEntries, and UNAVAILABLE
+    (SERVICE_UNAVAILABLE) if the receiving service is away.
     """
     FollowAddressed: _aio.UnaryStreamMultiCallable[_relay_pb2.FollowAddressedRequest, _relay_pb2.FollowAddressedResponse]  # type: ignore[assignment]
     """Follows what is addressed to the caller's subtree in one stream, from where the caller stands, in order, until the caller
@@ -124,6 +140,13 @@ class RelayServiceAsyncStub(RelayServiceStub):
 
 class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
     """RelayService connects a platform with its neighbours. The lower platform dials, for both directions; nothing listens below.
+
+    All but GetRelayStatus is served on the peer port, by mutual TLS: who calls is said by the SPIFFE id in the certificate,
+    `spiffe://<trust domain>/platform/<code>`. Errors of them all: UNAUTHENTICATED (INVALID_CREDENTIALS) for a certificate that
+    names no platform of the trust domain, (CREDENTIAL_EXPIRED) for one that has ended since the connection was made;
+    PERMISSION_DENIED (PLATFORM_NOT_REGISTERED) for a platform that the receiver's registry does not know as one below it today,
+    also in the middle of a call; UNAVAILABLE (ACCESS_UNKNOWN) until the receiver has heard from its registry.
+
     A relay keeps no delivery state: positions are the receiver's.
 
     Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
@@ -139,7 +162,7 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Opens a link: agrees on a protocol version and limits and returns where the receiver stands in every log.
 
         Called by the relay of a lower platform after each connect. FAILED_PRECONDITION (INCOMPATIBLE_VERSION) if no protocol
-        version is shared; PERMISSION_DENIED (ORIGIN_NOT_ALLOWED) if a platform dials itself.
+        version is shared; PERMISSION_DENIED (OUTSIDE_SCOPE) if `platform` is not that of the certificate.
         """
 
     @_abc_1.abstractmethod
@@ -150,8 +173,9 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_relay_pb2.PushEntriesResponse], _abc.AsyncIterator[_relay_pb2.PushEntriesResponse]]:
         """Pushes the entries of one log upwards; every message is answered in order once it is committed above.
 
-        All messages of one call are for the log named in the first. Errors are those of JournalService.AppendEntries, and
-        UNAVAILABLE (SERVICE_UNAVAILABLE) if the receiving service is away.
+        All messages of one call are for the log named in the first. PERMISSION_DENIED (ORIGIN_NOT_ALLOWED) if its origin is not
+        the caller or below it, or is the receiver itself. Other errors are those of JournalService.AppendEntries, and UNAVAILABLE
+        (SERVICE_UNAVAILABLE) if the receiving service is away.
         """
 
     @_abc_1.abstractmethod
