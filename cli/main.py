@@ -40,6 +40,8 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "backup": LazyCommand("cli.backup_command", "backup", "Back up and restore a platform. 备份与恢复"),
     "pki": LazyCommand("cli.pki_command", "pki", "Make and look at certificates. 证书签发与查看"),
     "relay": LazyCommand("cli.relay_command", "relay", "Look after the connection to the upper level. 上下级转发"),
+    "notice": LazyCommand("cli.notice_command", "notice", "Issue and acknowledge notices. 通报下发与签收"),
+    "duty-check": LazyCommand("cli.duty_check_command", "duty_check", "Ask the persons on duty. 查岗与应答"),
     "credential": LazyCommand("cli.credential_command", "credential", "Issue and revoke credentials. 凭证管理"),
     "whoami": LazyCommand("cli.credential_command", "whoami", "Show who a token is. 查看身份"),
 }

@@ -98,6 +98,7 @@ class EnforcementApp:
 def build(config: EnforcementConfig, clock: Clock | None = None, access: AppAccess | None = None) -> EnforcementApp:
     """Build an enforcement service from its settings; nothing is started and the database is not touched.
 
-    `access` takes the place of what the registry says of it. Raises SettingsError for settings that cannot work, such as a key file that is none.
+    `access` takes the place of what the registry says of it. Raises SettingsError for settings that cannot work, such
+    as a key file that is none.
     """
     return EnforcementApp(config, clock or SystemClock(), access)

@@ -6,10 +6,10 @@ platform issues some directives a day.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
-from services.common.access.control import AccessControl
+from services.common.access.control import CHINA_TIME, AccessControl
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
 from services.common.errors import ServiceError
@@ -27,9 +27,6 @@ from services.journal.entries import EntryBuilder
 from services.journal.log_writer import LogWriter
 from services.journal.store import LogHead
 from zhichao.enforcement.v1 import duty_check_pb2, notice_pb2
-
-CHINA_TIME: Final = timezone(timedelta(hours=8))
-"""Registrations hold by days of China Standard Time, which has no summer time."""
 
 
 class EntryWriter:
@@ -236,6 +233,7 @@ class IssuingHandlers:
     ) -> tuple[str, ...]:
         """Return who is asked as of today. Raises ServiceError REFERENCE_NOT_FOUND, BATCH_TOO_LARGE."""
         prefix = f"{kind.directive_type}."
+        # Registrations hold by days of China Standard Time.
         day = self._clock.now().astimezone(CHINA_TIME).date().isoformat()
         found = audience.recipients(
             self._registered_platforms(), audiences, scope, self._holding.own, day, self._holding.divisions()

@@ -40,7 +40,7 @@ MakeService = Callable[[str], RunningEnforcement]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _short_poll() -> Iterator[None]:
+def short_poll() -> Iterator[None]:
     """Let a service stop quickly: its tail looks up only as often as it polls, and tests stop hundreds of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tail, "TAIL_POLL_SECONDS", 0.05)
@@ -48,7 +48,7 @@ def _short_poll() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def registries(databases: Databases, _short_poll: None) -> Iterator[dict[str, RunningRegistry]]:
+def registries(databases: Databases, short_poll: None) -> Iterator[dict[str, RunningRegistry]]:
     """Run the registries of province and city, which know the platforms below them."""
     with tempfile.TemporaryDirectory(prefix="zc-") as directory, ExitStack() as running:
         found = {}
