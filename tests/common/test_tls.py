@@ -17,6 +17,8 @@ from cryptography import x509
 from cli.pki.authority import Authority, Validity
 from services.common import tls as tls_module
 from services.common.access.knowledge import KnownPlatform
+from services.common.access.permissions import PrincipalKind, permissions_of
+from services.common.access.principal import Principal
 from services.common.clock import Clock, SystemClock
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
@@ -348,6 +350,61 @@ def test_a_platform_is_cut_off_when_it_is_registered_no_more(serve: Serve, count
         error = refusal(lambda: list(answers))
     requests.end()
     assert error.reason is Reason.PLATFORM_NOT_REGISTERED
+
+
+def integrator(access: Access, name: str = "scale-works-1") -> None:
+    """Issue a credential that is used by a certificate."""
+    access.issue(
+        Principal(PrincipalKind.INTEGRATOR, name, permissions_of(PrincipalKind.INTEGRATOR), frozenset({"a", "b"}))
+    )
+
+
+def credential_tls(directory: Path, authority: Authority, platform: str, name: str = "scale-works-1") -> Tls:
+    """Issue the certificate of a credential and return its TLS."""
+    return Tls(write(directory, authority.issue_credential(platform, name, MONTH), [authority]))
+
+
+def test_an_integrator_is_known_by_the_certificate_of_its_credential(
+    serve: Serve, authority: Authority, tmp_path: Path
+) -> None:
+    served = serve(require_client_certificate=True)
+    integrator(served.access)
+
+    with served.open_without_token(credential_tls(tmp_path / "peer", authority, CITY)) as channel:
+        assert once_of(channel)(b"", timeout=WAIT_SECONDS) == b"integrator/scale-works-1"
+    assert served.access.used == ["scale-works-1"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "name", "is_revoked", "reason"),
+    [
+        (CITY, "somebody-else", False, Reason.INVALID_CREDENTIALS),
+        (COUNTY, "scale-works-1", False, Reason.INVALID_CREDENTIALS),
+        (CITY, "scale-works-1", True, Reason.CREDENTIAL_REVOKED),
+    ],
+    ids=["a credential that was not issued", "a credential of another platform", "a credential that was revoked"],
+)
+def test_the_certificate_of_no_valid_credential_is_refused(
+    serve: Serve, authority: Authority, tmp_path: Path, platform: str, name: str, is_revoked: bool, reason: Reason
+) -> None:
+    served = serve(require_client_certificate=True)
+    principal = Principal(PrincipalKind.INTEGRATOR, "scale-works-1", permissions_of(PrincipalKind.INTEGRATOR))
+    served.access.issue(principal, is_revoked=is_revoked)
+
+    with served.open_without_token(credential_tls(tmp_path / "peer", authority, platform, name)) as channel:
+        error = refusal(lambda: once_of(channel)(b"", timeout=WAIT_SECONDS))
+    assert error.reason is reason
+
+
+def test_a_refused_certificate_is_counted_and_delayed_like_a_token(
+    serve: Serve, authority: Authority, tmp_path: Path
+) -> None:
+    served = serve(require_client_certificate=True)
+
+    with served.open_without_token(credential_tls(tmp_path / "peer", authority, COUNTY)) as channel:
+        reasons = [refusal(lambda: once_of(channel)(b"", timeout=WAIT_SECONDS)).reason for _ in range(12)]
+    assert reasons[0] is Reason.INVALID_CREDENTIALS
+    assert reasons[-1] is Reason.AUTHENTICATION_DELAYED
 
 
 # Renewals
