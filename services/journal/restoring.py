@@ -13,9 +13,8 @@ from services.common.database import Engine, raw_connection, translate_errors
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.journal import merkle, projection, store
-from services.journal.addressed_steps import AddressedPlace
+from services.journal.addressed_steps import AddressedPlace, audiences_of
 from services.journal.digests import Digester
-from services.journal.entries import is_platform_code, parse
 from services.journal.incoming import BatchPreparer, IncomingBatch, PreparedBatch, history_mismatch, sequence_gap
 from services.journal.log_writer import LogWriter
 from services.journal.projection import Projection, ProjectionFailed
@@ -117,7 +116,10 @@ class OwnLogRestorer:
             signed = verify_root(batch, head, growth.head.root)
             first_new = head.size + 1
             store.insert_entries(connection, store.pack_entries(head.origin, first_new, entries, leaves))
-            places = _addressed_places(first_new, entries)
+            places = [
+                AddressedPlace(first_new + index, audience, len(entries[index]))
+                for index, audience in audiences_of(entries).items()
+            ]
             if places:
                 addressed.index_own(connection, head.origin, places)
             parked = [one for one in batch.parked if one.sequence >= first_new]
@@ -153,13 +155,3 @@ class OwnLogRestorer:
         held = head.root if size == head.size else merkle.frontier_at(digester, nodes, size).root(digester)
         if held != root:
             raise history_mismatch(head.origin, size, "the root held elsewhere at this size is another one")
-
-
-def _addressed_places(first_sequence: int, entries: list[bytes]) -> list[AddressedPlace]:
-    """Return which of the entries have an audience, as they were indexed when they were written."""
-    places = []
-    for sequence, entry in enumerate(entries, first_sequence):
-        parsed = parse(entry)
-        if parsed is not None and is_platform_code(parsed.audience):
-            places.append(AddressedPlace(sequence, parsed.audience, len(entry)))
-    return places

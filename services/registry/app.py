@@ -58,7 +58,7 @@ class RegistryApp:
             RegistryProjection(),
             clock,
             self.metrics,
-            divisions=lambda: knowledge.divisions,
+            divisions=knowledge.known_divisions,
             is_recovering=platform.recovering,
         )
         tail, writer = self._journal.tail, self._journal.writer

@@ -47,6 +47,8 @@ class WeighingApp:
         )
         self.metrics = Metrics(STREAM, platform.platform)
         self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
+        open_registry = registry_opener(platform, settings.registry_address, STREAM)
+        self._access = access or ServiceAccess.build(platform, service_tokens(platform), open_registry, clock)
         self._journal = JournalParts.build(
             self._engine,
             platform.platform,
@@ -56,10 +58,9 @@ class WeighingApp:
             WeighingProjection(),
             clock,
             self.metrics,
+            divisions=self._access.control.knowledge.known_divisions,
             is_recovering=platform.recovering,
         )
-        open_registry = registry_opener(platform, settings.registry_address, STREAM)
-        self._access = access or ServiceAccess.build(platform, service_tokens(platform), open_registry, clock)
         directory = Directory(settings.rule_set_id)
         self._follower = DirectoryFollower(self._engine, directory, platform.platform, open_registry)
         writer = self._journal.writer

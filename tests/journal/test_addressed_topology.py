@@ -7,11 +7,10 @@ import pytest
 from services.common.database import raw_connection
 from services.common.reasons import Reason
 from services.journal import addressed_reader
-from services.journal.addressed_steps import audiences_of
 from tests.journal.addressed import OTHER_CITY, OTHER_COUNTY, Platform
 from tests.journal.conftest import MakeJournal
-from tests.journal.journals import Journal
-from tests.journal.paper_log import CITY, COUNTY, PROVINCE
+from tests.journal.journals import Journal, incoming
+from tests.journal.paper_log import CITY, COUNTY, NOW, PROVINCE
 
 DISTRICT = "140602"
 """A district that gets a platform of its own between a county and its city."""
@@ -202,30 +201,36 @@ def test_a_receiver_restored_from_a_backup_asks_from_where_it_stands(make: MakeP
     assert old.held(PROVINCE) == middle.held(PROVINCE)
 
 
-def test_the_chain_is_the_same_after_the_own_log_is_restored_from_above(make: MakePlatform) -> None:
-    """Entries are written again as they were, in other transactions than before: the steps are the same."""
-    county, city, old = make("140621"), make("140600"), make("140600")
-    city.address("140621", b"one", b"two")
+def test_the_chain_is_the_same_after_the_own_log_came_back_from_above(make: MakePlatform) -> None:
+    """The city lost its database; the province holds its log, and the county what it addressed."""
+    province, city, county, old = make(PROVINCE), make(CITY), make(COUNTY), make(CITY)
+    city.address(COUNTY, b"one", b"two")
     city.journal.write(b"for nobody")
-    city.address("140621", b"three")
+    city.address(COUNTY, b"three")
     county.follow(city)
-    rewrite(old, city)
-    last = old.address("140621", b"four")
+    province.journal.pull(city.journal, CITY)
+    for batch in province.journal.batches(CITY, 2, 2):
+        old.journal.handlers.restore(incoming(batch))
+    head = province.journal.head(CITY)
+    assert head is not None
+    old.journal.handlers.confirm_own_log(head.size, head.root)
+    last = old.address(COUNTY, b"four")
     county.follow(old)
-    assert county.held("140600") == {2: b"one", 3: b"two", 5: b"three", last: b"four"}
+    assert county.held(CITY) == {2: b"one", 3: b"two", 5: b"three", last: b"four"}
 
 
-def rewrite(old: Platform, whole: Platform) -> None:
-    """Write the entries of a log again, one by one."""
-    for entry in whole.journal.entries(whole.code)[1:]:
-        writer = old.journal.writer
-        with old.journal.engine.begin() as pooled:
-            connection = raw_connection(pooled)
-            leaves = writer.digester.leaves([entry])
-            writer.write(
-                connection,
-                writer.plan(writer.lock(connection), [entry], leaves, old.journal.clock.now(), audiences_of([entry])),
-            )
+def test_a_log_that_is_not_written_to_acknowledges_nothing(make: MakePlatform) -> None:
+    """While the own log is compared with the platform above, what comes from there waits."""
+    upper, middle = make(PROVINCE), make(CITY)
+    upper.address(CITY, b"one")
+    with middle.journal.engine.begin() as pooled:
+        middle.journal.writer.begin(raw_connection(pooled), NOW, is_recovering=True)
+    (batch,) = upper.batches_for(middle)
+    assert middle.refusal(batch).reason is Reason.RECOVERING
+    head = middle.journal.head(CITY)
+    assert head is not None
+    middle.journal.handlers.confirm_own_log(head.size, head.root)
+    assert middle.receive(batch).log.through_sequence == 2
 
 
 def test_a_log_that_is_held_in_full_addresses_nothing_to_us(make: MakePlatform) -> None:

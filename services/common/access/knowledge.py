@@ -4,9 +4,15 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 from services.common.access.divisions import Divisions
 from services.common.access.principal import Principal
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
+
+DIVISIONS_RETRY_SECONDS: Final = 2.0
+"""What a caller is told to wait until divisions are known: a registry that runs states everything within a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,20 @@ class AccessKnowledge:
         self._credentials: Mapping[str, KnownCredential] = {}
         self._platforms: Mapping[str, KnownPlatform] = {}
         self.divisions = Divisions()
+
+    def known_divisions(self) -> Divisions:
+        """Return which division lies below which; the same object until that changes.
+
+        Raises ServiceError ACCESS_UNKNOWN before the first complete statement: `divisions` goes by codes alone then.
+        """
+        if not self.is_known:
+            raise ServiceError(
+                Reason.ACCESS_UNKNOWN,
+                "this service has not heard from the registry since its start which divisions lie below which",
+                message_zh="本服务启动后尚未与登记服务同步，暂不清楚区划隶属关系",
+                retry_after_seconds=DIVISIONS_RETRY_SECONDS,
+            )
+        return self.divisions
 
     @property
     def is_known(self) -> bool:
