@@ -105,7 +105,7 @@ def check_link(subject: Subject) -> Finding:
     )
     lag = max((value for (name, _), value in figures.items() if name == "zhichao_relay_lag_seconds"), default=0.0)
     refused = [
-        f"{dict(labels)['stream']} {dict(labels)['reason']}"
+        f"{dict(labels)['direction']} {dict(labels)['stream']} {dict(labels)['reason']}"
         for (name, labels), value in figures.items()
         if name == "zhichao_relay_refused_logs" and value
     ]

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.common.access.divisions import code_above
@@ -46,7 +46,9 @@ class Sample(NamedTuple):
 
 
 class Gauge(NamedTuple):
-    """What a gauge is called and means, and the names of its labels."""
+    """What a gauge is called and means, and the names of its labels. One whose name ends in `_total` is a counter that
+    somebody else keeps.
+    """
 
     name: str
     documentation: str
@@ -195,7 +197,7 @@ class _Group(Collector):
     def describe(self) -> Iterator[Metric]:
         """Name the gauges, so that one registry has no two of the same name."""
         for gauge in self._gauges:
-            yield GaugeMetricFamily(gauge.name, gauge.documentation, labels=gauge.labels)
+            yield self._family(gauge, [])
 
     def collect(self) -> list[Metric]:
         """Return the gauges with their values, from the last look if that was a moment ago."""
@@ -220,7 +222,8 @@ class _Group(Collector):
 
     @staticmethod
     def _family(gauge: Gauge, samples: Iterable[Sample]) -> Metric:
-        family = GaugeMetricFamily(gauge.name, gauge.documentation, labels=gauge.labels)
+        make = CounterMetricFamily if gauge.name.endswith("_total") else GaugeMetricFamily
+        family = make(gauge.name, gauge.documentation, labels=gauge.labels)
         for sample in samples:
             family.add_metric(sample.labels, sample.value)
         return family

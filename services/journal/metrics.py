@@ -34,6 +34,9 @@ _WRITTEN: Final = Gauge(
 _PARKED: Final = Gauge(
     "zhichao_journal_parked_entries", "Entries that are held but not projected.", ("stream", "origin")
 )
+_RECOVERING: Final = Gauge(
+    "zhichao_journal_recovering", "1 while the own log was restored and is not written to yet.", ("stream",)
+)
 _WAITING: Final = Gauge("zhichao_journal_waiting_records", "Records that wait for a transaction.", ("stream",))
 _IN_USE: Final = Gauge("zhichao_database_connections_in_use", "Connections of the pool in use.", ("component",))
 _POOL: Final = Gauge("zhichao_database_connections_max", "Size of the connection pool.", ("component",))
@@ -74,7 +77,7 @@ class JournalMetrics:
         self._again = metrics.counter(
             "zhichao_journal_received_again_total", "Entries from below that were held already.", ("stream",)
         ).labels(stream)
-        metrics.gauges("journal", [_ENTRIES, _BYTES, _WRITTEN, _PARKED], self._read_logs)
+        metrics.gauges("journal", [_ENTRIES, _BYTES, _WRITTEN, _PARKED, _RECOVERING], self._read_logs)
         metrics.gauges("database", [_IN_USE, _POOL], self._read_pool)
 
     def watch_queue(self, waiting_records: Callable[[], int]) -> None:
@@ -133,6 +136,9 @@ class JournalMetrics:
             _ENTRIES.name: entries,
             _BYTES.name: sizes,
             _WRITTEN.name: written,
+            _RECOVERING.name: [
+                Sample((self._stream,), float(any(head.is_recovering for head in heads if head.is_own)))
+            ],
             _PARKED.name: self._parked({head.origin for head in shown}, parked),
         }
 

@@ -389,7 +389,7 @@ def relay_figures(stack: ExitStack, state: str, *, lag: float = 0.0, refused: st
     metrics = Metrics("relay", COUNTY)
     states = Gauge("zhichao_relay_link_state", "State.", ("state",))
     lags = Gauge("zhichao_relay_lag_seconds", "Lag.", ("stream",))
-    refusals = Gauge("zhichao_relay_refused_logs", "Refused.", ("stream", "reason"))
+    refusals = Gauge("zhichao_relay_refused_logs", "Refused.", ("direction", "stream", "reason"))
     skews = Gauge("zhichao_relay_clock_skew_seconds", "Skew.")
     metrics.gauges(
         "link",
@@ -397,7 +397,7 @@ def relay_figures(stack: ExitStack, state: str, *, lag: float = 0.0, refused: st
         lambda: {
             states.name: [Sample((state,), 1.0), Sample(("OTHER",), 0.0)],
             lags.name: [Sample(("weighing",), lag)],
-            refusals.name: [Sample(("weighing", refused), 1.0)] if refused else [],
+            refusals.name: [Sample(("upward", "weighing", refused), 1.0)] if refused else [],
             skews.name: [Sample((), skew)],
         },
     )

@@ -25,6 +25,7 @@ HISTOGRAM_SUFFIX = re.compile(r"_(bucket|sum|count)$")
 # Bounded by the configuration, by the code or by the tree of divisions. No other label may come in unnoticed.
 LABELS = {
     "component",
+    "direction",
     "group",
     "is_own",
     "kind",

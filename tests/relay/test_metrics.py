@@ -30,6 +30,17 @@ def test_a_link_that_is_current_shows_no_lag(platform: Make) -> None:
     for name in ("entries", "bytes", "seconds"):
         assert seen.values(f"zhichao_relay_lag_{name}", "stream") == {"registry": 0, "weighing": 0}
     assert seen.values("zhichao_relay_refused_logs", "stream") == {}
+    assert seen.values("zhichao_relay_stalled_logs", "direction") == {"upward": 0, "downward": 0}
+    eventually(
+        lambda: (
+            shown_by(county.app.metrics).values("zhichao_relay_following", "stream") == {"registry": 1, "weighing": 1}
+        ),
+        "the following of both streams in the figures",
+    )
+    assert seen.values("zhichao_relay_addressed_behind_logs", "stream") == {"registry": 0, "weighing": 0}
+    held = county["weighing"].position(COUNTY)
+    assert held is not None
+    assert (seen.value("zhichao_relay_pushed_bytes_total") or 0) >= held.total_bytes
     skew = seen.value("zhichao_relay_clock_skew_seconds")
     assert skew is not None
     assert abs(skew) < 5
@@ -73,7 +84,9 @@ def test_a_refused_log_is_shown_with_its_reason(platform: Make) -> None:
     county["weighing"].write_many(40, size=90)
 
     def refused() -> dict[str, float]:
-        return shown_by(county.app.metrics).values("zhichao_relay_refused_logs", "reason")
+        seen = shown_by(county.app.metrics)
+        assert set(seen.values("zhichao_relay_refused_logs", "direction")) <= {"upward"}
+        return seen.values("zhichao_relay_refused_logs", "reason")
 
     eventually(lambda: refused() == {"HISTORY_MISMATCH": 1}, "the refusal in the figures")
     eventually(lambda: state_shown(county) == "REFUSED", "the state in the figures")
