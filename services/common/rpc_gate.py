@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError, Message
 
-from services.common.access.certificates import identity_of
+from services.common.access.certificates import fingerprint_of, identity_of
 from services.common.access.control import AccessControl, delayed, no_credentials
 from services.common.access.masking import PersonalDataMask
 from services.common.access.methods import MethodAccess, access_table, response_types
@@ -96,11 +96,11 @@ class Gate:
 
     def enter(self, call: Call, admission: Admission) -> None:
         """Let the call in: from now on it has its principal. Raises ServiceError."""
+        principal = admission.principal
         attempts = self._control.failed_attempts
-        wait = attempts.seconds_delayed(peer_address(call), admission.credential_id)
+        wait = attempts.seconds_delayed(peer_address(call), admission.credential_id or _claimed_identity(call))
         if wait:
             raise delayed(wait)
-        principal = admission.principal
         if principal is None:
             try:
                 identity = identity_of(call.grpc_context.auth_context(), self._control.trust_domain)
@@ -115,8 +115,7 @@ class Gate:
         """Count a refusal at the gate and return the one to send: another one for whoever has tried too often."""
         if error.reason not in _ATTEMPTS:
             return error
-        token = presented_token(metadata_value(call.grpc_context.invocation_metadata(), AUTHORIZATION_METADATA))
-        credential_id = token.credential_id if token is not None else ""
+        credential_id = _claimed_identity(call)
         attempts = self._control.failed_attempts
         peer = peer_address(call)
         wait = attempts.seconds_delayed(peer, credential_id)
@@ -194,6 +193,14 @@ def peer_address(call: Call) -> str:
     """Return where a call comes from, without the port: `ipv4:192.0.2.1`, `unix`."""
     peer = unquote(call.grpc_context.peer())
     return "unix" if peer.startswith("unix") else peer.rpartition(":")[0]
+
+
+def _claimed_identity(call: Call) -> str:
+    """Return whom a caller claims to be, for the count of failed attempts: the credential of its token, or else its
+    certificate. Platforms behind one address, as of a load balancer, must not be delayed for each other's failures.
+    """
+    token = presented_token(metadata_value(call.grpc_context.invocation_metadata(), AUTHORIZATION_METADATA))
+    return token.credential_id if token is not None else fingerprint_of(call.grpc_context.auth_context())
 
 
 def _rate_limited(principal: Principal, wait: float) -> ServiceError:

@@ -397,14 +397,17 @@ def test_the_certificate_of_no_valid_credential_is_refused(
 
 
 def test_a_refused_certificate_is_counted_and_delayed_like_a_token(
-    serve: Serve, authority: Authority, tmp_path: Path
+    serve: Serve, authority: Authority, county: Tls, tmp_path: Path
 ) -> None:
     served = serve(require_client_certificate=True)
 
     with served.open_without_token(credential_tls(tmp_path / "peer", authority, COUNTY)) as channel:
         reasons = [refusal(lambda: once_of(channel)(b"", timeout=WAIT_SECONDS)).reason for _ in range(12)]
-    assert reasons[0] is Reason.INVALID_CREDENTIALS
-    assert reasons[-1] is Reason.AUTHENTICATION_DELAYED
+        assert reasons[0] is Reason.INVALID_CREDENTIALS
+        assert reasons[-1] is Reason.AUTHENTICATION_DELAYED
+    # Others behind the same address are not delayed for it.
+    with served.open_without_token(county) as channel:
+        assert once_of(channel)(b"", timeout=WAIT_SECONDS) == f"platform/{COUNTY}".encode()
 
 
 # Renewals

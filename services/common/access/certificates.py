@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from hashlib import sha256
 from typing import Final
 
 from cryptography import x509
@@ -75,6 +76,12 @@ def identity_of(auth_context: Mapping[str, Sequence[bytes]], trust_domain: str) 
             "/credential/<credential_id>"
         )
     return CertificateIdentity(found["platform"], _end_of(bytes(certificates[0])), found["credential"] or "")
+
+
+def fingerprint_of(auth_context: Mapping[str, Sequence[bytes]]) -> str:
+    """Return what tells the client's certificate from all others, for logs and counts; empty when it showed none."""
+    certificates = auth_context.get(_CERTIFICATE)
+    return f"certificate:{sha256(bytes(certificates[0])).hexdigest()[:16]}" if certificates else ""
 
 
 @lru_cache(_REMEMBERED_MAX)
