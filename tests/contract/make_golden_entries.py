@@ -16,6 +16,7 @@ from services.journal.entries import LOG_START_KIND, EntryBuilder, timestamp
 from services.journal.merkle import Frontier
 from services.journal.notes import Checkpoint, Signer, log_name, signer_name
 from zhichao.access.v1 import credential_pb2
+from zhichao.enforcement.v1 import directive_pb2, duty_check_pb2, notice_pb2
 from zhichao.journal.v1 import addressed_pb2, entry_pb2
 from zhichao.registry.v1 import resources_pb2
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
@@ -23,6 +24,8 @@ from zhichao.weighing.v1 import record_pb2, weighing_pb2
 FILE = Path(__file__).with_name("golden_entries.json")
 
 ORIGIN, UPPER = "141025", "141000"
+# A zone that acts below the county.
+BELOW = "141071"
 BEGIN = datetime(2026, 1, 15, 8, 30, tzinfo=UTC)
 
 
@@ -137,6 +140,63 @@ def _payloads(signer: Signer) -> list[tuple[str, Message, str]]:
         ("zhichao.registry.v1.RuleSet", rule_set, ORIGIN),
         ("zhichao.journal.v1.AddressedReceipt", receipt, ""),
         ("zhichao.access.v1.Credential", credential, ""),
+        *_directives(),
+    ]
+
+
+def _directives() -> list[tuple[str, Message, str]]:
+    """Return a notice and a duty check to platforms below, and what is said to them."""
+    officer = directive_pb2.Officer(name="示例", phone_number="+8635100000000")
+    notice = notice_pb2.Notice(
+        notice_id="2026-007",
+        kind=notice_pb2.NOTICE_KIND_INSTRUCTION,
+        title="示例督办",
+        body="第一行\n第二行",
+        deadline_time=timestamp(BEGIN + timedelta(days=3)),
+        audiences=[BELOW],
+        recipient_scope=directive_pb2.RECIPIENT_SCOPE_SUBTREE,
+        officer=officer,
+        recipients=[BELOW],
+        actor="person/example",
+        issue_time=timestamp(BEGIN),
+    )
+    withdrawal = notice_pb2.NoticeWithdrawal(
+        notice_id="2026-007", reason="示例", actor="person/example", withdraw_time=timestamp(BEGIN + timedelta(days=1))
+    )
+    acknowledgement = notice_pb2.NoticeAcknowledgement(
+        issuer=UPPER,
+        notice_id="2026-008",
+        text="已传达",
+        officer=officer,
+        actor="person/example",
+        acknowledge_time=timestamp(BEGIN + timedelta(hours=1)),
+    )
+    duty_check = duty_check_pb2.DutyCheck(
+        duty_check_id="dc-1",
+        question="1 加 1 等于几",
+        answer_kind=duty_check_pb2.ANSWER_KIND_NUMBER,
+        answer_minutes=10,
+        audiences=[BELOW],
+        recipient_scope=directive_pb2.RECIPIENT_SCOPE_DIVISION,
+        recipients=[BELOW],
+        actor="person/example",
+        issue_time=timestamp(BEGIN),
+        deadline_time=timestamp(BEGIN + timedelta(minutes=10)),
+    )
+    answer = duty_check_pb2.DutyCheckAnswer(
+        issuer=UPPER,
+        duty_check_id="dc-2",
+        answer="2",
+        officer=officer,
+        actor="person/example",
+        answer_time=timestamp(BEGIN + timedelta(minutes=5)),
+    )
+    return [
+        ("zhichao.enforcement.v1.Notice", notice, BELOW),
+        ("zhichao.enforcement.v1.NoticeWithdrawal", withdrawal, BELOW),
+        ("zhichao.enforcement.v1.NoticeAcknowledgement", acknowledgement, ""),
+        ("zhichao.enforcement.v1.DutyCheck", duty_check, BELOW),
+        ("zhichao.enforcement.v1.DutyCheckAnswer", answer, ""),
     ]
 
 

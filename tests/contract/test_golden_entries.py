@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import symbol_database
 from google.protobuf.json_format import MessageToDict
 
+from services.enforcement.projection import EnforcementProjection
 from services.journal import entries, merkle
 from services.journal.digests import Digester
 from services.journal.journal_kinds import WholeProjection
@@ -30,6 +31,7 @@ PROJECTIONS: dict[str, Projection] = {
     "weighing": WeighingProjection(),
     "registry": RegistryProjection(),
     "access": RegistryProjection(),
+    "enforcement": EnforcementProjection(),
     "journal": WholeProjection(RegistryProjection(), [ReceiptKind()]),
 }
 
