@@ -1,16 +1,21 @@
-"""A service of several replicas under one name: the relay's calls go to all of them."""
+"""Several replicas: the relay's calls go to all pods of a service, and two relays of one platform do no harm."""
 
+import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import grpc
 import pytest
 
 from services.common.rpc_client import connect
 from services.relay.local_services import CHANNEL_OPTIONS, LocalService
-from tests.relay.platforms import WAIT_SECONDS
+from tests.conftest import Databases
+from tests.relay.conftest import CITY, COUNTY
+from tests.relay.platforms import WAIT_SECONDS, Platform, assert_same_log
 from zhichao.journal.v1 import journal_pb2
 
 
@@ -60,3 +65,38 @@ def test_every_replica_is_called(address: str) -> None:
             called |= {position.size for position in service.ask_positions()()}
     finally:
         service.close()
+
+
+@pytest.fixture
+def other_directory() -> Iterator[Path]:
+    """Return a second short directory: sockets of a second relay."""
+    with tempfile.TemporaryDirectory(prefix="zc-") as directory:
+        yield Path(directory)
+
+
+def test_two_relays_of_one_platform_do_no_harm(
+    platform: Callable[..., Platform], databases: Databases, socket_directory: Path, other_directory: Path
+) -> None:
+    """As during a roll-out: both push the same logs, and the upstream holds every entry once."""
+    city = platform(CITY, streams=["weighing"])
+    city.start()
+    county = platform(COUNTY, streams=["weighing"], upstream=city.address)
+    county.start()
+    # The same key and service token, as two pods have them.
+    shutil.copy(socket_directory / f"{COUNTY}.pem", other_directory)
+    shutil.copytree(socket_directory / f"{COUNTY}-tokens", other_directory / f"{COUNTY}-tokens")
+    second = Platform(databases, other_directory, COUNTY, upstream=city.address, streams=(), fakes=[county["weighing"]])
+    second.start_relay()
+    try:
+        county["weighing"].write_many(5_000, per_batch=50)
+        assert_same_log(city["weighing"], county["weighing"], COUNTY)
+        for relay in (county, second):
+            relay.wait_for_state("CURRENT")
+        # The first one goes in the middle of it, as a roll-out ends.
+        county["weighing"].write_many(2_000, per_batch=50)
+        county.stop_relay()
+        county["weighing"].write_many(2_000, per_batch=50)
+        assert_same_log(city["weighing"], county["weighing"], COUNTY)
+        second.wait_for_state("CURRENT")
+    finally:
+        second.stop_relay()
