@@ -8,7 +8,8 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli.pki.authority import Authority, KeyPair, Validity
-from services.common.tls import Tls, TlsFiles
+from services.common.tls import Tls
+from services.common.tls_files import TlsFiles
 
 TRUST_DOMAIN: Final = "zhichao"
 MONTH: Final = Validity.of_days(30)

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import grpc
 
-from services.common.tls import ClientTls, TlsBundle, channel_credentials
+from services.common.tls import ClientTls, channel_credentials
+from services.common.tls_files import TlsBundle
 
 _Callable = Callable[..., Any]
 

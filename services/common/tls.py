@@ -6,31 +6,33 @@ import ipaddress
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from services.common.settings import SettingsError
+from services.common.tls_files import (
+    CA_VARIABLE,
+    CERTIFICATE_VARIABLE,
+    KEY_VARIABLE,
+    TlsBundle,
+    TlsFileError,
+    TlsFiles,
+    read_authorities,
+    read_bundle,
+    stamp_of,
+)
 
-CERTIFICATE_VARIABLE: Final = "ZHICHAO_TLS_CERTIFICATE_FILE"
-KEY_VARIABLE: Final = "ZHICHAO_TLS_KEY_FILE"
-CA_VARIABLE: Final = "ZHICHAO_TLS_CA_FILE"
 PLAINTEXT_VARIABLE: Final = "ZHICHAO_PLAINTEXT_LOOPBACK"
 
 FILE_CHECK_SECONDS: Final = 1.0
 """The files are looked at at most this often: three calls of `stat`, and a new certificate is used within a second."""
 
-FILE_BYTES_MAX: Final = 1024 * 1024
-"""Largest file that is read: a certificate takes 1 to 2 kB, and a bundle of all public authorities some 250 kB."""
-
 _SECONDS_PER_DAY: Final = 24 * 3600
-_ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger()
 
@@ -59,32 +61,6 @@ class TlsSettings(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """The three files. A change of one of them is a change of all."""
-
-    certificate: Path
-    key: Path
-    ca: Path
-
-
-@dataclass(frozen=True, slots=True)
-class TlsBundle:
-    """What the files held at one moment, checked: the key fits the certificate, and there is an authority."""
-
-    # Empty for somebody who shows none.
-    certificate_chain: bytes
-    private_key: bytes = field(repr=False)
-    authorities: bytes
-    # The earliest end in the chain.
-    begins_at: datetime
-    ends_at: datetime
-    # The last end among the authorities: after it nobody is trusted.
-    authorities_end_at: datetime
-    uris: tuple[str, ...]
-    serial: str
-
-
 class ClientTls(Protocol):
     """What a channel needs to speak TLS."""
 
@@ -99,19 +75,13 @@ class TrustedAuthorities:
     def __init__(self, path: Path, setting: str = CA_VARIABLE) -> None:
         """Read the authorities. Raises SettingsError that names the setting."""
         try:
-            pem = _read(path, setting)
-            ends_at = max(one.not_valid_after_utc for one in _certificates(pem, path, setting))
-        except _TlsFileError as error:
+            self._bundle = read_authorities(path, setting)
+        except TlsFileError as error:
             raise SettingsError(str(error)) from error
-        self._bundle = TlsBundle(b"", b"", pem, _ALWAYS, ends_at, ends_at, (), "")
 
     def current(self) -> TlsBundle:
         """Return the authorities."""
         return self._bundle
-
-
-class _TlsFileError(Exception):
-    """The files cannot be used; the text names the setting."""
 
 
 class Tls:
@@ -140,9 +110,9 @@ class Tls:
         self._has_told = False
         self._looked_at = monotonic()
         try:
-            self._stamp = _stamp(files)
-            self._bundle = self._read()
-        except _TlsFileError as error:
+            self._stamp = stamp_of(files)
+            self._bundle = read_bundle(self._files, self._required_uri)
+        except TlsFileError as error:
             raise SettingsError(str(error)) from error
         if complaint := self._complaint_about_dates(self._bundle):
             # The start goes on: what is spoken over loopback works, and a renewal is taken as soon as it is there.
@@ -191,13 +161,13 @@ class Tls:
         self._looked_at = self._monotonic()
         try:
             # Taken before the files are read: a change in between is seen at the next look.
-            stamp = _stamp(self._files)
+            stamp = stamp_of(self._files)
             if stamp == self._stamp:
                 return
-            bundle = self._read()
+            bundle = read_bundle(self._files, self._required_uri)
             if complaint := self._complaint_about_dates(bundle):
-                raise _TlsFileError(complaint)
-        except _TlsFileError as error:
+                raise TlsFileError(complaint)
+        except TlsFileError as error:
             if str(error) != self._complaint:
                 # Three files are never written at once: whoever writes them has until the next look.
                 self._complaint, self._has_told = str(error), False
@@ -220,40 +190,6 @@ class Tls:
             days_left=round(self.certificate_days_left(), 1),
         )
 
-    def _read(self) -> TlsBundle:
-        chain_pem = _read(self._files.certificate, CERTIFICATE_VARIABLE)
-        key_pem = _read(self._files.key, KEY_VARIABLE)
-        ca_pem = _read(self._files.ca, CA_VARIABLE)
-        chain = _certificates(chain_pem, self._files.certificate, CERTIFICATE_VARIABLE)
-        authorities = _certificates(ca_pem, self._files.ca, CA_VARIABLE)
-        try:
-            key = load_pem_private_key(key_pem, None)
-        except (ValueError, TypeError) as error:
-            raise _TlsFileError(
-                f"{KEY_VARIABLE}: {self._files.key} holds no private key (PEM, without a password)"
-            ) from error
-        if key.public_key() != chain[0].public_key():
-            raise _TlsFileError(
-                f"{KEY_VARIABLE}: the key in {self._files.key} is not that of the first certificate in "
-                f"{self._files.certificate}"
-            )
-        uris = _uris(chain[0])
-        if self._required_uri and self._required_uri not in uris:
-            raise _TlsFileError(
-                f"{CERTIFICATE_VARIABLE}: the certificate in {self._files.certificate} must carry the URI name "
-                f"{self._required_uri}; it carries {', '.join(uris) or 'none'}"
-            )
-        return TlsBundle(
-            chain_pem,
-            key_pem,
-            ca_pem,
-            max(one.not_valid_before_utc for one in chain),
-            min(one.not_valid_after_utc for one in chain),
-            max(one.not_valid_after_utc for one in authorities),
-            uris,
-            f"{chain[0].serial_number:x}",
-        )
-
     def _complaint_about_dates(self, bundle: TlsBundle) -> str:
         now = datetime.fromtimestamp(self._now(), UTC)
         if now < bundle.begins_at:
@@ -261,6 +197,19 @@ class Tls:
         if now > bundle.ends_at:
             return f"{CERTIFICATE_VARIABLE}: the certificate has ended at {bundle.ends_at:%Y-%m-%d %H:%M} UTC"
         return ""
+
+
+# Those of this process that somebody holds: its servers and channels look at the same files once, and tell once.
+_in_use: WeakValueDictionary[tuple[TlsFiles, str], Tls] = WeakValueDictionary()
+_in_use_guard = threading.Lock()
+
+
+def _shared(files: TlsFiles, required_uri: str) -> Tls:
+    with _in_use_guard:
+        tls = _in_use.get((files, required_uri))
+        if tls is None:
+            tls = _in_use[files, required_uri] = Tls(files, required_uri=required_uri)
+        return tls
 
 
 class Transport:
@@ -276,7 +225,7 @@ class Transport:
         """Read the files that the settings name. Raises SettingsError if one of them cannot be used.
 
         `required_uri` is a name that the certificate must carry. Without all three files there is no TLS; that is an
-        error only where somebody needs it.
+        error only where somebody needs it. Who names the same files in one process gets the same Tls.
         """
         named = {
             CERTIFICATE_VARIABLE: settings.tls_certificate_file,
@@ -286,7 +235,7 @@ class Transport:
         certificate, key, ca = named.values()
         tls = None
         if certificate is not None and key is not None and ca is not None:
-            tls = Tls(TlsFiles(certificate, key, ca), required_uri=required_uri)
+            tls = _shared(TlsFiles(certificate, key, ca), required_uri)
         missing = [name for name, path in named.items() if path is None]
         return cls(tls, plaintext_loopback=settings.plaintext_loopback, missing=missing)
 
@@ -332,50 +281,3 @@ def channel_credentials(bundle: TlsBundle) -> grpc.ChannelCredentials:
 def _server_configuration(bundle: TlsBundle) -> grpc.ServerCertificateConfiguration:
     pairs = [(bundle.private_key, bundle.certificate_chain)]
     return grpc.ssl_server_certificate_configuration(pairs, bundle.authorities)
-
-
-def _stamp(files: TlsFiles) -> tuple[tuple[int, int, int], ...]:
-    stamps = []
-    for path, variable in (
-        (files.certificate, CERTIFICATE_VARIABLE),
-        (files.key, KEY_VARIABLE),
-        (files.ca, CA_VARIABLE),
-    ):
-        try:
-            # Of the file behind links: Kubernetes changes a mounted secret by changing where a link points.
-            status = path.stat()
-        except OSError as error:
-            raise _unreadable(path, variable, error) from error
-        stamps.append((status.st_mtime_ns, status.st_ino, status.st_size))
-    return tuple(stamps)
-
-
-def _read(path: Path, variable: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise _unreadable(path, variable, error) from error
-    if len(content) > FILE_BYTES_MAX:
-        raise _TlsFileError(f"{variable}: {path} is larger than {FILE_BYTES_MAX} bytes")
-    return content
-
-
-def _unreadable(path: Path, variable: str, error: OSError) -> _TlsFileError:
-    return _TlsFileError(f"{variable}: {path} cannot be read: {error.strerror or type(error).__name__}")
-
-
-def _certificates(pem: bytes, path: Path, variable: str) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
-        raise _TlsFileError(f"{variable}: {path} holds no certificate (PEM)") from error
-
-
-def _uris(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
-        # ValueError: an extension that cannot be read names nobody.
-        return ()
-    return tuple(names.get_values_for_type(x509.UniformResourceIdentifier))

@@ -26,7 +26,8 @@ from services.common.request import request_context
 from services.common.rpc_client import connect, service_error
 from services.common.rpc_server import ListenError, RpcServer
 from services.common.settings import PlatformSettings, ServiceSettings, SettingsError, load
-from services.common.tls import Tls, TlsFiles, TrustedAuthorities
+from services.common.tls import Tls, TrustedAuthorities
+from services.common.tls_files import TlsFiles
 from tests.access import Access, open_method
 from tests.certificates import (
     MONTH,

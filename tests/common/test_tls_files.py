@@ -3,12 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from cli.pki.authority import Authority, Validity
 from services.common.settings import PlatformSettings, SettingsError, load
-from services.common.tls import FILE_CHECK_SECONDS, Tls, TlsFiles, Transport, TrustedAuthorities, is_local
+from services.common.tls import FILE_CHECK_SECONDS, Tls, Transport, TrustedAuthorities, is_local
+from services.common.tls_files import TlsFiles
 from tests.certificates import MONTH, days_ago, files_in, new_authority, platform_files, tls_environment, write
 from tests.common.conftest import Events
 
@@ -239,6 +246,56 @@ def test_a_certificate_without_names_is_refused_where_its_name_matters(files: Wa
         files.load(required_uri=f"spiffe://zhichao/platform/{COUNTY}")
 
 
+def with_key(files: Watched, key: Any) -> None:
+    """Write a certificate for a key of another kind than `zhichao pki` makes."""
+    issuer = files.authority.pair
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "county")]))
+        .issuer_name(issuer.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(MONTH.begins_at)
+        .not_valid_after(MONTH.ends_at)
+        .sign(issuer.key, SHA256())
+    )
+    found = files_in(files.directory)
+    found.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+    found.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+KEYS: dict[str, Callable[[], Any]] = {
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+    # Short on purpose.
+    "RSA of 1,024 bits": lambda: rsa.generate_private_key(65537, 1024),  # noqa: S505 - refused
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "RSA of 2,048 bits": lambda: rsa.generate_private_key(65537, 2048),
+}
+
+
+@pytest.mark.parametrize("kind", list(KEYS)[:4])
+def test_a_key_that_grpc_cannot_use_is_not_taken(files: Watched, events: Events, kind: str) -> None:
+    tls = files.load()
+    before = tls.current().serial
+    with_key(files, KEYS[kind]())
+
+    assert files.look(tls, times=3) == before
+    assert "must hold an ECDSA key" in events.named("certificate_not_taken")[0]["detail"]
+    with pytest.raises(SettingsError, match="must hold an ECDSA key"):
+        files.load()
+
+
+@pytest.mark.parametrize("kind", list(KEYS)[4:])
+def test_other_usual_keys_are_taken(files: Watched, kind: str) -> None:
+    tls = files.load()
+    before = tls.current().serial
+    with_key(files, KEYS[kind]())
+
+    assert files.look(tls) != before
+
+
 # Which addresses go without
 
 
@@ -309,6 +366,15 @@ def test_only_the_missing_files_are_asked_for(files: Watched) -> None:
 
     with pytest.raises(SettingsError, match=r"set ZHICHAO_TLS_KEY_FILE; plain text"):
         Transport.of(settings(**environment)).for_address("192.0.2.1:7702", "ZHICHAO_WEIGHING_LISTEN")
+
+
+def test_the_same_files_are_looked_at_once_in_a_process(files: Watched) -> None:
+    environment = tls_environment(files.directory)
+    server, client = Transport.of(settings(**environment)), Transport.of(settings(**environment))
+    other = Transport.of(settings(**environment), required_uri=f"spiffe://zhichao/platform/{COUNTY}")
+
+    assert server.tls is client.tls is not None
+    assert other.tls is not server.tls
 
 
 def test_authorities_of_somebody_without_a_certificate(files: Watched, tmp_path: Path) -> None:
