@@ -88,6 +88,10 @@ class Downlink:
             follower.use(None)
         self._cosignatures.use(None)
 
+    def service_came(self, stream: str) -> None:
+        """Follow a stream from where its service stands now; its database may be an older one."""
+        self._followers[stream].follow_anew()
+
     def look(self) -> None:
         """Follow anew what is due: refused logs after a while, and what has fallen silent."""
         for stream in self._table.due(self._clock.monotonic()):

@@ -190,6 +190,9 @@ class Link:
             self.service_failed(stream, None)
             self._table.set_local(stream, positions.by_origin(told), self._clock.monotonic(), is_complete=is_complete)
             self._senders.hand_out()
+            if is_complete:
+                # It was away, and may stand elsewhere than when its stream was followed.
+                self._downlink.service_came(stream)
 
     def _unwatched(self, stream: str, error: ServiceError) -> None:
         with self._lock:

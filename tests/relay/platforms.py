@@ -129,6 +129,8 @@ class JournalHost:
         self.address = f"unix:{directory}/{settings.platform}-{stream}.sock"
         self._borrowed: list[str] = []
         self.database_url = self.make_new()
+        # Whether it is told at its next start that its database was restored.
+        self.is_recovering = False
         self._running = ExitStack()
 
     def start(self) -> None:
@@ -137,7 +139,14 @@ class JournalHost:
             self.engine = create_engine(self.database_url, pool_size=10, application_name=f"test-{self.stream}")
             starting.callback(self.engine.dispose)
             self._journal = JournalParts.build(
-                self.engine, self.platform, self.stream, self._signer, "sha256", NoteProjection(), SystemClock()
+                self.engine,
+                self.platform,
+                self.stream,
+                self._signer,
+                "sha256",
+                NoteProjection(),
+                SystemClock(),
+                is_recovering=self.is_recovering,
             )
             self._journal.start()
             starting.callback(self._journal.stop)

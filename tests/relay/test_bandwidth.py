@@ -18,6 +18,7 @@ from tests.relay.clocks import NOON, StandingClock
 from tests.relay.conftest import CITY, COUNTY
 from tests.relay.platforms import WAIT_SECONDS, Platform, assert_same_log, eventually
 from zhichao.journal.v1 import journal_pb2
+from zhichao.relay.v1 import relay_pb2
 
 KIB = 1024
 DAY_AND_NIGHT = "08:00-20:00=256KiB/s,20:00-08:00=unlimited"
@@ -217,14 +218,14 @@ def test_without_a_schedule_everything_goes() -> None:
     assert (paced.status(), paced.batch_bytes_max, paced.pushed_bytes) == (None, None, 3 * 10**9)
 
 
-@settings(max_examples=50)
-@given(st.lists(st.integers(1, 50), min_size=2, max_size=6), st.randoms(use_true_random=False))
-def test_nobody_starves(kib: list[int], random_: object) -> None:
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=2, max_size=6))
+def test_nobody_starves(kib: list[int]) -> None:
     paced, clock = pacer()
     logs = {LogKey("weighing", f"{140000 + number}"): (lambda size=size: size * KIB) for number, size in enumerate(kib)}
-    sent = run(paced, clock, logs, 120)  # type: ignore[arg-type]  # lambdas with a default are callables without arguments
+    sent = run(paced, clock, logs, 60)  # type: ignore[arg-type]  # lambdas with a default are callables without arguments
     assert max(sent.values()) - min(sent.values()) <= 2 * 50 * KIB
-    assert sum(sent.values()) <= (120 + 1) * 100 * KIB + 50 * KIB
+    assert sum(sent.values()) <= (60 + 1) * 100 * KIB + 50 * KIB
 
 
 def test_batches_are_read_smaller_where_they_can_be() -> None:
@@ -314,6 +315,7 @@ def test_what_waits_for_the_cap_is_no_stall(platform: Callable[..., Platform]) -
     size = county["weighing"].write_many(10)
     eventually(lambda: county.status().bandwidth.is_waiting, "waiting for the cap")
     eventually(lambda: (one := county.progress("weighing", COUNTY)) and one.local_size == size, "the entries")
+    eventually(lambda: county.status().follows[0].state == relay_pb2.FOLLOW_STATE_FOLLOWING, "the follow")
     clock.advance(2.0)
     status = county.status()
     assert (county.state(), status.bandwidth.bytes_per_second_max, list(status.alarms)) == ("CATCHING_UP", 0, [])

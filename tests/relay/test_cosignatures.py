@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from services.relay import cosignatures
+from services.relay.cosignature_feed import CosignatureFeed
 from services.relay.cosignatures import Cosignatures
 from services.relay.standing import LogKey
 
@@ -55,7 +56,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hand_over(owner: Owner) -> Cosignatures:
-    handing = Cosignatures(lambda _stream: owner)  # type: ignore[arg-type,return-value]  # wrong or untyped on purpose
+    handing = Cosignatures(lambda _stream: owner, CosignatureFeed())  # type: ignore[arg-type,return-value]  # wrong or untyped on purpose
     handing.start()
     return handing
 

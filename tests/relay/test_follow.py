@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -32,6 +33,10 @@ def receipts(host: JournalHost, origin: str, sequence: int) -> list[str]:
     """Return which platforms are known here to have received an entry."""
     request = journal_pb2.ListAddressedReceiptsRequest(origin=origin, first_sequence=sequence, last_sequence=sequence)
     return [one.platform for one in host.stub.ListAddressedReceipts(request).receipts]
+
+
+def has_receipts(host: JournalHost, sequence: int, platforms: list[str]) -> bool:
+    return receipts(host, host.platform, sequence) == platforms
 
 
 def follow_state(platform: Platform, stream: str) -> str:
@@ -81,7 +86,7 @@ def test_entries_go_from_the_province_to_the_county_and_receipts_come_back(platf
     everybody = province["registry"].write(b"for all", audience=PROVINCE)
     wait_for(county["registry"], PROVINCE, [b"order", b"for all"])
     for one in (sequence, everybody):
-        eventually(lambda one=one: receipts(province["registry"], PROVINCE, one) == [CITY, COUNTY], "the receipts")
+        eventually(partial(has_receipts, province["registry"], one, [CITY, COUNTY]), "the receipts")
     county.wait_for_state("CURRENT")
     city.wait_for_state("CURRENT")
 

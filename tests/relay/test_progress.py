@@ -1,5 +1,6 @@
 """Whose turn it is, what is refused, and what state the link is in: the table alone, with made-up time."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import settings
@@ -9,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from services.common.reasons import Reason
 from services.relay.limits import LinkTimes
 from services.relay.progress import LinkState, ProgressTable, Turn
+from services.relay.stalls import StallCause
 from services.relay.standing import LogKey, Place, Refusal, Standing
 
 TIMES = LinkTimes(refused_seconds=30.0, stalled_seconds=60.0)
@@ -26,10 +28,14 @@ def standing(size: int, history: str = "true") -> Standing:
     return Standing(size, root(size, history), 100 * size, NOON + timedelta(seconds=size))
 
 
+def own(size: int, *, is_recovering: bool = False) -> Standing:
+    return replace(standing(size), is_own=True, is_recovering=is_recovering)
+
+
 def table(*, local: int = 0, upstream: int | None = None, now: float = 0.0) -> ProgressTable:
     """Make a connected table with one log."""
     made = ProgressTable(["weighing"], TIMES, now, has_upstream=True)
-    made.set_local("weighing", {KEY.origin: standing(local)}, now, is_complete=True)
+    made.set_local("weighing", {KEY.origin: own(local)}, now, is_complete=True)
     if upstream is not None:
         made.connect({KEY: standing(upstream)}, STREAMS, now)
     return made
@@ -89,9 +95,74 @@ def test_being_ahead_is_over_once_we_hold_more() -> None:
     one = table(local=50, upstream=80)
     one.take(0.0)
     one.refuse_ahead(KEY, 0.0)
-    one.set_local("weighing", {KEY.origin: standing(81)}, 1.0, is_complete=False)
+    one.set_local("weighing", {KEY.origin: own(81)}, 1.0, is_complete=False)
     assert one.state(1.0) is LinkState.CATCHING_UP
     assert one.take(1.0) == Turn(KEY, Place.BEHIND, 81)
+
+
+def test_a_log_from_below_of_which_the_upstream_holds_more_is_waited_for() -> None:
+    one = table(local=50)
+    one.set_local("weighing", {KEY.origin: standing(50)}, 0.0, is_complete=False)
+    one.connect({KEY: standing(80)}, STREAMS, 0.0)
+    assert (one.take(0.0), one.state(1_000.0), one.stalls(1_000.0)) == (None, LinkState.CURRENT, [])
+    one.set_local("weighing", {KEY.origin: standing(81)}, 1.0, is_complete=False)
+    assert one.take(1.0) == Turn(KEY, Place.BEHIND, 81)
+
+
+def test_a_restored_log_is_confirmed_before_it_is_pushed() -> None:
+    one = table(local=50, upstream=30)
+    one.set_local("weighing", {KEY.origin: own(50, is_recovering=True)}, 0.0, is_complete=False)
+    turn = one.take(0.0)
+    assert turn is not None
+    assert (turn.place, turn.upstream) == (Place.UNCONFIRMED, standing(30))
+    assert one.state(0.0) is LinkState.CATCHING_UP
+    one.set_local("weighing", {KEY.origin: own(50)}, 0.0, is_complete=False)
+    one.give_back(KEY, 0.0)
+    assert one.take(0.0) == Turn(KEY, Place.BEHIND, 31)
+
+
+def test_a_restored_log_of_a_stream_that_is_not_taken_is_confirmed_too() -> None:
+    one = table(local=50)
+    one.set_local("weighing", {KEY.origin: own(50, is_recovering=True)}, 0.0, is_complete=False)
+    one.connect({}, ["registry"], 0.0)
+    turn = one.take(0.0)
+    assert turn is not None
+    assert (turn.place, turn.upstream.size) == (Place.UNCONFIRMED, 0)
+
+
+def test_a_link_that_breaks_again_and_again_stalls_all_the_same() -> None:
+    one = table(local=50, upstream=30)
+    for now in range(0, 70, 5):
+        one.disconnect(float(now))
+        one.connect({KEY: standing(30)}, STREAMS, now + 4.0)
+    assert [stall.key for stall in one.stalls(69.0)] == [KEY]
+    # Away for long it is another matter: it has had no time since.
+    one.disconnect(70.0)
+    assert not one.is_down_for_long(100.0)
+    assert one.is_down_for_long(130.0)
+    one.connect({KEY: standing(30)}, STREAMS, 131.0)
+    assert one.stalls(180.0) == []
+    assert [stall.since for stall in one.stalls(192.0)] == [131.0]
+
+
+def test_a_stall_names_what_kept_the_log_last() -> None:
+    one = table(local=50, upstream=30)
+    one.take(0.0)
+    one.retry(KEY, 0.0, 0.5, StallCause.UPSTREAM_SERVICE, "the weighing service is away")
+    (stall,) = one.stalls(61.0)
+    assert (stall.cause, stall.detail) == (StallCause.UPSTREAM_SERVICE, "the weighing service is away")
+    one.excuse(KEY, 61.0)
+    assert one.stalls(120.0) == []
+    one.acknowledge(KEY, standing(31), None, 130.0)
+    (stall,) = one.stalls(200.0)
+    assert (stall.cause, stall.detail) == (StallCause.UNKNOWN, "")
+
+
+def test_a_refused_log_is_no_stall() -> None:
+    one = table(local=50, upstream=30)
+    one.take(0.0)
+    one.refuse(KEY, MISMATCH, 0.0)
+    assert (one.state(1_000.0), one.stalls(1_000.0)) == (LinkState.REFUSED, [])
 
 
 def test_a_refused_log_stays_refused_while_it_is_tried_and_until_it_is_accepted() -> None:

@@ -39,41 +39,6 @@ def refusal_message(county: Platform) -> str:
     return progress.refusal_message if progress else ""
 
 
-def test_a_county_restored_from_an_old_backup_is_refused_until_it_is_whole_again(
-    linked: tuple[Platform, Platform],
-) -> None:
-    city, county = linked
-    weighing = county["weighing"]
-    weighing.stop()
-    old = weighing.back_up()
-    weighing.start()
-    weighing.write_many(100)
-    assert_same_log(city["weighing"], weighing, COUNTY)
-
-    weighing.stop()
-    whole = weighing.move_to(old)
-    weighing.start()
-    eventually(lambda: refusal(county) == "BEYOND_LOG", "the refusal")
-    assert county.state() == "REFUSED"
-    progress = county.progress("weighing", COUNTY)
-    assert progress is not None
-    assert "restored from an old backup" in progress.refusal_message
-    assert (progress.local_size, progress.upstream_size, progress.lag_records) == (501, 601, 0)
-    county["registry"].write_many(5)
-    assert_same_log(city["registry"], county["registry"], COUNTY)
-    # Told again by the next relay, which learns of it in the handshake.
-    county.stop_relay()
-    county.start_relay()
-    eventually(lambda: refusal(county) == "BEYOND_LOG", "the refusal after a restart")
-
-    weighing.stop()
-    weighing.move_to(whole)
-    weighing.start()
-    weighing.write_many(7)
-    assert_same_log(city["weighing"], weighing, COUNTY)
-    county.wait_for_state("CURRENT")
-
-
 def test_a_second_history_of_one_log_stops_that_log_only(linked: tuple[Platform, Platform]) -> None:
     city, county = linked
     held = city["weighing"].position(COUNTY)
@@ -81,9 +46,9 @@ def test_a_second_history_of_one_log_stops_that_log_only(linked: tuple[Platform,
     weighing.stop()
     weighing.move_to(weighing.make_new())
     weighing.start()
-    eventually(lambda: refusal(county) == "BEYOND_LOG", "the refusal of the shorter history")
+    eventually(lambda: "restore the backup once more" in refusal_message(county), "the refusal of the shorter history")
+    assert refusal(county) == "HISTORY_MISMATCH"
     weighing.write_many(500)
-    eventually(lambda: refusal(county) == "HISTORY_MISMATCH", "the refusal at equal sizes")
     eventually(lambda: "different roots" in refusal_message(county), "the reason as seen from here")
     weighing.write_many(10)
     eventually(lambda: "or before" in refusal_message(county), "the reason as told by the city")
