@@ -60,7 +60,9 @@ class EnforcementApp:
             ReadingHandlers(self._engine, holding, self._journal.tail, clock),
             clock,
         )
-        self.server = RpcServer.for_service(STREAM, platform, settings, control, metrics=self.metrics)
+        self.server = RpcServer.for_service(
+            STREAM, platform, settings, control, self._journal.access_recorder, metrics=self.metrics
+        )
         self.server.add(
             lambda server: service_pb2_grpc.add_EnforcementServiceServicer_to_server(servicer, server),
             service_pb2.DESCRIPTOR.services_by_name["EnforcementService"].full_name,

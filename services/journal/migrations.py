@@ -107,3 +107,17 @@ def add_recovering() -> None:
     """Add the mark of an own log that was restored and is not written to yet. Frozen."""
     op.add_column("journal_logs", sa.Column("is_recovering", sa.Boolean, nullable=False, server_default=sa.false()))
     op.create_check_constraint("journal_logs_recovering_check", "journal_logs", "is_own OR NOT is_recovering")
+
+
+def create_access_records() -> None:
+    """Create the table of access records, empty: earlier releases have written none. Frozen."""
+    origin = sa.Text(collation="C")
+    op.create_table(
+        "journal_access_records",
+        sa.Column("origin", origin, primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("access_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("principal", origin, nullable=False),
+        sa.Column("record", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("journal_access_records_time_idx", "journal_access_records", ["access_time", "origin", "sequence"])

@@ -8,6 +8,8 @@ from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, translate_errors
 from services.common.metrics import Metrics
 from services.common.rpc_server import RpcServer
+from services.journal.access_record_servicer import AccessRecordServicer
+from services.journal.access_records import AccessRecorder, AccessRecordHandlers, AccessRecordKind
 from services.journal.addressed_handlers import AddressedHandlers, CurrentDivisions
 from services.journal.addressed_reader import AddressedReader
 from services.journal.addressed_receiver import AddressedReceiver
@@ -23,7 +25,7 @@ from services.journal.receiver import Receiver
 from services.journal.restoring import OwnLogRestorer
 from services.journal.servicer import JournalServicer
 from services.journal.store.tail import Tail
-from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+from zhichao.journal.v1 import access_record_pb2, access_record_pb2_grpc, journal_pb2, journal_pb2_grpc
 
 _BY_CODE = Divisions()
 
@@ -43,6 +45,7 @@ class JournalParts:
     tail: Tail
     handlers: JournalHandlers
     addressed: AddressedHandlers
+    access_recorder: AccessRecorder
     metrics: JournalMetrics
     _engine: Engine
     _clock: Clock
@@ -73,7 +76,7 @@ class JournalParts:
         tail = Tail(engine)
         writer = LogWriter(origin, stream, signer, digest_algorithm)
         reader = Reader(engine, stream, signer)
-        whole = WholeProjection(projection, [ReceiptKind()])
+        whole = WholeProjection(projection, [ReceiptKind(), AccessRecordKind()])
         receiver = Receiver(engine, origin, stream, signer, whole, clock, tail.announce, figures)
         restorer = OwnLogRestorer(engine, writer, whole, clock, tail.announce)
         handlers = JournalHandlers(engine, stream, reader, receiver, restorer, tail)
@@ -84,7 +87,8 @@ class JournalParts:
             tail,
             divisions,
         )
-        return cls(writer, reader, receiver, tail, handlers, addressed, figures, engine, clock, is_recovering)
+        recorder = AccessRecorder(engine, writer, clock, tail.announce)
+        return cls(writer, reader, receiver, tail, handlers, addressed, recorder, figures, engine, clock, is_recovering)
 
     def start(self) -> None:
         """Begin the own log if it is new, and listen for growth. Raises LogIdentityError, ServiceError."""
@@ -97,9 +101,14 @@ class JournalParts:
         self.tail.stop()
 
     def register(self, server: RpcServer) -> None:
-        """Serve JournalService on the service's server."""
+        """Serve JournalService and AccessRecordService on the service's server."""
         servicer = JournalServicer(self.handlers, self.addressed)
         server.add(
             lambda grpc_server: journal_pb2_grpc.add_JournalServiceServicer_to_server(servicer, grpc_server),
             journal_pb2.DESCRIPTOR.services_by_name["JournalService"].full_name,
+        )
+        records = AccessRecordServicer(AccessRecordHandlers(self._engine))
+        server.add(
+            lambda grpc_server: access_record_pb2_grpc.add_AccessRecordServiceServicer_to_server(records, grpc_server),
+            access_record_pb2.DESCRIPTOR.services_by_name["AccessRecordService"].full_name,
         )

@@ -82,6 +82,7 @@ def define(metadata: sa.MetaData) -> None:
         sa.Column("attempt_count", sa.Integer, nullable=False),
     )
     _define_addressed(metadata)
+    _define_access_records(metadata)
 
 
 def _define_addressed(metadata: sa.MetaData) -> None:
@@ -147,3 +148,21 @@ def _define_addressed(metadata: sa.MetaData) -> None:
         sa.Column("receive_time", sa.DateTime(timezone=True), nullable=False),
         info=APPEND_ONLY,
     )
+
+
+def _define_access_records(metadata: sa.MetaData) -> None:
+    """Add the table of who has been shown what, here and on platforms below."""
+    sa.Table(
+        "journal_access_records",
+        metadata,
+        sa.Column("origin", sa.Text(collation="C"), primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("access_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("principal", sa.Text(collation="C"), nullable=False),
+        # The AccessRecord as it stands in the log.
+        sa.Column("record", sa.LargeBinary, nullable=False),
+        info=APPEND_ONLY,
+    )
+    # Lists are by time, newest first.
+    records = metadata.tables["journal_access_records"].c
+    sa.Index("journal_access_records_time_idx", records.access_time, records.origin, records.sequence)

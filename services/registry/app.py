@@ -74,7 +74,12 @@ class RegistryApp:
         )
         self.handlers = RegistryHandlers(self._engine, writer, clock, tail.announce)
         self.server = RpcServer.for_service(
-            STREAM, platform, settings, self._own_access.control(platform), metrics=self.metrics
+            STREAM,
+            platform,
+            settings,
+            self._own_access.control(platform),
+            self._journal.access_recorder,
+            metrics=self.metrics,
         )
         servicer = RegistryServicer(self.handlers)
         self.server.add(

@@ -84,7 +84,9 @@ class WeighingApp:
             self._journal.tail,
             self._access.control.is_bound_to_division,
         )
-        self.server = RpcServer.for_service(STREAM, platform, settings, self._access.control, metrics=self.metrics)
+        self.server = RpcServer.for_service(
+            STREAM, platform, settings, self._access.control, self._journal.access_recorder, metrics=self.metrics
+        )
         servicer = WeighingServicer(self.handlers)
         self.server.add(
             lambda server: service_pb2_grpc.add_WeighingServiceServicer_to_server(
@@ -133,7 +135,7 @@ class WeighingApp:
 def build(config: WeighingConfig, clock: Clock | None = None, access: AppAccess | None = None) -> WeighingApp:
     """Build a weighing service from its settings; nothing is started and the database is not touched.
 
-    `access` takes the place of what the registry says. Raises SettingsError for settings that cannot work, such as a key
-    file that is none.
+    `access` takes the place of what the registry says. Raises SettingsError for settings that cannot work, such as a
+    key file that is none.
     """
     return WeighingApp(config, clock or SystemClock(), access)

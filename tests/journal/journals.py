@@ -36,6 +36,7 @@ TABLES = (
     "journal_addressed_steps",
     "journal_addressed_logs",
     "journal_addressed_receipts",
+    "journal_access_records",
     "notes",
 )
 

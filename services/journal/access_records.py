@@ -1,0 +1,158 @@
+"""Access records: what a service writes into its own log before it shows what has to be accounted for, and what every
+platform above makes of it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError, Message
+
+from services.common.access.tokens import metadata_value
+from services.common.clock import Clock
+from services.common.database import Engine, RawConnection, raw_connection, translate_errors
+from services.common.errors import FieldViolation, ServiceError, invalid
+from services.common.paging import decode_token, encode_token, filter_digest, page_size
+from services.common.reasons import Reason
+from services.common.rpc_call import Call
+from services.journal.entries import EntryBuilder, is_platform_code, timestamp
+from services.journal.log_writer import LogWriter
+from services.journal.projection import Unprojectable
+from services.journal.store import access_records as store
+from services.journal.store.access_records import AccessRecordRow
+from zhichao.journal.v1 import access_record_pb2 as pb
+
+KIND: Final = "zhichao.journal.v1.AccessRecord"
+SCHEMA: Final = 1
+
+PURPOSE_METADATA: Final = "x-purpose"
+PURPOSE_CHARACTERS_MAX: Final = 256
+"""A sentence."""
+
+SUBJECTS_MAX: Final = 8
+SUBJECT_CHARACTERS_MAX: Final = 128
+"""No request names more ids than that, and no id is longer than 64 characters."""
+
+PAGE_SIZE_DEFAULT: Final = 100
+PAGE_SIZE_MAX: Final = 1_000
+
+_NAMED: Final = ("_id", "_code", "origin", "platform", "sequence")
+"""Ends of the names of fields that name things. Names, plates and numbers of persons are none of them."""
+
+
+class AccessRecordKind:
+    """Access records as a kind of the journal: one row each."""
+
+    kind = KIND
+    schema = SCHEMA
+
+    def prepare(self, origin: str, payload: bytes) -> AccessRecordRow:
+        """Parse one payload. Raises Unprojectable."""
+        del origin
+        try:
+            message = pb.AccessRecord.FromString(payload)
+            access_time = message.access_time.ToDatetime(tzinfo=UTC)
+        except DecodeError as error:
+            raise Unprojectable("the payload is not an AccessRecord") from error
+        except (ValueError, OverflowError) as error:
+            raise Unprojectable("access_time is not a time") from error
+        if "\x00" in message.principal:
+            raise Unprojectable("principal holds a character that no text has")
+        return AccessRecordRow("", 0, access_time, message.principal, payload)
+
+    def project(self, connection: RawConnection, origin: str, prepared: Sequence[tuple[int, AccessRecordRow]]) -> None:
+        """Write the rows."""
+        store.insert(connection, [row.at(origin, sequence) for sequence, row in prepared])
+
+
+class AccessRecorder:
+    """Writes access records into the own log, each in a transaction of its own."""
+
+    def __init__(self, engine: Engine, writer: LogWriter, clock: Clock, announce: Callable[[str], None]) -> None:
+        self._engine = engine
+        self._writer = writer
+        self._clock = clock
+        self._announce = announce
+        self._kind = AccessRecordKind()
+
+    def record(self, call: Call, request: Message | None, personal_count: int) -> None:
+        """Write down that a caller is about to be shown something. Raises ServiceError when it cannot be written."""
+        now = self._clock.now()
+        principal = call.principal.name
+        purpose = metadata_value(call.grpc_context.invocation_metadata(), PURPOSE_METADATA)
+        message = pb.AccessRecord(
+            principal=principal,
+            method=call.method,
+            subjects=list(subjects_of(request)) if isinstance(request, Message) else [],
+            purpose=purpose[:PURPOSE_CHARACTERS_MAX],
+            personal_data_count=personal_count,
+            access_time=timestamp(now),
+        )
+        payload = message.SerializeToString()
+        builder = EntryBuilder(KIND, SCHEMA, now, principal, call.request_id)
+        with translate_errors(), self._engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            head = self._writer.lock(connection)
+            (place,) = self._writer.append(connection, head, [builder.build(payload, self._writer.digester)], now)
+            row = self._kind.prepare(self._writer.origin, payload)
+            self._kind.project(connection, self._writer.origin, [(place.sequence, row)])
+        self._announce(self._writer.origin)
+
+
+class AccessRecordHandlers:
+    """What AccessRecordService does."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def list_page(
+        self,
+        origin: str,
+        principal: str,
+        start: datetime | None,
+        end: datetime | None,
+        requested: int,
+        token: str,
+    ) -> tuple[list[AccessRecordRow], str]:
+        """Return one page of records, newest first, and the next page's token. Raises ServiceError INVALID_ARGUMENT."""
+        if origin and not is_platform_code(origin):
+            raise invalid([FieldViolation("origin", "must be a six-digit platform code, or empty for all")])
+        if start is not None and end is not None and start >= end:
+            raise invalid([FieldViolation("end_time", "must be after start_time")])
+        if "\x00" in principal:
+            raise invalid([FieldViolation("principal", "holds a character that no name has")])
+        size = page_size(requested, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+        digest = filter_digest("ListAccessRecords", origin, principal, str(start), str(end))
+        key = decode_token(token, digest, (str, str, int))
+        after = None if key is None else (_instant(str(key[0])), str(key[1]), int(key[2]))
+        with translate_errors(), self._engine.begin() as pooled:
+            rows = store.list_rows(raw_connection(pooled), origin, principal, start, end, after, size + 1)
+        if len(rows) <= size:
+            return rows, ""
+        last = rows[size - 1]
+        return rows[:size], encode_token(digest, (last.access_time.isoformat(), last.origin, last.sequence))
+
+
+def subjects_of(request: Message) -> Iterator[str]:
+    """Yield what a request names as `field=value`: ids and codes at its top and one level below."""
+    for name, value in islice(_named_fields(request, ""), SUBJECTS_MAX):
+        yield f"{name}={value}"[:SUBJECT_CHARACTERS_MAX]
+
+
+def _named_fields(message: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for field, value in message.ListFields():
+        if field.is_repeated:
+            continue
+        if field.message_type is not None:
+            if not prefix:
+                yield from _named_fields(value, f"{field.name}.")
+        elif field.name.endswith(_NAMED):
+            yield prefix + field.name, value
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ServiceError(Reason.INVALID_PAGE_TOKEN, "the page token was not made by this list") from error
