@@ -3,15 +3,22 @@
 import socket
 import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
+
+import click
+import grpc
 
 from cli.doctor.finding import Finding, Text, fail, ok, skip, warn
 from cli.doctor.services import Figures, read_figures
 from cli.doctor.settings import Check
 from cli.doctor.subject import Subject
+from cli.status_targets import TargetError, from_directory
 from services.common.access.certificates import SPIFFE_SCHEME, platform_id
 from services.common.settings import PlatformSettings, SettingsError, load
 from services.common.tls import is_local
+from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
 
 CONNECT_SECONDS_MAX: Final = 3.0
 """A province is reached within some hundred milliseconds, also through a mobile network."""
@@ -22,6 +29,10 @@ SKEW_SECONDS_WARN: Final = 5.0
 LAG_SECONDS_WARN: Final = 900.0
 """What waits longer than a quarter of an hour should be looked at (docs/operate/metrics.md)."""
 
+_UNKNOWN: Final = (
+    "not known: set ZHICHAO_RELAY_METRICS_LISTEN, or see zhichao relay status",
+    "设置转发服务指标端口后可见",
+)
 _GOOD: Final = frozenset({"CURRENT", "CATCHING_UP"})
 _BAD: Final = frozenset({"STALLED", "REFUSED", "INCOMPATIBLE"})
 
@@ -88,55 +99,87 @@ def _judge_names(subject: Subject, address: str, names: list[str], version: str)
     return ok(f"{address} is {', '.join(names) or 'without a name'}, {version}", "上级可达, 证书互认")
 
 
+@dataclass(frozen=True)
+class LinkSeen:
+    """What the relay says of its link."""
+
+    state: str
+    lag_seconds: float
+    # Direction, stream and reason of what does not advance.
+    refused: tuple[str, ...]
+    skew_seconds: float | None
+
+
 def check_link(subject: Subject) -> Finding:
     """Look at what the relay says of its link."""
-    figures = _relay_figures(subject)
-    if figures is None:
-        return skip(
-            "not known: set ZHICHAO_RELAY_METRICS_LISTEN, or see zhichao relay status", "设置转发服务指标端口后可见"
-        )
-    state = next(
-        (
-            dict(labels)["state"]
-            for (name, labels), value in figures.items()
-            if name == "zhichao_relay_link_state" and value
-        ),
-        "",
-    )
-    lag = max((value for (name, _), value in figures.items() if name == "zhichao_relay_lag_seconds"), default=0.0)
-    refused = [
-        f"{dict(labels)['direction']} {dict(labels)['stream']} {dict(labels)['reason']}"
-        for (name, labels), value in figures.items()
-        if name == "zhichao_relay_refused_logs" and value
-    ]
-    told = f"{state}{', ' + '; '.join(refused) if refused else ''}, oldest entry waits {lag:.0f} s"
+    seen = _look(subject)
+    if seen is None:
+        return skip(*_UNKNOWN)
+    told = ", ".join([seen.state, *seen.refused, f"oldest entry waits {seen.lag_seconds:.0f} s"])
     look = Text("zhichao relay status tells why", "用 zhichao relay status 查看原因")
-    if state == "NO_UPSTREAM":
+    if seen.state == "NO_UPSTREAM":
         return skip("none: this platform is the top, or stands alone", "无上级平台")
-    if state in _BAD or refused:
+    if seen.state in _BAD or seen.refused:
         return fail(Text(told, "上行链路停滞或被拒绝"), look)
-    if state not in _GOOD:
+    if seen.state not in _GOOD:
         return fail(Text(told, "上行链路未连接"), look)
-    if lag > LAG_SECONDS_WARN:
-        return warn(Text(told, f"上报延迟 {lag:.0f} 秒"), look)
+    if seen.lag_seconds > LAG_SECONDS_WARN:
+        return warn(Text(told, f"上报延迟 {seen.lag_seconds:.0f} 秒"), look)
     return ok(told, "上行链路正常")
 
 
 def check_skew(subject: Subject) -> Finding:
     """Compare the clock with the upstream's, as it was at the last handshake."""
-    figures = _relay_figures(subject)
-    skew = None if figures is None else figures.get(("zhichao_relay_clock_skew_seconds", ()))
-    if skew is None:
+    seen = _look(subject)
+    if seen is None:
+        return skip(*_UNKNOWN)
+    if seen.skew_seconds is None:
         return skip("not known before a handshake", "握手后可知")
-    text = Text(f"{skew:+.3f} s", f"与上级相差 {skew:+.1f} 秒")
-    if abs(skew) > SKEW_SECONDS_WARN:
+    text = Text(f"{seen.skew_seconds:+.3f} s", f"与上级相差 {seen.skew_seconds:+.1f} 秒")
+    if abs(seen.skew_seconds) > SKEW_SECONDS_WARN:
         return warn(text, Text("run NTP on both machines", "两台机器均应启用 NTP"))
     return ok(text.english, text.chinese)
 
 
-def _relay_figures(subject: Subject) -> Figures | None:
+def _look(subject: Subject) -> LinkSeen | None:
+    """Ask the relay by its figures, or as the operator of this machine; None when neither is possible."""
     address = subject.metrics_addresses.get("relay", "")
-    return read_figures(address) if address else None
+    figures = read_figures(address) if address else None
+    if figures is not None:
+        return _of_figures(figures)
+    return _of_status(subject.data_directory) if subject.data_directory is not None and subject.is_running else None
+
+
+def _of_figures(figures: Figures) -> LinkSeen:
+    state, lag, refused = "", 0.0, []
+    for (name, labels), value in figures.items():
+        if name == "zhichao_relay_link_state" and value:
+            state = dict(labels)["state"]
+        elif name == "zhichao_relay_lag_seconds":
+            lag = max(lag, value)
+        elif name == "zhichao_relay_refused_logs" and value:
+            told = dict(labels)
+            refused.append(f"{told['direction']} {told['stream']} {told['reason']}")
+    return LinkSeen(state, lag, tuple(refused), figures.get(("zhichao_relay_clock_skew_seconds", ())))
+
+
+def _of_status(data_directory: Path) -> LinkSeen | None:
+    try:
+        with from_directory(data_directory).connect("relay", "operator") as channel:
+            stub = relay_pb2_grpc.RelayServiceStub(channel)
+            status = stub.GetRelayStatus(relay_pb2.GetRelayStatusRequest(), timeout=CONNECT_SECONDS_MAX)
+    except (TargetError, KeyError, click.ClickException, grpc.RpcError):
+        # Whether it serves at all is for another check to tell.
+        return None
+    return LinkSeen(
+        relay_pb2.LinkState.Name(status.state).removeprefix("LINK_STATE_"),
+        max((one.lag_milliseconds / 1000 for one in status.progress), default=0.0),
+        (
+            *(f"upward {one.stream} {one.refusal_reason}" for one in status.progress if one.refusal_reason),
+            *(f"downward {one.stream} {one.refusal_reason}" for one in status.addressed_progress if one.refusal_reason),
+        ),
+        status.clock_skew_milliseconds / 1000 if status.HasField("clock_skew_milliseconds") else None,
+    )
 
 
 def _context(subject: Subject) -> ssl.SSLContext | None:

@@ -3,6 +3,7 @@
 import http.client
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Final
 
@@ -69,9 +70,8 @@ def check_versions(subject: Subject) -> Finding:
     if not subject.metrics_addresses:
         return skip(f"not known: {_HOW_TO_SHOW.english}", _HOW_TO_SHOW.chinese)
     versions: dict[str, str] = {}
-    for service, address in subject.metrics_addresses.items():
-        figures = read_figures(address)
-        for name, labels in figures or {}:
+    for service, figures in read_all(subject).items():
+        for name, labels in figures:
             if name == "zhichao_build_info":
                 versions[service] = dict(labels)["version"]
     if not versions:
@@ -92,10 +92,7 @@ def check_credentials(subject: Subject) -> Finding:
     if not subject.metrics_addresses:
         return skip(f"not known: {_HOW_TO_SHOW.english}", _HOW_TO_SHOW.chinese)
     ages: dict[str, float] = {}
-    for service, address in subject.metrics_addresses.items():
-        figures = read_figures(address)
-        if figures is None:
-            continue
+    for service, figures in read_all(subject).items():
         told = [value for (name, _), value in figures.items() if name == "zhichao_credentials_age_seconds"]
         ages[service] = max(told, default=math.inf)
     if not ages:
@@ -111,6 +108,14 @@ def check_credentials(subject: Subject) -> Finding:
     if oldest > CREDENTIALS_SECONDS_WARN:
         return warn(Text(f"known as of {oldest:.0f} s ago", f"凭证信息为 {oldest:.0f} 秒前"), remedy)
     return ok(f"known as of {oldest:.0f} s ago", "凭证信息为最新")
+
+
+def read_all(subject: Subject) -> Mapping[str, Figures]:
+    """Read what the services show to Prometheus, side by side; those that do not answer are left out."""
+    addresses = subject.metrics_addresses
+    with ThreadPoolExecutor(max(len(addresses), 1), thread_name_prefix="doctor-figures") as pool:
+        read = dict(zip(addresses, pool.map(read_figures, addresses.values()), strict=True))
+    return {service: figures for service, figures in read.items() if figures is not None}
 
 
 def read_figures(address: str) -> Figures | None:

@@ -27,6 +27,9 @@ WAIT_SECONDS: Final = 90.0
 CALL_SECONDS: Final = 20.0
 RECORDS_PER_MESSAGE: Final = 500
 
+# Ports of a platform's block that nothing else has.
+METRICS_OFFSETS: Final = {"registry": 17, "weighing": 18, "relay": 19, "enforcement": 9}
+
 
 class Joined:
     """Platforms from the county up; a context manager that starts them, registers the site, and stops them."""
@@ -37,11 +40,13 @@ class Joined:
         platforms: Sequence[str] = (COUNTY, CITY, PROVINCE),
         *,
         environments: Mapping[str, Mapping[str, str]] | None = None,
+        is_metered: bool = False,
         seed: int = 0,
     ) -> None:
         self.directory = directory
         self.site = make_site(seed=seed, units=2)
         self._environments = environments or {}
+        self._is_metered = is_metered
         # Some hours ago, ten trucks a second: a test takes as many as it likes, and none is weighed tomorrow.
         began = datetime.now(UTC) - timedelta(hours=6)
         traffic = Traffic(self.site, seed=seed, start_time=began, records_per_second=10)
@@ -59,6 +64,11 @@ class Joined:
     def process(self, code: str, data_directory: Path) -> PlatformProcess:
         """Make the process of a platform on a data directory, on the ports that the others know; not started."""
         upstream = self._upstreams[code]
+        metrics = {
+            f"ZHICHAO_{service.upper()}_METRICS_LISTEN": join(LOOPBACK, self._ports[code] + offset)
+            for service, offset in METRICS_OFFSETS.items()
+            if self._is_metered
+        }
         return PlatformProcess(
             code,
             data_directory,
@@ -66,7 +76,7 @@ class Joined:
             base_port=self._ports[code],
             tls_directory=self._certificates[code],
             log_format="json",
-            environment={"ZHICHAO_LOG_LEVEL": "info", **self._environments.get(code, {})},
+            environment={"ZHICHAO_LOG_LEVEL": "info", **metrics, **self._environments.get(code, {})},
         )
 
     @property
