@@ -251,6 +251,41 @@ def test_a_certificate_of_another_trust_domain_is_refused_and_told_once(city: Pl
     assert (finished["status"], finished["reason"]) == ("UNAUTHENTICATED", "INVALID_CREDENTIALS")
 
 
+@pytest.mark.parametrize(
+    ("code", "call", "status", "reason"),
+    [
+        (
+            OTHER_CITY,
+            lambda stub: stub.Handshake(greeting(OTHER_CITY), timeout=WAIT_SECONDS),
+            "PERMISSION_DENIED",
+            "PLATFORM_NOT_REGISTERED",
+        ),
+        (
+            COUNTY,
+            lambda stub: stub.Handshake(greeting(CITY), timeout=WAIT_SECONDS),
+            "PERMISSION_DENIED",
+            "OUTSIDE_SCOPE",
+        ),
+        (
+            COUNTY,
+            lambda stub: list(stub.PushEntries(iter([push(OTHER_COUNTY)]), timeout=WAIT_SECONDS)),
+            "PERMISSION_DENIED",
+            "ORIGIN_NOT_ALLOWED",
+        ),
+    ],
+    ids=["not registered", "in another's name", "outside the subtree"],
+)
+def test_a_refusal_is_one_line_that_says_who_and_why(
+    city: Platform, code: str, call: Callable[[RelayServiceStub], Any], status: str, reason: str
+) -> None:
+    with peer_named(city, code) as stub, capture_logs() as events:
+        refusal(lambda: call(stub))
+        eventually(lambda: [one for one in events if one["event"] == "request_finished"], "the log line")
+
+    lines = [one for one in events if one.get("method", "").startswith("zhichao.relay.v1.RelayService/")]
+    assert [(one["event"], one["status"], one["reason"]) for one in lines] == [("request_finished", status, reason)]
+
+
 def test_a_credential_of_the_platform_is_no_platform(city: Platform, tmp_path: Path) -> None:
     pair = authority().issue_credential(CITY, "viewer", days_ago(1, -30))
     files = files_in(tmp_path / "peer")
