@@ -126,6 +126,7 @@ class JournalHost:
         self.access = Access(settings.platform, tokens=ServiceTokens(settings.service_token_file))
         self._databases = databases
         self._signer = load_signer(settings)
+        self.verifier_key = self._signer.verifier_key
         self.address = f"unix:{directory}/{settings.platform}-{stream}.sock"
         self._borrowed: list[str] = []
         self.database_url = self.make_new()

@@ -283,7 +283,9 @@ def test_a_refusal_is_one_line_that_says_who_and_why(
         eventually(lambda: [one for one in events if one["event"] == "request_finished"], "the log line")
 
     lines = [one for one in events if one.get("method", "").startswith("zhichao.relay.v1.RelayService/")]
-    assert [(one["event"], one["status"], one["reason"]) for one in lines] == [("request_finished", status, reason)]
+    (line,) = lines
+    assert (line["event"], line["status"], line["reason"]) == ("request_finished", status, reason)
+    assert line["certificate"] == f"platform/{code}"
 
 
 def test_a_credential_of_the_platform_is_no_platform(city: Platform, tmp_path: Path) -> None:
