@@ -83,7 +83,7 @@ class Call(RequestContext):
         self.messages_in = 0
         self.messages_out = 0
         self.is_access_recorded = False
-        # Of a caller that is known by its certificate and not by a token.
+        # Of a caller that shows a certificate and no token.
         self.certificate: CertificateIdentity | None = None
         # Why a stream has to end before its time.
         self.end_error: ServiceError | None = None
@@ -287,6 +287,7 @@ def _write(call: Call, status: str, ended: float | None = None, **more: Any) -> 
         duration_ms=round(seconds * 1000, 3),
         request_id=call.request_id,
         principal=call.principal.name,
+        **({"certificate": call.certificate.name} if call.certificate is not None else {}),
         peer=_peer_kind(call.grpc_context.peer()),
         messages_in=call.messages_in,
         messages_out=call.messages_out,

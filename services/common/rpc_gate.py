@@ -104,8 +104,9 @@ class Gate:
         if principal is None:
             try:
                 identity = identity_of(call.grpc_context.auth_context(), self._control.trust_domain)
-                principal = self._control.principal_of_certificate(identity)
+                # Before it is judged: the log says who was refused.
                 call.certificate = identity
+                principal = self._control.principal_of_certificate(identity)
             except ServiceError as error:
                 raise self.refused(call, error) from None
             self._control.authorize(principal, admission.access)

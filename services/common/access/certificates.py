@@ -39,6 +39,11 @@ class CertificateIdentity:
     ends_at: datetime
     credential_id: str = ""
 
+    @property
+    def name(self) -> str:
+        """Name in logs: what the certificate says, whatever it is worth here."""
+        return f"platform/{self.platform}" + (f"/credential/{self.credential_id}" if self.credential_id else "")
+
 
 def platform_id(trust_domain: str, platform: str) -> str:
     """Return the SPIFFE id of a platform, for example `spiffe://zhichao/platform/141025`."""
