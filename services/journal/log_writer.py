@@ -2,6 +2,7 @@
 together.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from services.common.database import RawConnection
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
+from services.common.request import request_context
 from services.journal import entries, store
 from services.journal.addressed_steps import AddressedPlace
 from services.journal.digests import Digester
@@ -17,6 +19,7 @@ from services.journal.entries import NewEntry, Place
 from services.journal.limits import ENTRY_BYTES_MAX, RECOVERING_RETRY_SECONDS
 from services.journal.notes import Signer
 from services.journal.store import addressed
+from services.journal.tracing import committed
 from zhichao.journal.v1 import entry_pb2
 
 
@@ -189,6 +192,7 @@ class LogWriter:
         Those with an audience go down to the platforms that it names. Raises ServiceError(ENTRY_TOO_LARGE) for an entry
         over the limit; then nothing is written.
         """
+        began_ns = time.time_ns()
         planned = self.plan(
             head,
             [new.entry for new in added],
@@ -197,4 +201,8 @@ class LogWriter:
             {index: new.audience for index, new in enumerate(added) if new.audience},
         )
         self.write(connection, planned)
+        trace = request_context().trace
+        if trace is not None and added:
+            # The commit is the caller's: what is shown is the writing, which it follows at once.
+            committed(trace, self.stream, self.origin, head.size + 1, len(added), began_ns)
         return [Place(self.origin, sequence, new.leaf) for sequence, new in enumerate(added, head.size + 1)]

@@ -7,6 +7,7 @@ import pytest
 
 from services.common import tracing as process
 from services.common.database import raw_connection
+from services.common.request import RequestContext, use_request_context
 from services.common.tracing import CallTrace, Span, SpanKind, Tracing, begin_tracing, end_tracing
 from services.journal.entries import EntryBuilder
 from services.journal.receiver import Received
@@ -113,6 +114,19 @@ def test_a_commit_is_the_child_of_its_call_and_the_parent_of_what_follows(kept: 
     (span,) = kept.spans
     assert (span.name, span.trace_id, span.parent_id) == ("commit", TRACE, call.span_id)
     assert span.span_id == commit_span_id(TRACE, "weighing", COUNTY, 7)
+
+
+def test_what_a_service_writes_by_itself_is_shown_too(kept: Kept, county: Journal) -> None:
+    call = RequestContext(f"{TRACE}-01")
+    call.trace = CallTrace(TRACE)
+    with use_request_context(call):
+        write(county, call.request_id, b"one", b"two")
+    write(county, "not traced", b"three")
+
+    (span,) = kept.spans
+    # Entry 1 begins the log.
+    assert span.span_id == commit_span_id(TRACE, "weighing", COUNTY, 2)
+    assert (span.parent_id, span.attributes["zhichao.entries"]) == (call.trace.span_id, 2)
 
 
 def test_a_call_that_commits_without_end_shows_the_first_commits(kept: Kept) -> None:
