@@ -1,6 +1,10 @@
 """Addressed entries on their way from one platform to another, with their proofs."""
 
 from dataclasses import dataclass
+from typing import Final
+
+STEP_ENTRIES_MAX: Final = 2
+"""Entries in one step: its own, and entry 1 of the log in the first one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,23 @@ from collections.abc import Mapping, Sequence
 
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.refusals import refusal
-from services.journal.addressed_batch import AddressedBatch, AddressedPosition, BatchStep, ProvenEntry
+from services.journal.addressed_batch import (
+    STEP_ENTRIES_MAX,
+    AddressedBatch,
+    AddressedPosition,
+    BatchStep,
+    ProvenEntry,
+)
 from services.journal.addressed_reader import HeldAddressed
 from services.journal.addressed_receiver import ReceivedAddressed
 from services.journal.digests import DIGEST_BYTES
 from services.journal.entries import is_platform_code, timestamp
-from services.journal.limits import ADDRESSED_ORIGINS_MAX, AUDIENCES_MAX
+from services.journal.limits import (
+    ADDRESSED_BATCH_STEPS_MAX,
+    ADDRESSED_ORIGINS_MAX,
+    AUDIENCES_MAX,
+    PROOF_NODES_MAX,
+)
 from services.journal.store.addressed import AddressedLog
 from services.journal.store.receipts import ReceiptRow
 from zhichao.journal.v1 import addressed_pb2 as addressed_pb
@@ -17,17 +28,24 @@ from zhichao.journal.v1 import journal_pb2 as pb
 
 
 def batch_from(message: addressed_pb.AddressedBatch) -> AddressedBatch:
-    """Read a batch that arrived."""
+    """Read a batch that arrived.
+
+    Of too many steps, entries or digests only as many are taken as show that they are too many: they are refused by
+    `check_batch`, and a message may hold a million of them.
+    """
     return AddressedBatch(
         message.origin,
         [
             BatchStep(
                 step.previous_size,
                 step.checkpoint,
-                list(step.consistency_path),
-                [ProvenEntry(one.sequence, one.entry, list(one.inclusion_path)) for one in step.entries],
+                list(step.consistency_path[: PROOF_NODES_MAX + 1]),
+                [
+                    ProvenEntry(one.sequence, one.entry, list(one.inclusion_path[: PROOF_NODES_MAX + 1]))
+                    for one in step.entries[: STEP_ENTRIES_MAX + 1]
+                ],
             )
-            for step in message.steps
+            for step in message.steps[: ADDRESSED_BATCH_STEPS_MAX + 1]
         ],
     )
 

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.access.divisions import Divisions
-from services.common.database import create_engine, raw_connection, upgrade
+from services.common.database import RawConnection, create_engine, raw_connection, upgrade
 from services.journal.addressed_steps import audiences_of, missing_audiences, relevant_audiences
 from services.journal.digests import Digester
 from services.journal.entries import EntryBuilder, NewEntry, parse
-from services.journal.log_writer import LogWriter
+from services.journal.merkle import EMPTY
 from services.journal.store.lone import append_one_parameters
 from tests.journal.addressed import OTHER_CITY, Platform
 from tests.journal.journals import Journal
-from tests.journal.paper_log import CITY, COUNTY, KIND, NOW, PROVINCE, PaperLog, entry_of, signer_of
+from tests.journal.paper_log import CITY, COUNTY, KIND, NOW, PROVINCE, PaperLog, entry_of
 
 
 def steps(journal: Journal) -> list[tuple[int, int]]:
@@ -147,6 +147,38 @@ def migrate_to(url: str, package: str, revision: str, monkeypatch: pytest.Monkey
         upgrade(url, package)
 
 
+def write_as_before(connection: RawConnection, paper: PaperLog) -> None:
+    """Write a whole log into the tables that the first release made."""
+    digester = Digester("sha256")
+    leaves = digester.leaves(paper.entries)
+    frontier, nodes = EMPTY.extend(digester, leaves)
+    connection.execute(
+        "INSERT INTO journal_logs (origin, is_own, size, root, peaks, total_bytes, last_write_time, digest_algorithm,"
+        " verifier_key) VALUES (%s, true, %s, %s, %s, %s, %s, 'sha256', %s)",
+        (
+            paper.origin,
+            paper.size,
+            frontier.root(digester),
+            frontier.to_bytes(),
+            sum(map(len, paper.entries)),
+            NOW,
+            paper.signer.verifier_key.format(),
+        ),
+    )
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO journal_entries (origin, sequence, entry, leaf) VALUES (%s, %s, %s, %s)",
+            [
+                (paper.origin, sequence, entry, leaf)
+                for sequence, (entry, leaf) in enumerate(zip(paper.entries, leaves, strict=True), 1)
+            ],
+        )
+        cursor.executemany(
+            'INSERT INTO journal_nodes (origin, level, "index", digest) VALUES (%s, %s, %s, %s)',
+            [(paper.origin, node.level, node.index, node.digest) for node in nodes],
+        )
+
+
 @pytest.mark.parametrize(("service", "revision"), [("registry", "0001_registry"), ("weighing", "0001_weighing")])
 def test_a_database_of_before_is_migrated_and_goes_on(
     service: str, revision: str, database_url: str, monkeypatch: pytest.MonkeyPatch
@@ -154,19 +186,15 @@ def test_a_database_of_before_is_migrated_and_goes_on(
     package = f"services.{service}.migrations"
     migrate_to(database_url, package, revision, monkeypatch)
     engine = create_engine(database_url, pool_size=1, application_name="test")
-    writer = LogWriter(PROVINCE, service, signer_of(PROVINCE), "sha256")
+    paper = PaperLog(PROVINCE, stream=service).add(*[b"written before"] * 300)
     with engine.begin() as pooled:
-        connection = raw_connection(pooled)
-        writer.begin(connection, NOW)
-        old = EntryBuilder(KIND, 1, NOW).build_all([b"written before"] * 300, writer.digester)
-        writer.append(connection, writer.lock(connection), old, NOW)
+        write_as_before(raw_connection(pooled), paper)
     engine.dispose()
     upgrade(database_url, package)
     journal = Journal(database_url, PROVINCE, stream=service)
     upper = Platform(journal)
     assert upper.positions()[0].through_sequence == 0
     place = upper.address(CITY, b"written afterwards")
-    paper = PaperLog(PROVINCE, stream=service).add(*[b"written before"] * 300)
     paper.add_raw(EntryBuilder(KIND, 1, NOW, audience=CITY).build_bytes(b"written afterwards"))
     (answer, _) = upper.answers_for(CITY, [])
     (step,) = answer.batch.steps
