@@ -17,6 +17,7 @@ import psycopg
 import sqlalchemy as sa
 
 from cli.pki.authority import Authority
+from services.common.access.divisions import Divisions
 from services.common.access.mounting import ServiceAccess
 from services.common.access.tokens import ServiceTokens
 from services.common.clock import Clock, SystemClock
@@ -130,6 +131,9 @@ class JournalHost:
         self.address = f"unix:{directory}/{settings.platform}-{stream}.sock"
         self._borrowed: list[str] = []
         self.database_url = self.make_new()
+        # Which division lies below which, where the codes do not say it.
+        self._parents: dict[str, str] = {}
+        self._divisions = Divisions()
         # Whether it is told at its next start that its database was restored.
         self.is_recovering = False
         self._running = ExitStack()
@@ -147,6 +151,7 @@ class JournalHost:
                 "sha256",
                 NoteProjection(),
                 SystemClock(),
+                divisions=lambda: self._divisions,
                 is_recovering=self.is_recovering,
             )
             self._journal.start()
@@ -158,6 +163,11 @@ class JournalHost:
             channel = starting.enter_context(connect(self.address, credentials=self.access.credentials()))
             self.stub = journal_pb2_grpc.JournalServiceStub(channel)
             self._running = starting.pop_all()
+
+    def place(self, division: str, parent: str) -> None:
+        """Learn that a division lies below another one than its code says."""
+        self._parents[division] = parent
+        self._divisions = Divisions(self._parents)
 
     def stop(self) -> None:
         """Stop it; the database stays. May be called again."""
@@ -351,6 +361,13 @@ class Platform:
         self.stop_relay()
         for host in self._hosts.values():
             host.close()
+
+    def place(self, division: str, parent: str) -> None:
+        """Record that a division lies below another one than its code says; a platform directly below is registered."""
+        self.registry.place(division, parent)
+        self.registry.register(division, upstream=parent)
+        for service in self.services.values():
+            service.place(division, parent)
 
     def open_as_peer(self, code: str) -> grpc.Channel:
         """Open a channel to its peer port with the certificate of another platform; the caller closes it."""
