@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,8 +17,6 @@ from cli.platform_layout import SERVICES, PlatformFiles
 from cli.platform_state import DataLock, DirectoryHeldError, PlatformState
 from cli.postgres import EmbeddedPostgres, PostgresError
 from cli.postgres.settings import PORT
-
-UNFINISHED_SUFFIX: Final = ".unfinished"
 
 ROOM_FACTOR: Final = 1.1
 """Room that a backup needs beside the size of the databases: what is written while it is made."""
@@ -35,16 +34,14 @@ def create(data_directory: Path, target: Path, *, binaries: Path | None = None) 
         raise BackupError(f"{target} exists: name a new directory")
     files = PlatformFiles(data_directory.absolute())
     found = programs.find_programs(files.postgres / "cluster", binaries)
-    partial = target.with_name(target.name + UNFINISHED_SUFFIX)
-    shutil.rmtree(partial, ignore_errors=True)
     start_time = _now()
     with _serving(files, binaries) as urls:
         _check_room(target, next(iter(urls.values())))
         # Before the backup begins, so that it holds at least this.
         logs = [log for name, url in urls.items() for log in database.read_logs(name, url)]
         _check_platform(state, files)
+        partial = _partial(target)
         try:
-            partial.mkdir(mode=0o700, parents=True)
             programs.run(found, "pg_basebackup", *_base_backup_arguments(urls, partial / CLUSTER_DIRECTORY))
             local = files.postgres / LOCAL_SETTINGS
             if local.is_file():
@@ -67,6 +64,15 @@ def create(data_directory: Path, target: Path, *, binaries: Path | None = None) 
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return record
+
+
+def _partial(target: Path) -> Path:
+    """Make a directory of our own beside the target, for what is not complete yet."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
+    except OSError as error:
+        raise BackupError(f"{target.parent} cannot be written: {error.strerror}") from error
 
 
 def _state(data_directory: Path) -> PlatformState:

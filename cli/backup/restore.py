@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cli.backup import database, programs
 from cli.backup.record import (
@@ -25,6 +26,8 @@ from cli.token_file import SECRETS_DIRECTORY
 from services.common.database import SchemaError, translate_errors, upgrade
 from services.common.errors import ServiceError
 from services.journal.notes import NoteError, Signer, signer_name
+
+STAGING_SUFFIX: Final = ".restoring"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def restore(
     platform, such as a former data directory: what is not there yet is put in its place.
     """
     files = PlatformFiles(data_directory.absolute())
-    if (files.postgres / "cluster").exists():
+    if files.postgres.exists():
         raise BackupError(f"{data_directory} holds a database already: name a new directory, or move it away")
     record = check(backup, binaries=binaries)
     secrets = _secrets(files, signing_key, secrets_from)
@@ -81,19 +84,21 @@ def restore(
         _hold(files, stack)
         for target, source in secrets.items():
             _put_secret(source, target)
+        # Beside its place: whatever ends this command, no database is there that is not marked.
+        staging = files.postgres.with_name(files.postgres.name + STAGING_SUFFIX)
+        shutil.rmtree(staging, ignore_errors=True)
         try:
-            _copy(backup, DataDirectory(files.postgres))
-            with EmbeddedPostgres(files.postgres, binaries=binaries) as server:
+            _copy(backup, DataDirectory(staging))
+            with EmbeddedPostgres(staging, binaries=binaries) as server:
                 urls = {name: server.url(name) for name in record.databases}
                 logs = _compare(record, urls)
                 _upgrade(urls)
                 marked = [] if is_standing_alone else [name for name in urls if database.mark_restored(urls[name])]
+            staging.rename(files.postgres)
         except (PostgresError, OSError) as error:
-            shutil.rmtree(files.postgres, ignore_errors=True)
             raise BackupError(f"{data_directory} cannot be restored to: {error}") from error
-        except BackupError:
-            shutil.rmtree(files.postgres, ignore_errors=True)
-            raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     return Restored(record, logs, marked, files.signing_key.exists())
 
 

@@ -1,5 +1,6 @@
 """The platform that the doctor looks at: what its processes were told, as far as that can be found out from outside."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from cli import platform_state
 from cli.platform_layout import SERVICES, PlatformFiles
 from cli.platform_state import PlatformState
 from cli.postgres import processes
-from services.common.settings import PREFIX
+from services.common.settings import PREFIX, SECRETS_DIR_VARIABLE
 
 PLATFORM_VARIABLE: Final = "ZHICHAO_PLATFORM"
 
@@ -50,6 +51,7 @@ class Subject:
         variables = _ours(environment)
         if running is not None:
             variables |= _told(running)
+        variables = {**_kept(variables), **variables}
         variables[PLATFORM_VARIABLE] = state.platform
         if state.signing_key_file:
             variables["ZHICHAO_SIGNING_KEY_FILE"] = state.signing_key_file
@@ -74,6 +76,7 @@ class Subject:
         if not platform:
             raise SubjectError(f"{PLATFORM_VARIABLE} is not set 未设置")
         variables = _ours(environment)
+        variables = {**_kept(variables), **variables}
         services = tuple(
             name for name in SERVICES if any(one.startswith(f"{PREFIX}{name.upper()}_") for one in variables)
         )
@@ -90,6 +93,19 @@ class Subject:
 
 def _ours(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+
+
+def _kept(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that lie in the secrets directory, one file each; what cannot be read is left out."""
+    directory = variables.get(SECRETS_DIR_VARIABLE, "")
+    found: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for path in sorted(Path(directory).iterdir()) if directory else ():
+            name = path.name.upper()
+            if name.startswith(PREFIX):
+                with contextlib.suppress(OSError, UnicodeDecodeError):
+                    found[name] = path.read_text("utf-8").strip()
+    return found
 
 
 def _told(state: PlatformState) -> dict[str, str]:

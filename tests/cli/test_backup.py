@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli import platform_state
-from cli.backup import programs
+from cli.backup import database, programs
 from cli.backup.create import create
 from cli.backup.record import BackupError, BackupRecord
 from cli.backup.restore import Restored, check, restore
@@ -296,6 +296,23 @@ def test_a_record_that_promises_more_than_the_backup_holds_is_noticed(home: Home
     with pytest.raises(BackupError, match=f"should hold at least {SIZE + 1} entries"):
         restored_to(backup, home, tmp_path / "other")
     assert not (tmp_path / "other" / "postgres").exists()
+
+
+def test_no_database_is_there_before_its_logs_are_marked(
+    home: Home, backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_killed(url: str) -> bool:
+        assert not (tmp_path / "other" / "postgres").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(database, "mark_restored", be_killed)
+    with pytest.raises(KeyboardInterrupt):
+        restored_to(backup, home, tmp_path / "other")
+    assert not (tmp_path / "other" / "postgres").exists()
+    monkeypatch.undo()
+
+    # Nothing is in the way of the next try.
+    assert restored_to(backup, home, tmp_path / "other").marked == ["weighing"]
 
 
 def test_the_key_of_another_platform_is_refused(backup: Path, tmp_path: Path) -> None:

@@ -552,6 +552,15 @@ def test_the_environment_names_the_services_of_a_container() -> None:
     assert "PATH" not in found.environment
 
 
+def test_settings_that_are_files_are_found(tmp_path: Path) -> None:
+    url = "postgresql://weighing:hunter2@db.example/weighing"
+    (tmp_path / "zhichao_weighing_database_url").write_text(url + "\n")
+    (tmp_path / "..data").mkdir()
+    found = Subject.of_environment({"ZHICHAO_PLATFORM": COUNTY, "ZHICHAO_SECRETS_DIR": str(tmp_path)})
+
+    assert (found.services, found.database_urls) == (("weighing",), {"weighing": url})
+
+
 def test_a_directory_without_a_platform_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SubjectError, match="holds no platform"):
         Subject.of_directory(tmp_path, {})
