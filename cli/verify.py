@@ -37,7 +37,11 @@ SAMPLE_DEFAULT = 100
 @click.option(
     "--rpc", "is_by_rpc", is_flag=True, help="Ask the services even where the database is at hand. 仅经服务读取。"
 )
-@click.option("--stream", type=click.Choice(["weighing", "registry", "enforcement"]), help="Only this service's logs. 仅此服务。")
+@click.option(
+    "--stream",
+    type=click.Choice(["weighing", "registry", "enforcement"]),
+    help="Only this service's logs. 仅此服务。",
+)
 @click.option("--origin", default="", metavar="CODE", help="Only this platform's logs. 仅此来源平台。")
 @click.option(
     "--against",
