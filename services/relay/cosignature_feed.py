@@ -125,7 +125,7 @@ class CosignatureFollow:
                     journal_pb2.GetCheckpointRequest(origin=position.origin), timeout=LOCAL_CALL_SECONDS_MAX
                 )
             except grpc.RpcError as error:
-                raise service.failure(error) from error
+                raise service.failure_told_below(error) from error
             notes.append((LogKey(service.stream, position.origin), answer.checkpoint))
         return notes
 

@@ -61,7 +61,7 @@ class LocalService:
             try:
                 return list(asked.result().positions)
             except grpc.RpcError as error:
-                raise self.failure(error) from error
+                raise self.failure_told_below(error) from error
 
         return answer
 
@@ -76,7 +76,7 @@ class LocalService:
             try:
                 held = list(asked.result().positions)
             except grpc.RpcError as error:
-                raise self.failure(error) from error
+                raise self.failure_told_below(error) from error
             for position in held:
                 # A province addresses hundreds of divisions: no business of every platform below, at every handshake.
                 position.ClearField("audiences")
@@ -87,7 +87,7 @@ class LocalService:
     def stream_down(self, method: Callable[[Any], Any], request: Message) -> Iterator[Any]:
         """Yield what it answers to a call that is made on behalf of the one being served, and ends with that.
 
-        Raises ServiceError as `failure`, unless the served call is over.
+        Raises ServiceError as `failure_told_below`, unless the served call is over.
         """
         served = request_context()
         call = method(request)
@@ -100,22 +100,32 @@ class LocalService:
             yield from call
         except grpc.RpcError as error:
             if served.is_active():
-                raise self.failure(error) from error
+                raise self.failure_told_below(error) from error
         finally:
             cancel()
 
     def failure(self, error: grpc.RpcError) -> ServiceError:
-        """Read what a call to it ended with. Its own refusals stay as they are; a silent failure names the service."""
+        """Read what a call to it ended with, for this platform's own people. Its refusals stay as they are; a silent
+        failure names the service.
+        """
         refusal = service_error(error)
         if refusal.status == "UNAUTHENTICATED":
-            # Between services of one platform, and nothing that the platform below could do anything about.
-            reason, what = Reason.SERVICE_UNAVAILABLE, f"does not know its relay: {refusal.reason.value}"
-        elif is_link_failure(refusal):
-            reason, what = refusal.reason, f"does not answer: {refusal.message}"
-        else:
-            return refusal
+            return self._unavailable(refusal, f"does not know its relay: {refusal.message}")
+        return (
+            self._unavailable(refusal, f"does not answer: {refusal.message}") if is_link_failure(refusal) else refusal
+        )
+
+    def failure_told_below(self, error: grpc.RpcError) -> ServiceError:
+        """Read it for a platform below, which learns that the service is away and not where it should have been."""
+        refusal = service_error(error)
+        # That own services do not know each other is nothing that the platform below could do anything about.
+        if refusal.status == "UNAUTHENTICATED" or is_link_failure(refusal):
+            return self._unavailable(refusal, "does not answer")
+        return refusal
+
+    def _unavailable(self, refusal: ServiceError, what: str) -> ServiceError:
         return ServiceError(
-            reason,
+            refusal.reason if is_link_failure(refusal) else Reason.SERVICE_UNAVAILABLE,
             f"the {self.stream} service of this platform {what}",
             metadata={**refusal.metadata, "stream": self.stream},
             retry_after_seconds=refusal.retry_after_seconds or WATCH_BACKOFF_SECONDS_MAX,

@@ -61,7 +61,7 @@ class Passage:
                 self._cancel_when_drained()
         except grpc.RpcError as error:
             if self._refusal is None and not self._is_draining:
-                raise self._service.failure(error) from error
+                raise self._service.failure_told_below(error) from error
         finally:
             self._end()
             call.cancel()

@@ -195,6 +195,8 @@ def test_a_service_that_is_away_is_named(county: RelayServiceStub, journal: Fake
     status, error = refusal(lambda: answers(county, iter([push()])))
     assert (status, error.reason) == ("UNAVAILABLE", Reason.SERVICE_UNAVAILABLE)
     assert error.metadata["stream"] == "weighing"
+    # Where it should have been is no business of the platform below.
+    assert error.message == "the weighing service of this platform does not answer"
 
 
 def test_a_service_that_ends_early_is_no_success(county: RelayServiceStub, journal: FakeJournal) -> None:
