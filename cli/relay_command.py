@@ -158,6 +158,61 @@ def replay(
     raise click.exceptions.Exit(EXIT_PARKED if any(counts["parked"] for counts in results.values()) else 0)
 
 
+@relay.command("confirm-restored")
+@_DATA
+@_SERVICES
+@click.option("--upstream-is-lost", is_flag=True, help="Although there is an upstream. 上级平台已无法恢复时使用。")
+@click.option("--yes", is_flag=True, help="Do not ask. 不再询问。")
+@_JSON
+@access_options
+def confirm_restored(
+    data_directory: Path | None,
+    service_addresses: tuple[str, ...],
+    upstream_is_lost: bool,
+    yes: bool,
+    as_json: bool,
+    token_file: Path | None,
+    ca_file: Path | None,
+) -> None:
+    """Let services write again that were restored from a backup, where nobody above can be asked.
+
+    由备份恢复且无上级可核对时, 确认后恢复写入。
+
+    A platform with an upstream needs this not: its relay brings back what is missing and ends the recovery. What
+    somebody else holds of these logs beyond the backup is contradicted by what is written from now on.
+
+    Exit status: 0 when nothing recovers any more; 1 when it still does. 退出码: 0 已确认; 1 未确认。
+    """
+    import grpc
+
+    from cli.relay_recovery import RecoveringServices, RecoveryError
+    from services.common.rpc_client import service_error
+
+    services = RecoveringServices(_target(data_directory, service_addresses, token_file, ca_file))
+    try:
+        recovering = services.find()
+        if recovering and not upstream_is_lost and (upstream := services.upstream()):
+            raise click.ClickException(
+                f"the upstream {upstream} can be asked: the relay does that when it reaches it, and ends the recovery "
+                "itself; say --upstream-is-lost if it never will 上级平台可核对, 转发服务会自动完成"
+            )
+        listed = ", ".join(f"{one.service} ({one.size:,} entries 条)" for one in recovering)
+        if recovering and not yes:
+            click.confirm(f"Write again behind what is held now 从现有位置继续写入: {listed}?", abort=True)
+        sizes = services.confirm(recovering)
+    except RecoveryError as error:
+        raise click.ClickException(str(error)) from error
+    except grpc.RpcError as rpc_error:
+        error_read = service_error(rpc_error)
+        raise click.ClickException(f"{error_read.message} ({error_read.reason}) {error_read.message_zh}") from rpc_error
+    if as_json:
+        click.echo(json.dumps(dict(sizes), ensure_ascii=False))
+    elif not sizes:
+        click.echo("nothing recovers 没有待核对的日志")
+    else:
+        click.echo(f"writes again 已恢复写入: {listed}")
+
+
 def _target(
     data_directory: Path | None, addresses: tuple[str, ...], token_file: Path | None, ca_file: Path | None
 ) -> "Target":

@@ -1,7 +1,7 @@
 """What `zhichao relay` shows."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from rich import box
@@ -9,8 +9,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cli.relay_figures import BandwidthFigures
 from cli.status_display import link_text, trouble_lines
-from cli.status_figures import PlatformFigures
+from cli.status_figures import LinkFigures, PlatformFigures
+
+# Hours of a bandwidth schedule are China Standard Time.
+CHINA = timezone(timedelta(hours=8))
+
+# English and Chinese of how a stream is followed, and its colour.
+FOLLOW_STATES = {
+    "NOT_FOLLOWED": ("not followed 未跟踪", "dim"),
+    "WAITING": ("waiting 等待", "yellow"),
+    "FOLLOWING": ("following 跟踪中", "green"),
+}
 
 
 def link_report(figures: PlatformFigures) -> RenderableType:
@@ -39,11 +50,14 @@ def link_report(figures: PlatformFigures) -> RenderableType:
                 Text(one.refusal_reason, "red"),
             )
         parts.append(logs)
+    if link.has_upstream and (link.addressed or link.follows):
+        parts.append(_coming_down(link))
     if link.downstream:
         below = Table(title="Links from below 下级连接", title_justify="left", box=box.SIMPLE_HEAD, padding=0,
                       pad_edge=False)  # fmt: skip
-        for title in ("Platform\n平台", "Release\n版本", "Handshake\n握手", "Last push\n最近上报", "Open\n进行中"):
-            below.add_column(title, no_wrap=True)
+        for title in ("Platform\n平台", "Release\n版本", "Handshake\n握手", "Last push\n最近上报", "Open\n进行中",
+                      "Follows\n下行跟踪"):  # fmt: skip
+            below.add_column(title, no_wrap=title[0] != "F")
         for lower in link.downstream:
             below.add_row(
                 lower.platform,
@@ -51,9 +65,77 @@ def link_report(figures: PlatformFigures) -> RenderableType:
                 _ago(lower.handshake_time),
                 _ago(lower.last_push_time),
                 f"{lower.open_push_count:,}",
+                " ".join(lower.followed_streams) or "-",
             )
         parts.append(below)
+        if any(lower.sent for lower in link.downstream):
+            parts.append(_sent_down(link))
     return Group(*parts, *trouble_lines([figures]))
+
+
+def _coming_down(link: LinkFigures) -> Table:
+    """Make the table of what platforms above have addressed to this one."""
+    table = Table(title="What comes down 下行", title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    for title in ("Stream\n日志", "Origin\n来源"):
+        table.add_column(title, no_wrap=True)
+    for title in ("Here\n本级", "Upstream\n上级"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("Last\n最近", no_wrap=True)
+    table.add_column("State\n状态", overflow="fold")
+    for follow in link.follows:
+        logs = [one for one in link.addressed if one.stream == follow.stream]
+        text, style = FOLLOW_STATES.get(follow.state, (follow.state.lower(), "red"))
+        state = Text(f"{text} {follow.detail}".rstrip(), style)
+        if not logs:
+            table.add_row(follow.stream, "-", "-", "-", "-", state)
+        for one in logs:
+            table.add_row(
+                one.stream,
+                one.origin,
+                f"{one.through_sequence:,}",
+                f"{one.upstream_sequence:,}",
+                _ago(one.last_batch_time),
+                Text(one.refusal_reason, "red") if one.refusal_reason else state,
+            )
+    return table
+
+
+def _sent_down(link: LinkFigures) -> Table:
+    """Make the table of what was sent to platforms below. Whether they hold it, their receipts say."""
+    table = Table(title="Sent down 已下发", title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    for title in ("Platform\n平台", "Stream\n日志", "Origin\n来源"):
+        table.add_column(title, no_wrap=True)
+    for title in ("Asked from\n起始", "Sent\n已发"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("Last\n最近", no_wrap=True)
+    table.add_column("Refused\n拒绝", no_wrap=True)
+    for lower in link.downstream:
+        for one in lower.sent:
+            table.add_row(
+                lower.platform,
+                one.stream,
+                one.origin,
+                f"{one.asked_sequence:,}",
+                f"{one.sent_sequence:,}",
+                _ago(one.last_batch_time),
+                Text(one.refusal_reason, "red"),
+            )
+    return table
+
+
+def bandwidth_text(cap: BandwidthFigures) -> Text:
+    """Write the cap in force and until when."""
+    if cap.bytes_per_second_max is None:
+        text = Text("unlimited now 当前不限速")
+    elif not cap.bytes_per_second_max:
+        text = Text("paused now 当前暂停上报", "yellow")
+    else:
+        text = Text(f"{cap.bytes_per_second_max / 1024:,.1f} KiB/s now 当前限速")
+    if cap.change_time is not None:
+        text.append(f" until {cap.change_time.astimezone(CHINA):%H:%M}")
+    if cap.is_waiting:
+        text.append(", entries wait for it 有数据等待", "yellow")
+    return text.append(f" ({cap.schedule})", "dim")
 
 
 def parked_table(entries: Sequence[Mapping[str, Any]]) -> Table:
@@ -90,6 +172,10 @@ def _facts(figures: PlatformFigures) -> Table:
     facts.add_row("link 链路", state)
     if link.has_upstream:
         facts.add_row("lag 待报", f"{link.lag_records:,} records, {link.lag_seconds:,.1f} s")
+    if link.protocol_version:
+        facts.add_row("protocol 协议版本", str(link.protocol_version))
+    if link.bandwidth is not None:
+        facts.add_row("bandwidth 限速", bandwidth_text(link.bandwidth))
     if link.clock_skew_seconds is not None:
         facts.add_row("clock skew 时钟差", f"{link.clock_skew_seconds:+.3f} s")
     if link.last_error:

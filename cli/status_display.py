@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cli.relay_figures import AlarmFigures
 from cli.status_figures import LinkFigures, PlatformFigures
 
 # English and Chinese of a link's state, and its colour.
@@ -19,6 +20,13 @@ LINK_STATES = {
     "STALLED": ("stalled", "停滞", "bold red"),
     "REFUSED": ("refused", "被拒绝", "bold red"),
     "INCOMPATIBLE": ("incompatible", "版本不符", "bold red"),
+}
+# What keeps a log, English and Chinese.
+STALL_CAUSES = {
+    "NO_ANSWER": "no answer from above 上级无应答",
+    "UPSTREAM_SERVICE": "the service above is away 上级服务不可用",
+    "OWN_SERVICE": "the own service is away 本级服务不可用",
+    "UNKNOWN": "cause unknown 原因不明",
 }
 UNKNOWN = "-"
 
@@ -124,8 +132,27 @@ def trouble_lines(platforms: Sequence[PlatformFigures]) -> Iterator[Text]:
             if one.refusal_reason:
                 text = f"{figures.platform} {one.stream} {one.origin}: {one.refusal_reason}: {one.refusal_message}"
                 yield Text(text[:_MESSAGE_CHARACTERS_MAX], "red")
+            if one.is_recovering:
+                text = "restored from a backup, nothing is written until it was compared 备份恢复后待核对, 暂不写入"
+                yield Text(f"{figures.platform} {one.stream}: {text}", "yellow")
+        for lower in link.addressed:
+            if lower.refusal_reason:
+                text = f"{figures.platform} {lower.stream} of {lower.origin}: {lower.refusal_reason}: "
+                yield Text(f"{text}{lower.refusal_message}"[:_MESSAGE_CHARACTERS_MAX], "red")
+        for alarm in link.alarms:
+            yield Text(alarm_line(figures.platform, alarm)[:_MESSAGE_CHARACTERS_MAX], "bold red")
         if link.last_error and link.state not in ("CURRENT", "CATCHING_UP"):
             yield Text(f"{figures.platform} link: {link.last_error}"[:_MESSAGE_CHARACTERS_MAX], "yellow")
+
+
+def alarm_line(platform: str, alarm: AlarmFigures) -> str:
+    """Write an alarm: which way, how many logs, the one that has waited longest and why."""
+    way = "nothing comes down 下行停滞" if alarm.is_downward else "nothing goes up 上行停滞"
+    text = f"{platform} ALARM: {way}: {alarm.log_count} logs"
+    for one in alarm.logs[:1]:
+        log = f"{one.stream} {one.origin}".rstrip()
+        text += f", {log}: {STALL_CAUSES.get(one.cause, one.cause)} {one.detail}"
+    return text.rstrip()
 
 
 def plain_line(figures: PlatformFigures) -> str:

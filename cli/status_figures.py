@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 from cli.platform_layout import SERVICES
+from cli.relay_figures import AddressedFigures, AlarmFigures, BandwidthFigures, FollowFigures, SentFigures
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class DownstreamFigures:
     handshake_time: datetime | None
     last_push_time: datetime | None
     open_push_count: int
+    protocol_version: int = 0
+    followed_streams: Sequence[str] = ()
+    # What was sent down to it.
+    sent: Sequence[SentFigures] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class LinkLogFigures:
     lag_seconds: float
     refusal_reason: str
     refusal_message: str
+    # Not written to until it was compared with the upstream's: it was restored.
+    is_recovering: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,14 @@ class LinkFigures:
     clock_skew_seconds: float | None
     progress: Sequence[LinkLogFigures] = ()
     downstream: Sequence[DownstreamFigures] = ()
+    # 0 before the first handshake.
+    protocol_version: int = 0
+    follows: Sequence[FollowFigures] = ()
+    # What has come down.
+    addressed: Sequence[AddressedFigures] = ()
+    alarms: Sequence[AlarmFigures] = ()
+    bandwidth: BandwidthFigures | None = None
+    pushed_bytes: int = 0
 
     @property
     def has_upstream(self) -> bool:

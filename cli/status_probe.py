@@ -12,14 +12,8 @@ from typing import Any, Self
 import grpc
 from grpc_health.v1 import health_pb2
 
-from cli.status_figures import (
-    DownstreamFigures,
-    LinkFigures,
-    LinkLogFigures,
-    LogFigures,
-    PlatformFigures,
-    ServiceFigures,
-)
+from cli.relay_link import link_figures
+from cli.status_figures import LinkFigures, LogFigures, PlatformFigures, ServiceFigures
 from cli.status_targets import LOOK_SECONDS_MAX, Target
 from services.common.rpc_client import connect, service_error
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
@@ -195,40 +189,7 @@ def _health(channel: grpc.Channel) -> str:
 
 def _link(channel: grpc.Channel) -> LinkFigures:
     relay = relay_pb2_grpc.RelayServiceStub(channel)
-    answer = relay.GetRelayStatus(relay_pb2.GetRelayStatusRequest(), timeout=LOOK_SECONDS_MAX)
-    has_skew = answer.HasField("clock_skew_milliseconds")
-    return LinkFigures(
-        state=relay_pb2.LinkState.Name(answer.state).removeprefix("LINK_STATE_"),
-        state_time=_time(answer, "state_time"),
-        upstream_address=answer.upstream_address,
-        upstream_platform=answer.upstream_platform,
-        last_error=answer.last_error,
-        clock_skew_seconds=answer.clock_skew_milliseconds / 1000 if has_skew else None,
-        progress=[
-            LinkLogFigures(
-                stream=one.stream,
-                origin=one.origin,
-                local_size=one.local_size,
-                upstream_size=one.upstream_size,
-                lag_records=one.lag_records,
-                lag_bytes=one.lag_bytes,
-                lag_seconds=one.lag_milliseconds / 1000,
-                refusal_reason=one.refusal_reason,
-                refusal_message=one.refusal_message,
-            )
-            for one in answer.progress
-        ],
-        downstream=[
-            DownstreamFigures(
-                platform=one.platform,
-                software_version=one.software_version,
-                handshake_time=_time(one, "handshake_time"),
-                last_push_time=_time(one, "last_push_time"),
-                open_push_count=one.open_push_count,
-            )
-            for one in answer.downstream_links
-        ],
-    )
+    return link_figures(relay.GetRelayStatus(relay_pb2.GetRelayStatusRequest(), timeout=LOOK_SECONDS_MAX))
 
 
 def _division_name(channel: grpc.Channel, code: str) -> str:

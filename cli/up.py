@@ -91,6 +91,13 @@ def _read_services(_context: click.Context, _parameter: click.Parameter, value: 
     default=True,
     help="Issue no tokens for the people of this machine. 不签发本机凭证",
 )
+@click.option(
+    "--recovering",
+    "is_recovering",
+    is_flag=True,
+    help="The databases were restored from a backup: write nothing before they were compared with the platform above. "
+    "数据库由备份恢复, 与上级核对前不写入",
+)
 @click.option("--split", "is_split", is_flag=True, help="Run each service in a process of its own. 每个服务单独进程")
 @click.option(
     "--services",
@@ -136,6 +143,7 @@ def up(
     listen: str,
     tls_directory: Path | None,
     issues_credentials: bool,
+    is_recovering: bool,
     is_split: bool,
     services: tuple[str, ...],
     log_format: Literal["console", "json"],
@@ -173,7 +181,7 @@ def up(
         postgres_binaries=postgres_binaries,
         postgres_account=postgres_account,
         watches_input=watches_input,
-        environment=dict(os.environ),
+        environment={**os.environ, "ZHICHAO_RECOVERING": "true"} if is_recovering else dict(os.environ),
     )
     try:
         exit_code = PlatformRun(options, _show).run()

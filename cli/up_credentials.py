@@ -61,6 +61,7 @@ def ensure(
     import grpc
 
     from services.common.access.tokens import format_token, read_secret_file
+    from services.common.reasons import Reason
     from services.common.rpc_client import service_error
 
     try:
@@ -75,6 +76,11 @@ def ensure(
                 _issue(platform, person, path, read_token(security), open_channel)
     except grpc.RpcError as error:
         refusal = service_error(error)
+        if refusal.reason is Reason.RECOVERING:
+            # The registry was restored and gets back what it lacks, the credentials of these tokens among it, once the
+            # relay runs. What is still missing then is issued at the next start.
+            _log.warning("local_credentials_wait", detail=refusal.message)
+            return
         raise LocalCredentialsError(
             f"the credentials of this machine cannot be issued: {refusal.message}. Where others hold the platform's "
             "credentials, start with --no-local-credentials"
