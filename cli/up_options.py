@@ -130,7 +130,6 @@ def check(options: UpOptions) -> None:
     """Raise UpError for options that are understood but cannot work together."""
     if PLATFORM_CODE.fullmatch(options.platform) is None:
         raise UpError(ExitCode.USAGE, f"--platform {options.platform}: give the six-digit division code, like 141025")
-    _check_listen(options)
     for caller in options.services:
         for needed in SERVICES[caller].needs:
             variable = address_variable(caller, needed)
@@ -144,10 +143,12 @@ def check(options: UpOptions) -> None:
             raise UpError(ExitCode.USAGE, "--upstream needs the service relay: add it to --services")
         host, _, port = options.upstream.rpartition(":")
         if not host or not port.isdecimal():
-            raise UpError(ExitCode.USAGE, f"--upstream {options.upstream}: give host:port, like 127.0.0.1:7806")
+            raise UpError(ExitCode.USAGE, f"--upstream {options.upstream}: give host:port, like 127.0.0.1:7808")
+    # Last: who wrote an address wrongly should not make certificates for it first.
+    _check_certificates(options)
 
 
-def _check_listen(options: UpOptions) -> None:
+def _check_certificates(options: UpOptions) -> None:
     host = options.listen
     try:
         is_reached_by_others = not is_loopback(host)

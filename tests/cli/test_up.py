@@ -26,6 +26,8 @@ from cli.up_options import ExitCode
 from cli.up_signing_key import SigningKeyError, ensure
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
+# Stand-ins issue no credentials.
+NO_CREDENTIALS = ("--no-local-credentials",)
 SECONDS_MAX = 60.0
 
 
@@ -36,6 +38,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., PlatformProcess]]:
 
     def make_platform(**options: object) -> PlatformProcess:
         values = {"platform": "141025", "data_directory": tmp_path / "data", "command": STAND_IN, **options}
+        values["arguments"] = [*NO_CREDENTIALS, *values.get("arguments", ())]
         made.append(PlatformProcess(**values))  # type: ignore[arg-type]  # tests name the options
         return made[-1]
 
@@ -59,8 +62,8 @@ def test_serves_and_stops(make: Make, *, is_split: bool) -> None:
     platform = make(is_split=is_split).start()
     state = platform.state
     assert state.phase == "serving"
-    assert list(state.addresses) == ["registry", "weighing", "relay"]
-    assert len({process.pid for process in state.processes.values()}) == (3 if is_split else 1)
+    assert list(state.addresses) == ["registry", "weighing", "enforcement", "relay"]
+    assert len({process.pid for process in state.processes.values()}) == (4 if is_split else 1)
     assert platform.terminate() == ExitCode.STOPPED
     after = platform.state
     assert (after.phase, after.processes, after.postgres_pid) == ("stopped", {}, None)
@@ -145,7 +148,8 @@ def test_left_over_services_are_ended_first(make: Make, tmp_path: Path) -> None:
 def test_ends_with_the_process_that_started_it(make: Make, tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from cli.platform_process import PlatformProcess;"
-        f"platform = PlatformProcess('141025', Path({str(tmp_path / 'data')!r}), command={STAND_IN!r}).start();"
+        f"platform = PlatformProcess('141025', Path({str(tmp_path / 'data')!r}), command={STAND_IN!r},"
+        f" arguments={NO_CREDENTIALS!r}).start();"
         "print(platform.pid, flush=True); time.sleep(600)"
     )
     owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -191,14 +195,15 @@ def test_two_platforms_on_one_port_are_refused(make: Make, tmp_path: Path) -> No
 
 
 def test_a_given_database_is_used_instead(make: Make, tmp_path: Path) -> None:
-    with EmbeddedPostgres(tmp_path / "given", databases=["registry", "weighing"]) as server:
-        given = {f"ZHICHAO_{name.upper()}_DATABASE_URL": server.url(name) for name in ("registry", "weighing")}
+    names = ("registry", "weighing", "enforcement")
+    with EmbeddedPostgres(tmp_path / "given", databases=names) as server:
+        given = {f"ZHICHAO_{name.upper()}_DATABASE_URL": server.url(name) for name in names}
         with make(environment=given) as platform:
             assert platform.state.database_urls == {}
             assert platform.postgres_pid is None
             assert not (platform.data_directory / "postgres").exists()
         with make(environment={"ZHICHAO_REGISTRY_DATABASE_URL": server.url("registry")}) as platform:
-            assert list(platform.state.database_urls) == ["weighing"]
+            assert list(platform.state.database_urls) == ["weighing", "enforcement"]
 
 
 def test_a_service_that_cannot_start_ends_the_start(make: Make) -> None:
@@ -215,7 +220,7 @@ def test_the_terminals_interrupt_stops_in_order(tmp_path: Path) -> None:
     take_terminal = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     )
-    arguments = ["up", "--platform", "141025", "--data", str(tmp_path / "data"), "--port", "0"]
+    arguments = ["up", "--platform", "141025", "--data", str(tmp_path / "data"), "--port", "0", *NO_CREDENTIALS]
     process = subprocess.Popen(
         [sys.executable, "-c", take_terminal, *STAND_IN, *arguments],
         stdin=other_end,
@@ -249,11 +254,16 @@ def test_the_terminals_interrupt_stops_in_order(tmp_path: Path) -> None:
     ("arguments", "text"),
     [
         (["--platform", "1410"], "six-digit division code"),
-        (["--platform", "141025", "--listen", "0.0.0.0"], "ZHICHAO_ALLOW_PLAINTEXT_NETWORK=true"),  # noqa: S104 - refused, never listened on
+        (["--platform", "141025", "--listen", "0.0.0.0"], "takes TLS: give --tls DIR"),  # noqa: S104 - refused, never listened on
         (["--platform", "141025", "--services", "weighing"], "weighing needs registry"),
-        (["--platform", "141025", "--services", "wheighing"], "wheighing: choose from registry, weighing, relay"),
+        (
+            ["--platform", "141025", "--services", "wheighing"],
+            "wheighing: choose from registry, weighing, enforcement, relay",
+        ),
         (["--platform", "141025", "--services", "registry", "--upstream", "127.0.0.1:7806"], "needs the service relay"),
         (["--platform", "141025", "--upstream", "city"], "give host:port"),
+        (["--platform", "141025", "--upstream", "127.0.0.1:7808"], "takes a certificate of this platform: give --tls"),
+        (["--platform", "141025", "--tls", "."], "there is no file"),
         (["--platform", "141025", "--listen", "localhoost"], "give an IP address"),
     ],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.certificates import make_certificates
 from cli.platform_process import PlatformProcess
 from cli.up_options import ExitCode
 
@@ -22,9 +23,12 @@ def test_a_county_starts_survives_and_stops(tmp_path: Path, *, is_split: bool) -
 
 
 def test_a_city_and_a_county_below_it(tmp_path: Path) -> None:
-    with PlatformProcess("141000", tmp_path / "city") as city:
-        upstream = city.address("relay")
-        with PlatformProcess("141025", tmp_path / "county", upstream=upstream) as county:
+    certificates = make_certificates(tmp_path / "pki", ["141000", "141025"])
+    with PlatformProcess("141000", tmp_path / "city", tls_directory=certificates["141000"]) as city:
+        upstream = city.peer_address
+        with PlatformProcess(
+            "141025", tmp_path / "county", upstream=upstream, tls_directory=certificates["141025"]
+        ) as county:
             assert county.state.upstream == upstream
             # A county starts and stops whether or not its city is there.
             city.kill_everything()

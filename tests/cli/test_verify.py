@@ -15,6 +15,7 @@ from cli.verifier.database import DatabaseSource
 from cli.verifier.findings import Fault, LogResult
 from cli.verify import verify
 from services.common.rpc_server import RpcServer
+from tests.access import Access
 from tests.cli.verified_journals import CITY, COUNTY, SIZE, Keys, Tamperer, carry_up, opened, write_county
 from tests.conftest import Databases
 
@@ -294,7 +295,9 @@ def served(socket_directory: Path, keys: Keys) -> Iterator[Callable[[str, str], 
 
         def serve(url: str, platform: str) -> str:
             parts, _ = stack.enter_context(opened(url, keys, platform))
-            server = RpcServer("weighing", f"unix:{socket_directory}/{platform}.sock")
+            access = Access(platform)
+            (socket_directory / f"{platform}.token").write_text(access.token)
+            server = RpcServer("weighing", f"unix:{socket_directory}/{platform}.sock", access.control)
             parts.register(server)
             server.start()
             stack.callback(server.stop, 1.0)
@@ -312,7 +315,8 @@ def by_rpc(address: str, platform: str, *arguments: str) -> tuple[int, list[dict
     from cli.verify_journals import PlatformJournals
     from cli.verify_report import as_document
 
-    with PlatformJournals(Target(platform, addresses={"weighing": address})) as journals:
+    token_file = Path(address.removeprefix("unix:")).with_suffix(".token")
+    with PlatformJournals(Target(platform, addresses={"weighing": address}, token_file=token_file)) as journals:
         journals.look()
         examined = journals.examine(journals.verifier_keys(), sample=50, seed=3)
     document = as_document([examined], seconds=0)
