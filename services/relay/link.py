@@ -22,7 +22,7 @@ from services.relay.cosignature_feed import CosignatureFeed
 from services.relay.cosignatures import Cosignatures
 from services.relay.downlink import Downlink, DownlinkStatus
 from services.relay.identity import Identity
-from services.relay.limits import ERROR_CHARACTERS_MAX, LinkTimes
+from services.relay.limits import ERROR_CHARACTERS_MAX, PROTOCOL_VERSIONS, LinkTimes
 from services.relay.local_services import LocalServices, PositionWatch
 from services.relay.pacing import CapStatus, Pacer
 from services.relay.progress import LinkState, LogProgress, ProgressTable
@@ -258,7 +258,8 @@ class Link:
                 self._last_error = ""
             self._upstream_platform = welcome.platform
             self._clock_skew_milliseconds = welcome.clock_skew_milliseconds
-            self._table.connect(welcome.standings, welcome.streams, self._clock.monotonic())
+            is_older = welcome.protocol_version < max(PROTOCOL_VERSIONS)
+            self._table.connect(welcome.standings, welcome.streams, self._clock.monotonic(), is_older=is_older)
             self._protocol_version = welcome.protocol_version
             self._senders.use(upstream)
             self._senders.hand_out()

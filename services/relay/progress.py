@@ -81,6 +81,7 @@ class ProgressTable:
         self._rows: dict[LogKey, _Row] = {}
         self._announced: Mapping[LogKey, Standing] = {}
         self._taken_streams: frozenset[str] | None = None
+        self._is_older = False
         self._unheard = set(streams)
         self._connected_at: float | None = None
         # Since when the link is up, but for interruptions shorter than the stall limit: a link that breaks again and
@@ -111,10 +112,17 @@ class ProgressTable:
                 row.local = standing
             self._settle(key, row, now)
 
-    def connect(self, standings: Mapping[LogKey, Standing], streams: Collection[str], now: float) -> None:
-        """Take over where the upstream stands, from a handshake. Logs being pushed know better and keep theirs."""
+    def connect(
+        self, standings: Mapping[LogKey, Standing], streams: Collection[str], now: float, *, is_older: bool = False
+    ) -> None:
+        """Take over where the upstream stands, from a handshake. Logs being pushed know better and keep theirs.
+
+        An upstream that `is_older` than this release may lack streams that came with it: they wait for its upgrade, and
+        the link is none the worse.
+        """
         self._announced = standings
         self._taken_streams = frozenset(streams)
+        self._is_older = is_older
         if self._connected_at is None:
             self._connected_at = now
             if self._lost_at is None or now - self._lost_at >= self._times.stalled_seconds:
@@ -327,7 +335,8 @@ class ProgressTable:
         is_lagging = place in (Place.BEHIND, Place.AHEAD, Place.UNCONFIRMED)
         _keep(self._lagging, key, is_member=is_lagging)
         _keep(self._waiting, key, is_member=is_lagging and not row.is_taken)
-        _keep(self._refused, key, is_member=self._refusal(key, row) is not None)
+        is_refused = self._refusal(key, row) is not None and not (place is Place.NOT_TAKEN and self._is_older)
+        _keep(self._refused, key, is_member=is_refused)
 
     def _refusal(self, key: LogKey, row: _Row) -> Refusal | None:
         # Being ahead is believed only once it is confirmed: our own positions may be a moment old.

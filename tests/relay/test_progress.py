@@ -130,6 +130,17 @@ def test_a_restored_log_of_a_stream_that_is_not_taken_is_confirmed_too() -> None
     assert (turn.place, turn.upstream.size) == (Place.UNCONFIRMED, 0)
 
 
+def test_an_older_upstream_may_lack_a_stream_that_came_with_this_release() -> None:
+    one = table(local=5)
+    one.connect({}, ["registry"], 0.0)
+    assert one.state(0.0) is LinkState.REFUSED
+    one.connect({}, ["registry"], 0.0, is_older=True)
+    assert one.state(0.0) is LinkState.CURRENT
+    (progress,) = one.progress(NOON)
+    assert progress.refusal is not None
+    assert progress.refusal.reason is Reason.NOT_CONFIGURED
+
+
 def test_a_link_that_breaks_again_and_again_stalls_all_the_same() -> None:
     one = table(local=50, upstream=30)
     for now in range(0, 70, 5):
