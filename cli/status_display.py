@@ -28,6 +28,8 @@ STALL_CAUSES = {
     "OWN_SERVICE": "the own service is away 本级服务不可用",
     "UNKNOWN": "cause unknown 原因不明",
 }
+# Columns of the services' logs; narrow, as the screen is.
+STREAM_TITLES = {"registry": "Registry\n登记", "weighing": "Weighings\n称重", "enforcement": "Enforce\n执法"}
 UNKNOWN = "-"
 
 # The narrowest screen that everything fits on, and one with room for Chinese beside English in cells.
@@ -44,8 +46,7 @@ def platform_table(platforms: Sequence[PlatformFigures], *, width: int = NARROW_
     table = _table(width)
     table.add_column("Platform\n平台", no_wrap=True)
     for stream in streams:
-        title = {"registry": "Registry\n登记", "weighing": "Weighings\n称重"}.get(stream, stream)
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(STREAM_TITLES.get(stream, stream), justify="right", no_wrap=True)
     for title in ("/s\n每秒", "Lag\n待报", "Lag s\n延迟秒", "Susp.\n疑似", "Parked\n搁置"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("Link up\n上行链路", no_wrap=True)

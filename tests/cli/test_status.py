@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from cli.certificates import make_certificates
 from cli.platform_process import PlatformProcess
 from cli.relay_command import relay
 from cli.status import status
@@ -28,6 +29,7 @@ from cli.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "127.0.0.1:9"
+STREAMS = ("registry", "weighing", "enforcement")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,10 @@ def platform() -> Iterator[PlatformProcess]:
     directory = Path(tempfile.mkdtemp(prefix="zhichao-test-status-"))
     try:
         # An upstream that nobody serves: the link stays down.
-        with PlatformProcess("141025", directory / "141025", upstream=NOBODY) as process:
+        certificates = make_certificates(directory / "pki", ["141025"])
+        with PlatformProcess(
+            "141025", directory / "141025", upstream=NOBODY, tls_directory=certificates["141025"]
+        ) as process:
             yield process
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -46,14 +51,25 @@ def invoke(command: Any, *arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def token_of(platform: PlatformProcess, person: str) -> Path:
+    return platform.data_directory / "secrets" / f"{person}.token"
+
+
+def shown(platform: PlatformProcess, person: str = "operator") -> tuple[str, ...]:
+    """Name the token to show where a platform is named by its addresses."""
+    return "--token-file", str(token_of(platform, person))
+
+
 def test_a_platform_is_found_by_directory_and_by_addresses(platform: PlatformProcess) -> None:
     for named in ([str(platform.data_directory)], [str(platform.data_directory.parent)]):
         (found,) = find(named)
         assert (found.platform, found.problem) == ("141025", "")
         assert found.addresses == platform.addresses
-    (found,) = find([platform.address("relay"), platform.address("registry"), platform.address("weighing")])
-    assert found == Target("141025", addresses=platform.addresses)
-    assert list(found.addresses) == ["registry", "weighing", "relay"]
+    token_file = token_of(platform, "operator")
+    services = ("relay", "registry", "enforcement", "weighing")
+    (found,) = find([platform.address(name) for name in services], token_file=token_file)
+    assert found == Target("141025", addresses=platform.addresses, token_file=token_file)
+    assert list(found.addresses) == ["registry", "weighing", "enforcement", "relay"]
 
 
 def test_status_shows_every_log_and_service(platform: PlatformProcess) -> None:
@@ -62,10 +78,9 @@ def test_status_shows_every_log_and_service(platform: PlatformProcess) -> None:
     (document,) = json.loads(output)
     assert document["is_well"]
     assert {(log["stream"], log["origin"], log["is_own"]) for log in document["logs"]} == {
-        ("registry", "141025", True),
-        ("weighing", "141025", True),
+        (stream, "141025", True) for stream in STREAMS
     }
-    assert [service["health"] for service in document["services"]] == ["SERVING"] * 3
+    assert [service["health"] for service in document["services"]] == ["SERVING"] * 4
     assert document["link"]["state"] == "CONNECTING"
     assert document["suspected_count"] == 0
     assert all(log["records_per_second"] == 0 for log in document["logs"])
@@ -77,7 +92,7 @@ def test_status_shows_every_log_and_service(platform: PlatformProcess) -> None:
 
 
 def test_what_is_not_there_is_shown_as_such(platform: PlatformProcess, tmp_path: Path) -> None:
-    exit_code, output = invoke(status, platform.address("relay"), NOBODY)
+    exit_code, output = invoke(status, platform.address("relay"), NOBODY, *shown(platform))
     assert exit_code == 1
     assert f"{NOBODY}: unreachable" in output
     with pytest.raises(TargetError):
@@ -106,12 +121,13 @@ def test_a_service_that_is_away_is_named(platform: PlatformProcess, tmp_path: Pa
         (tmp_path / "platform.json").write_text(json.dumps(state), "utf-8")
         # The lock tells that it runs: it is the platform's own.
         (tmp_path / "platform.lock").symlink_to(platform.data_directory / "platform.lock")
-        exit_code, output = invoke(status, str(tmp_path), "--json")
+        exit_code, output = invoke(status, str(tmp_path), "--json", *shown(platform))
     assert exit_code == 1
     (document,) = json.loads(output)
     assert {one["name"]: one["health"] for one in document["services"]} == {
         "registry": "SERVING",
         "weighing": "UNREACHABLE",
+        "enforcement": "SERVING",
         "relay": "SERVING",
     }
 
@@ -137,14 +153,15 @@ def test_the_link_is_shown_in_detail(platform: PlatformProcess) -> None:
     assert exit_code == 1
     assert NOBODY in output
     assert "connecting 连接中" in output
-    exit_code, output = invoke(relay, "status", "--relay", platform.address("relay"), "--json")
+    exit_code, output = invoke(relay, "status", "--relay", platform.address("relay"), "--json", *shown(platform))
     assert exit_code == 1
     assert json.loads(output)["link"]["upstream_address"] == NOBODY
-    assert invoke(relay, "status", "--relay", platform.address("registry"))[0] == 2
+    assert invoke(relay, "status", "--relay", platform.address("registry"), *shown(platform))[0] == 2
 
 
 def test_parked_entries_are_listed_and_replayed(platform: PlatformProcess) -> None:
-    named = ("--service", platform.address("weighing"), "--service", platform.address("registry"))
+    services = ("--service", platform.address("weighing"), "--service", platform.address("registry"))
+    named = (*services, *shown(platform))
     assert invoke(relay, "parked", *named)[0] == 0
     with psycopg.connect(platform.database_url("weighing")) as connection:
         connection.execute(
@@ -167,11 +184,12 @@ def test_parked_entries_are_listed_and_replayed(platform: PlatformProcess) -> No
 
 
 def test_a_running_platform_is_verified(platform: PlatformProcess) -> None:
-    for arguments in ([str(platform.data_directory)], [platform.address("weighing"), platform.address("registry")]):
+    by_address = [platform.address(name) for name in STREAMS]
+    for arguments in ([str(platform.data_directory)], [*by_address, *shown(platform, "auditor")]):
         exit_code, output = invoke(verify, *arguments, "--json")
         assert exit_code == 0, output
         logs = json.loads(output)["platforms"][0]["logs"]
-        assert {log["stream"] for log in logs} == {"registry", "weighing"}
+        assert {log["stream"] for log in logs} == set(STREAMS)
         assert sum(log["proof_count"] for log in logs) == sum(log["checked"] for log in logs)
 
 
