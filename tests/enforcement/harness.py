@@ -39,8 +39,8 @@ PROVINCE, CITY, COUNTY, NEIGHBOUR = "140000", "141000", "141025", "141024"
 """Two counties of one city."""
 OTHER_CITY, OTHER_COUNTY = "141100", "141121"
 
-VALID = timedelta(days=400)
-"""How long credentials of tests hold: longer than any test moves its clock."""
+ACCESS_RECORD_KIND = "zhichao.journal.v1.AccessRecord"
+"""Kind of the entries that say who has read personal data."""
 
 
 def migrate(database_url: str) -> None:
@@ -179,15 +179,19 @@ class RunningEnforcement:
     # The journal
 
     def own_entries(self) -> list[entry_pb2.Entry]:
-        """Return the entries of the own log but the first, which only names it."""
+        """Return the entries of the own log but the first, which only names it, and who has read what."""
+        return [entry for _, entry in self.numbered_entries() if entry.kind != ACCESS_RECORD_KIND][1:]
+
+    def numbered_entries(self) -> list[tuple[int, entry_pb2.Entry]]:
+        """Return all entries of the own log with their sequences."""
         request = journal.ReadEntriesRequest(origin=self.platform, first_sequence=1)
         entries = [
             content
             for answer in self.journal.ReadEntries(request, timeout=TIMEOUT_SECONDS)
             for content in answer.batch.entries
         ]
-        parsed = [parse(content) for content in entries[1:]]
-        return [entry for entry in parsed if entry is not None]
+        parsed = [parse(content) for content in entries]
+        return [(sequence, entry) for sequence, entry in enumerate(parsed, 1) if entry is not None]
 
     def append_raw(self, kind: str, payload: bytes, audience: str = "", schema: int = 1) -> None:
         """Write any entry into the own log and not into the tables, as a faulty or a newer release would."""

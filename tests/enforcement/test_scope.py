@@ -7,7 +7,16 @@ from services.common.access.permissions import Role
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from tests.enforcement.examples import OFFICER, acknowledge, duty_check, issue_notice, notice
-from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, PROVINCE, RunningEnforcement, carry_down, carry_up
+from tests.enforcement.harness import (
+    ACCESS_RECORD_KIND,
+    CITY,
+    COUNTY,
+    NEIGHBOUR,
+    PROVINCE,
+    RunningEnforcement,
+    carry_down,
+    carry_up,
+)
 from zhichao.enforcement.v1 import service_pb2 as pb
 
 ISSUE = pb.IssueNoticeRequest(notice=notice("n-1", COUNTY))
@@ -129,3 +138,20 @@ def test_the_actor_is_who_was_logged_in(city: RunningEnforcement, county: Runnin
     assert held.notice.actor == "person/zhang-1"
     assert [entry.actor for entry in city.own_entries()] == ["person/zhang-1"]
     assert county.own_entries()[-1].actor == "person/li-2"
+
+
+def test_who_reads_names_is_written_down(city: RunningEnforcement) -> None:
+    issue_notice(city, notice("named", COUNTY, officer=OFFICER))
+    issue_notice(city, notice("unnamed", COUNTY))
+
+    def read(role: Role, notice_id: str) -> int:
+        before = len(city.numbered_entries())
+        stub = city.person(role, name=f"person-{role.lower()}")
+        city.call("GetNotice", pb.GetNoticeRequest(notice_id=notice_id), stub)
+        return len(city.numbered_entries()) - before
+
+    assert read(Role.OFFICER, "named") == 1
+    assert city.numbered_entries()[-1][1].kind == ACCESS_RECORD_KIND
+    # Masked, or nothing to see.
+    assert read(Role.VIEWER, "named") == 0
+    assert read(Role.OFFICER, "unnamed") == 0
