@@ -6,6 +6,7 @@ It stands for the remote world only; the real services have tests of their own.
 import hashlib
 import itertools
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -15,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.rpc import code_pb2
 
+from services.common.access.tokens import AUTHORIZATION_METADATA, format_token, metadata_value, new_secret
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_status import to_grpc_status
+from zhichao.access.v1 import service_pb2 as access_messages
+from zhichao.access.v1 import service_pb2_grpc as access_grpc
 from zhichao.common.v1 import refusal_pb2
 from zhichao.registry.v1 import service_pb2 as registry_messages
 from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
@@ -39,9 +43,12 @@ if TYPE_CHECKING:
     class WeighingBase: ...
 
     class RegistryBase: ...
+
+    class AccessBase: ...
 else:
     WeighingBase = service_pb2_grpc.WeighingServiceServicer
     RegistryBase = registry_grpc.RegistryServiceServicer
+    AccessBase = access_grpc.AccessServiceServicer
 
 
 class FakeWeighing(WeighingBase):
@@ -53,6 +60,8 @@ class FakeWeighing(WeighingBase):
         self.conflicts: list[record_pb2.WeighingRecord] = []
         self.arrivals: list[record_pb2.WeighingRecord] = []
         self.streams = 0
+        # What was shown with single records, by source unit.
+        self.shown: dict[str, set[str]] = defaultdict(set)
         # Called with every record before it is looked at; raises what the platform should answer.
         self.refuse: Callable[[record_pb2.WeighingRecord], None] = lambda record: None
         # Called before each call and stream message; raises what the platform should answer.
@@ -63,6 +72,8 @@ class FakeWeighing(WeighingBase):
     def RecordWeighing(
         self, request: service_pb2.RecordWeighingRequest, context: grpc.ServicerContext
     ) -> service_pb2.RecordWeighingResponse:
+        authorization = metadata_value(context.invocation_metadata(), AUTHORIZATION_METADATA)
+        self.shown[request.record.source_unit_id].add(authorization)
         with ending(context):
             self.fail()
             recorded = self._record(request.record)
@@ -179,6 +190,36 @@ class FakeRegistry(RegistryBase):
         return self.create(request, context, registry_messages.CreateVerificationCertificateResponse)
 
 
+class FakeAccess(AccessBase):
+    """Issues tokens to terminals; one that has its credential already gets another secret for it."""
+
+    def __init__(self) -> None:
+        # By credential, its source units and its newest token.
+        self.issued: dict[str, tuple[tuple[str, ...], str]] = {}
+
+    def CreateCredential(
+        self, request: access_messages.CreateCredentialRequest, context: grpc.ServicerContext
+    ) -> access_messages.CreateCredentialResponse:
+        credential = request.credential
+        with ending(context):
+            if credential.credential_id in self.issued:
+                raise ServiceError(Reason.RESOURCE_EXISTS, f"{credential.credential_id} exists")
+            token = self._issue(credential.credential_id, tuple(credential.source_unit_ids))
+            return access_messages.CreateCredentialResponse(credential=credential, token=token)
+
+    def RotateCredential(
+        self, request: access_messages.RotateCredentialRequest, context: grpc.ServicerContext
+    ) -> access_messages.RotateCredentialResponse:
+        with ending(context):
+            units, _ = self.issued[request.credential_id]
+            return access_messages.RotateCredentialResponse(token=self._issue(request.credential_id, units))
+
+    def _issue(self, credential_id: str, units: tuple[str, ...]) -> str:
+        token = format_token(credential_id, new_secret())
+        self.issued[credential_id] = (units, token)
+        return token
+
+
 NOT_IDS = frozenset(
     {"serial_number", "rule_set_id", "credit_code", "parent_code"}
     | {"successor_code", "upstream_code", "data_home_code", "enforcement_code"}
@@ -196,7 +237,12 @@ def ending(context: grpc.ServicerContext) -> Iterator[None]:
 
 @contextmanager
 def serving(
-    directory: Path, *, weighing: FakeWeighing, registry: FakeRegistry | None = None, address: str = ""
+    directory: Path,
+    *,
+    weighing: FakeWeighing,
+    registry: FakeRegistry | None = None,
+    access: FakeAccess | None = None,
+    address: str = "",
 ) -> Iterator[str]:
     """Serve on a unix socket in the directory; yields the address."""
     # The path of a unix socket holds at most 107 bytes.
@@ -206,6 +252,8 @@ def serving(
         service_pb2_grpc.add_WeighingServiceServicer_to_server(weighing, server)  # type: ignore[arg-type]  # wrong or untyped on purpose
         if registry is not None:
             registry_grpc.add_RegistryServiceServicer_to_server(registry, server)  # type: ignore[arg-type]  # wrong or untyped on purpose
+        if access is not None:
+            access_grpc.add_AccessServiceServicer_to_server(access, server)  # type: ignore[arg-type]  # wrong or untyped on purpose
         assert server.add_insecure_port(address)
         server.start()
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cli.simulate.credentials import issue_terminals
 from cli.simulate.ledger import content_digest
 from cli.simulate.options import FAULTLESS, TrafficOptions
 from cli.simulate.registration import register_site
@@ -17,10 +18,12 @@ from cli.simulate.simulation import Simulation
 from cli.simulate.site import make_site
 from cli.simulate.terminal_queue import QueueFullError, TerminalQueue
 from cli.simulate_command import command
+from services.common.access.tokens import format_token, new_secret
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import connect
-from tests.cli.fake_weighing import FakeRegistry, FakeWeighing, serving
+from tests.cli.fake_weighing import FakeAccess, FakeRegistry, FakeWeighing, serving
+from zhichao.access.v1 import service_pb2_grpc as access_grpc
 from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
 
@@ -58,8 +61,9 @@ def simulate(
     ledger_path: Path | None = None,
 ) -> Simulation:
     return Simulation(
-        address,
+        lambda: connect(address),
         SITE,
+        {unit.source_unit_id: "zhichao.terminal.secret" for unit in SITE.units},
         seed=5,
         records_per_second=records_per_second,
         seconds=seconds,
@@ -313,18 +317,42 @@ def test_registration_leaves_other_content_alone(tmp_path: Path, weighing: FakeW
 
 
 def test_the_command_registers_sends_and_reports(tmp_path: Path, weighing: FakeWeighing) -> None:
-    registry = FakeRegistry()
-    with serving(tmp_path, weighing=weighing, registry=registry) as address:
-        result = CliRunner().invoke(
-            command,
-            ["--weighing", address, "--registry", address, "--units", "3", "--rate", "200", "--for", "0.5", "--json"],
-        )
+    registry, access = FakeRegistry(), FakeAccess()
+    with serving(tmp_path, weighing=weighing, registry=registry, access=access) as address:
+        arguments = ["--weighing", address, "--registry", address, "--units", "3", "--rate", "200", "--for", "0.5"]
+        result = CliRunner().invoke(command, [*arguments, "--json"])
 
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout.splitlines()[-1])
     assert summary["acknowledged"] == summary["generated"] == len(weighing.held) == 100
     assert summary["is_drained"] is True
     assert registry.held
+    # Each terminal sends with the token of its own unit.
+    assert weighing.shown == {unit: {f"Bearer {token}"} for ((unit,), token) in access.issued.values()}
+
+
+def test_a_site_that_has_its_credentials_gets_new_secrets(tmp_path: Path, weighing: FakeWeighing) -> None:
+    access = FakeAccess()
+    with serving(tmp_path, weighing=weighing, access=access) as address, connect(address) as channel:
+        stub = access_grpc.AccessServiceStub(channel)
+        first = issue_terminals(stub, SITE, 100)
+        again = issue_terminals(stub, SITE, 100)
+
+    assert first.keys() == again.keys() == {unit.source_unit_id for unit in SITE.units}
+    assert not set(first.values()) & set(again.values())
+    assert again == {unit: token for ((unit,), token) in access.issued.values()}
+
+
+def test_without_a_registry_the_token_named_is_shown(tmp_path: Path, weighing: FakeWeighing) -> None:
+    token_file = tmp_path / "integrator.token"
+    token = format_token("integrator-1", new_secret())
+    token_file.write_text(token)
+    with serving(tmp_path, weighing=weighing) as address:
+        arguments = ["--weighing", address, "--units", "3", "--rate", "200", "--for", "0.5"]
+        result = CliRunner().invoke(command, [*arguments, "--token-file", str(token_file), "--json"])
+
+    assert result.exit_code == 0, result.output
+    assert {shown for found in weighing.shown.values() for shown in found} == {f"Bearer {token}"}
 
 
 def test_the_command_fails_when_nothing_answers(tmp_path: Path) -> None:
