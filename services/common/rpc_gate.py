@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from services.common.access.certificates import fingerprint_of, identity_of
 from services.common.access.control import AccessControl, delayed, no_credentials
 from services.common.access.masking import PersonalDataMask
-from services.common.access.methods import MethodAccess, access_table, response_types
+from services.common.access.methods import MethodAccess, access_table, message_types
 from services.common.access.permissions import Permission, PrincipalKind
 from services.common.access.principal import Principal
 from services.common.access.tokens import AUTHORIZATION_METADATA, metadata_value, presented_token
@@ -66,6 +66,8 @@ class Gate:
         self._asks_certificates = asks_certificates
         self._methods: Mapping[str, MethodAccess] = {}
         self._masks: dict[str, PersonalDataMask] = {}
+        # What callers themselves send to the methods whose answers hold personal data.
+        self._sent: dict[str, PersonalDataMask] = {}
 
     @property
     def control(self) -> AccessControl:
@@ -76,9 +78,9 @@ class Gate:
         """Take up what the methods of the services demand; `others` are methods that no proto describes."""
         services = tuple(services)
         self._methods = {**access_table(services), **others}
-        self._masks = {
-            path: mask for path, kind in response_types(services).items() if (mask := PersonalDataMask(kind)).is_needed
-        }
+        types = message_types(services)
+        self._masks = {path: mask for path, (_, kind) in types.items() if (mask := PersonalDataMask(kind)).is_needed}
+        self._sent = {path: PersonalDataMask(types[path][0]) for path in self._masks}
 
     # In
 
@@ -176,6 +178,9 @@ class Gate:
                 mask.mask(response)
             elif _is_recorded(call.principal):
                 personal_count = mask.count(response)
+                # Whoever has just sent it learns nothing.
+                if personal_count and self._count_sent(admission.access, request) >= personal_count:
+                    personal_count = 0
         if not (personal_count or (admission.access.is_journalled and _is_recorded(call.principal))):
             return response
         if self._journal is not None and not call.is_access_recorded:
@@ -183,6 +188,10 @@ class Gate:
             # A stream is one access, whatever number of messages it has.
             call.is_access_recorded = True
         return response
+
+    def _count_sent(self, access: MethodAccess, request: Any) -> int:
+        sent = self._sent.get(f"/{access.name}")
+        return sent.count(request) if sent is not None and isinstance(request, Message) else 0
 
 
 def _is_recorded(principal: Principal) -> bool:

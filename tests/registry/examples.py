@@ -34,13 +34,17 @@ def source_unit(**fields: Any) -> pb.SourceUnit:
         "division_code": "141025",
         "location": pb.GeoPoint(latitude_degrees=36.27, longitude_degrees=111.92),
         "state": pb.SOURCE_UNIT_STATE_PUBLICIZED,
-        # Made up, with numbers that no network gives out.
-        "responsible_persons": [
-            {"duty": pb.RESPONSIBLE_DUTY_UNIT_HEAD, "name": "示例甲", "phone_number": "10000000000"},
-            {"duty": pb.RESPONSIBLE_DUTY_SUPERVISOR, "name": "示例乙"},
-        ],
     }
     return pb.SourceUnit(**values | fields)
+
+
+def attended_unit(**fields: Any) -> pb.SourceUnit:
+    """Make a source unit with persons responsible for it: made up, with numbers that no network gives out."""
+    persons = [
+        {"duty": pb.RESPONSIBLE_DUTY_UNIT_HEAD, "name": "示例甲", "phone_number": "10000000000"},
+        {"duty": pb.RESPONSIBLE_DUTY_SUPERVISOR, "name": "示例乙"},
+    ]
+    return source_unit(**{"responsible_persons": persons} | fields)
 
 
 def weighing_point(**fields: Any) -> pb.WeighingPoint:

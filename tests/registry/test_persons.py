@@ -73,14 +73,14 @@ def test_refusals_do_not_repeat_what_is_personal(bad: dict[str, str]) -> None:
 
 
 def test_the_masked_form_of_a_name_cannot_be_stored(registry: RunningRegistry) -> None:
-    unit = examples.source_unit()
+    unit = examples.attended_unit()
     unit.responsible_persons[0].name = f"示{forms.MASK_CHARACTER * 2}"
     refused = refused_create(registry, unit)
     assert refused.fields == ["source_unit.responsible_persons[0].name"]
 
 
 def test_persons_are_stored_changed_and_removed(registry: RunningRegistry) -> None:
-    create(registry, examples.source_unit())
+    create(registry, examples.attended_unit())
     changed = examples.source_unit(responsible_persons=[{"duty": pb.RESPONSIBLE_DUTY_MAINTAINER, "name": "示例丙"}])
 
     updated = update(registry, changed, "responsible_persons")
@@ -92,5 +92,5 @@ def test_persons_are_stored_changed_and_removed(registry: RunningRegistry) -> No
 
 
 def test_persons_are_part_of_the_entry(registry: RunningRegistry) -> None:
-    create(registry, examples.source_unit())
+    create(registry, examples.attended_unit())
     assert "示例甲".encode() in registry.entries()[-1]

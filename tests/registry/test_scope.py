@@ -255,8 +255,8 @@ def test_a_local_administrator_reaches_no_wider_credential(filled: RunningRegist
             local_admin.refused_revoke(credential_id),
         ):
             assert refused.reason is Reason.OUTSIDE_SCOPE
-    assert local_admin.ids(include_ended=True) == ["local-admin"]
     assert filled.size() == size
+    assert local_admin.ids(include_ended=True) == ["local-admin"]
 
 
 def test_a_local_administrator_moves_nobody_out(local_admin: Access) -> None:

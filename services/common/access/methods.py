@@ -78,11 +78,11 @@ def access_table(services: Iterable[str]) -> Mapping[str, MethodAccess]:
     return table
 
 
-def response_types(services: Iterable[str]) -> Mapping[str, Descriptor]:
-    """Return the type of the answers of every method of the services, by path."""
+def message_types(services: Iterable[str]) -> Mapping[str, tuple[Descriptor, Descriptor]]:
+    """Return the types of the requests and the answers of every method of the services, by path."""
     pool = descriptor_pool.Default()
     return {
-        f"/{service}/{method.name}": method.output_type
+        f"/{service}/{method.name}": (method.input_type, method.output_type)
         for service in services
         for method in pool.FindServiceByName(service).methods
     }
