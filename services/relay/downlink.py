@@ -16,7 +16,7 @@ from services.relay.follows import AddressedProgress, FollowTable, StreamFollow
 from services.relay.limits import ERROR_CHARACTERS_MAX, LinkTimes
 from services.relay.local_services import LocalServices
 from services.relay.stalls import Stall, StallCause
-from services.relay.standing import LogKey, Refusal
+from services.relay.standing import LogKey, Refusal, refuses_platform
 from services.relay.upstream import Upstream, Welcome
 from zhichao.journal.v1 import addressed_pb2
 
@@ -36,7 +36,9 @@ class DownlinkStatus:
 
 
 class Downlink:
-    """Follows the upstream over the connection that is set. `lock` guards the table; `changed` is called under it."""
+    """Follows the upstream over the connection that is set. `lock` guards the table; `changed` is called under it, and
+    `platform_refused` when the upstream refuses this platform as a whole.
+    """
 
     def __init__(
         self,
@@ -44,12 +46,14 @@ class Downlink:
         services: LocalServices,
         cosignatures: Cosignatures,
         changed: Callable[[], None],
+        platform_refused: Callable[[ServiceError], None],
         clock: Clock,
         times: LinkTimes,
         jitter: Callable[[], float],
     ) -> None:
         self._lock = lock
         self._changed = changed
+        self._platform_refused = platform_refused
         self._clock = clock
         self._table = FollowTable(services.streams, times)
         self._followers = {service.stream: StreamFollower(service, self, jitter) for service in services}
@@ -167,4 +171,6 @@ class Downlink:
         """Note that a stream cannot be followed now."""
         with self._lock:
             self._table.wait(stream, cause, error.message[:ERROR_CHARACTERS_MAX])
+            if cause is StallCause.UPSTREAM_SERVICE and refuses_platform(error):
+                self._platform_refused(error)
             self._changed()

@@ -112,7 +112,9 @@ class Link:
             self._pacer,
             self._cosignatures,
         )
-        self._downlink = Downlink(self._lock, services, self._cosignatures, self._look, clock, self._times, jitter)
+        self._downlink = Downlink(
+            self._lock, services, self._cosignatures, self._look, self._platform_refused, clock, self._times, jitter
+        )
         self._watches = [PositionWatch(service, self._told, self._unwatched, jitter) for service in services]
         self._supervisor = threading.Thread(target=self._supervise, name="relay-link", daemon=True)
 
@@ -175,6 +177,11 @@ class Link:
             self._loss = error
             self._table.disconnect(self._clock.monotonic())
             self._changed.notify_all()
+
+    def _platform_refused(self, error: ServiceError) -> None:
+        """Note what a follow was told: nothing else would fare differently."""
+        if self._upstream is not None:
+            self.upstream_failed(self._upstream, error, is_lost=True)
 
     def service_failed(self, stream: str, error: ServiceError | None) -> None:
         """Note that a service of this platform failed, or works."""

@@ -27,6 +27,7 @@ from services.relay.standing import (
     expected_sequence,
     explain_fork,
     react,
+    refuses_platform,
 )
 from services.relay.upstream import Upstream
 from services.relay.window import PushWindow
@@ -284,13 +285,14 @@ class Senders:
         if reaction is Reaction.CONTINUE and expected is not None:
             self._table.continue_from(key, expected, now, self._jitter())
             return
-        if reaction is Reaction.REFUSE:
+        is_lost = reaction is Reaction.RECONNECT or refuses_platform(error)
+        if reaction is Reaction.REFUSE and not is_lost:
             self._table.refuse(key, Refusal.of(error), now)
         else:
             is_silent = error.reason is Reason.DEADLINE_EXCEEDED
             cause = StallCause.NO_ANSWER if is_silent else StallCause.UPSTREAM_SERVICE
             self._table.retry(key, now, self._jitter(), cause, error.message)
-        self._events.upstream_failed(upstream, error, is_lost=reaction is Reaction.RECONNECT)
+        self._events.upstream_failed(upstream, error, is_lost=is_lost)
 
     def _join(self, ends_at: float) -> None:
         for thread in self._threads:

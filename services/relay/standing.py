@@ -159,6 +159,21 @@ def react(error: ServiceError) -> Reaction:
     return Reaction.REFUSE if error.status in _REFUSING_STATUSES else Reaction.RETRY
 
 
+_PLATFORM_REASONS = frozenset(
+    {
+        Reason.PLATFORM_NOT_REGISTERED,
+        Reason.NO_CREDENTIALS,
+        Reason.INVALID_CREDENTIALS,
+        Reason.CREDENTIAL_EXPIRED,
+    }
+)
+
+
+def refuses_platform(error: ServiceError) -> bool:
+    """Tell whether the upstream refuses this platform as a whole: no log and no stream fares differently."""
+    return error.reason in _PLATFORM_REASONS
+
+
 def is_link_failure(error: ServiceError) -> bool:
     """Tell whether the other relay could not be reached; an error of a service behind it names its stream."""
     return error.reason in (Reason.SERVICE_UNAVAILABLE, Reason.DEADLINE_EXCEEDED) and "stream" not in error.metadata

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -408,6 +409,26 @@ def test_a_county_that_is_struck_off_while_it_pushes_is_refused(platform: Make) 
     city.registry.register(COUNTY)
     assert held == 51
     assert_same_log(city["weighing"], county["weighing"], COUNTY)
+
+
+@pytest.mark.parametrize("is_pushing", [True, False], ids=["by a push", "by a follow"])
+def test_the_link_is_refused_as_a_whole_without_waiting_for_the_next_handshake(
+    platform: Make, is_pushing: bool
+) -> None:
+    # Handshakes that renew the link come only after minutes.
+    city, county = linked(platform, times=replace(FAST, renewal_seconds=600.0, linger_seconds=600.0 * is_pushing))
+    county.start()
+    county["weighing"].write_many(20)
+    assert_same_log(city["weighing"], county["weighing"], COUNTY)
+    county.wait_for_state("CURRENT")
+
+    city.registry.forget(COUNTY)
+    county.wait_for_state("REFUSED")
+    assert [one.refusal_reason for one in county.status().progress] == [""]
+    assert "register it there" in county.status().last_error
+
+    city.registry.register(COUNTY)
+    county.wait_for_state("CURRENT")
 
 
 def test_an_upstream_that_does_not_know_yet_is_asked_again(platform: Make) -> None:

@@ -17,6 +17,7 @@ from services.relay.standing import (
     explain_ahead,
     is_link_failure,
     react,
+    refuses_platform,
 )
 
 KEY = LogKey("weighing", "141025")
@@ -94,6 +95,23 @@ def test_a_link_failure_names_no_stream() -> None:
     assert is_link_failure(ServiceError(Reason.SERVICE_UNAVAILABLE, "away"))
     assert not is_link_failure(ServiceError(Reason.SERVICE_UNAVAILABLE, "away", metadata={"stream": "registry"}))
     assert not is_link_failure(ServiceError(Reason.INTERNAL, "fault"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (Reason.PLATFORM_NOT_REGISTERED, True),
+        (Reason.INVALID_CREDENTIALS, True),
+        (Reason.CREDENTIAL_EXPIRED, True),
+        (Reason.ORIGIN_NOT_ALLOWED, False),
+        (Reason.HISTORY_MISMATCH, False),
+        (Reason.SERVICE_UNAVAILABLE, False),
+        # The upstream does not know yet, and may know the next moment.
+        (Reason.ACCESS_UNKNOWN, False),
+    ],
+)
+def test_some_refusals_are_of_the_platform_as_a_whole(reason: Reason, expected: bool) -> None:
+    assert refuses_platform(ServiceError(reason, "why")) is expected
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1))
