@@ -38,7 +38,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., PlatformProcess]]:
 
     def make_platform(**options: object) -> PlatformProcess:
         values = {"platform": "141025", "data_directory": tmp_path / "data", "command": STAND_IN, **options}
-        values["arguments"] = [*NO_CREDENTIALS, *values.get("arguments", ())]
+        values["arguments"] = NO_CREDENTIALS
         made.append(PlatformProcess(**values))  # type: ignore[arg-type]  # tests name the options
         return made[-1]
 

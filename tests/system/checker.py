@@ -20,6 +20,7 @@ from tests.system.journals import (
     read_positions,
 )
 from tests.system.proofs import Key, Note, Tree, leaf_of
+from tests.system.reaching import Place
 from zhichao.journal.v1 import entry_pb2
 from zhichao.weighing.v1 import service_pb2, weighing_pb2
 
@@ -30,7 +31,7 @@ LOG_START_KIND: Final = "zhichao.journal.v1.LogStart"
 CONFLICTS_PER_RECORD_MAX: Final = 8
 
 CHINA_STANDARD_TIME: Final = timezone(timedelta(hours=8))
-STREAMS: Final = ("registry", "weighing")
+STREAMS: Final = ("registry", "weighing", "enforcement")
 FINDINGS_SHOWN_MAX: Final = 25
 
 Payload = TypeVar("Payload")
@@ -42,7 +43,7 @@ class Held:
 
     platform: str
     # By service.
-    addresses: Mapping[str, str]
+    places: Mapping[str, Place]
 
 
 class Checker:
@@ -90,14 +91,14 @@ class Checker:
     # Journals
 
     def _check_level(self, stream: str, height: int, level: Held) -> None:
-        address = level.addresses[stream]
-        positions = read_positions(address)
+        place = level.places[stream]
+        positions = read_positions(place)
         wanted = {below.platform for below in self._levels[: height + 1]}
         self._finds(set(positions) != wanted, f"{level.platform} holds {stream} logs of {sorted(positions)}")
         # The own log first: it names the key with which this level cosigns the others.
         for origin in sorted(wanted & set(positions), key=lambda one: one != level.platform):
             where = f"{stream} log of {origin} at {level.platform}"
-            copy = read_log(address, positions[origin])
+            copy = read_log(place, positions[origin])
             self._check_copy(where, stream, copy)
             lowest = self.logs.setdefault((stream, origin), copy)
             if lowest is not copy:
@@ -107,9 +108,9 @@ class Checker:
                 self.conflicts[origin] = _payloads(copy, CONFLICT_KIND, weighing_pb2.WeighingConflict.FromString)
             self._check_note(where, stream, origin, level, copy)
             if stream == "weighing" and self._checks_rows:
-                self._check_rows(where, address, origin, copy)
+                self._check_rows(where, place, origin, copy)
         if stream == "weighing" and self._checks_rows:
-            self._check_conflict_rows(level, address)
+            self._check_conflict_rows(level, place)
 
     def _check_copy(self, where: str, stream: str, copy: LogCopy) -> None:
         position = copy.position
@@ -171,10 +172,10 @@ class Checker:
 
     # Tables
 
-    def _check_rows(self, where: str, address: str, origin: str, copy: LogCopy) -> None:
+    def _check_rows(self, where: str, place: Place, origin: str, copy: LogCopy) -> None:
         """Compare the list with the journal, one to one, and the day totals with its sums."""
         wanted = self.weighings[origin]
-        listed = list_weighings(address, origin)
+        listed = list_weighings(place, origin)
         found = {held.receipt.sequence: held for held in listed}
         self._finds(len(found) != len(listed), f"{where}: {len(listed) - len(found)} weighings are listed twice")
         lost, surplus = wanted.keys() - found.keys(), found.keys() - wanted.keys()
@@ -186,12 +187,12 @@ class Checker:
             self._finds(not is_same or held.receipt.origin != origin, f"{where}: entry {sequence} is listed otherwise")
         times = [held.weighing.record.weigh_time.ToNanoseconds() for held in listed]
         self._finds(times != sorted(times, reverse=True), f"{where}: the list is not newest first")
-        totals = {(total.source_unit_id, total.day): total for total in list_day_totals(address, origin)}
+        totals = {(total.source_unit_id, total.day): total for total in list_day_totals(place, origin)}
         sums = day_sums(origin, wanted.values())
         self._finds(totals != sums, f"{where}: day totals are {totals}, not {sums}")
 
-    def _check_conflict_rows(self, level: Held, address: str) -> None:
-        listed = Counter((held.receipt.origin, held.receipt.sequence) for held in list_conflicts(address))
+    def _check_conflict_rows(self, level: Held, place: Place) -> None:
+        listed = Counter((held.receipt.origin, held.receipt.sequence) for held in list_conflicts(place))
         wanted = Counter((origin, sequence) for origin, conflicts in self.conflicts.items() for sequence in conflicts)
         self._finds(listed != wanted, f"{level.platform} lists {len(listed)} conflicts, not {len(wanted)}")
 

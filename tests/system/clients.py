@@ -19,11 +19,12 @@ from cli.simulate.site import Site
 from cli.simulate.traffic import Traffic
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
-from services.common.rpc_client import connect, service_error
+from services.common.rpc_client import service_error
 from tests.system.history import History
+from tests.system.reaching import Gate
 from tests.system.waiting import wait_until
 from zhichao.common.v1 import refusal_pb2
-from zhichao.weighing.v1 import record_pb2, service_pb2, service_pb2_grpc
+from zhichao.weighing.v1 import record_pb2, service_pb2
 
 CALL_SECONDS: Final = 10.0
 STALL_SECONDS: Final = 10.0
@@ -72,12 +73,13 @@ class RecordSource:
 class Clients:
     """Several clients that send until they are stopped or the source is empty; a context manager that stops them.
 
+    Single records are sent by the terminals of their unit, batches and streams by a firm that sends for all units.
     `drain` stops new records and waits until all that were made are answered; `wait_done` waits for the source too.
     """
 
     def __init__(
         self,
-        address: str,
+        gate: Gate,
         source: RecordSource,
         history: History,
         *,
@@ -90,7 +92,7 @@ class Clients:
         self._history = history
         self._clients = [
             _Client(
-                address,
+                gate,
                 source,
                 history,
                 Random(f"client {seed} {number}"),
@@ -152,7 +154,7 @@ class Clients:
 class _Client(threading.Thread):
     def __init__(
         self,
-        address: str,
+        gate: Gate,
         source: RecordSource,
         history: History,
         rng: Random,
@@ -162,13 +164,9 @@ class _Client(threading.Thread):
         seconds_per_record: float,
     ) -> None:
         super().__init__(name="system test client", daemon=True)
-        self._channel = connect(
-            address,
-            # Meets a restarted service soon; gRPC would wait for up to five seconds.
-            options=(("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500),
-                     ("grpc.min_reconnect_backoff_ms", 500)),
-        )  # fmt: skip
-        self._stub = service_pb2_grpc.WeighingServiceStub(self._channel)
+        self._channel = gate.connect()
+        self._firm = gate.firm(self._channel)
+        self._terminals = gate.terminals(self._channel)
         self._source = source
         self._history = history
         self._rng = rng
@@ -242,7 +240,8 @@ class _Client(threading.Thread):
     def _send_one(self, item: Item) -> float:
         request = service_pb2.RecordWeighingRequest(record=item.record)
         try:
-            answer = self._stub.RecordWeighing(request, timeout=CALL_SECONDS)
+            terminal = self._terminals[item.record.source_unit_id]
+            answer = terminal.RecordWeighing(request, timeout=CALL_SECONDS)
         except grpc.RpcError as failure:
             error = service_error(failure)
             if self._settle_refusal(item, error):
@@ -256,7 +255,7 @@ class _Client(threading.Thread):
         request = service_pb2.RecordWeighingsRequest(records=[item.record for item in items])
         # Twice: as after a timeout. Both are in the server at once, and both answers have to be the same.
         is_twice = self._rng.random() < TWICE_SHARE
-        calls = [self._stub.RecordWeighings.future(request, timeout=CALL_SECONDS) for _ in range(1 + is_twice)]
+        calls = [self._firm.RecordWeighings.future(request, timeout=CALL_SECONDS) for _ in range(1 + is_twice)]
         unsettled = items
         errors = []
         for call in calls:
@@ -279,7 +278,7 @@ class _Client(threading.Thread):
         messages = [items[start : start + STREAM_MESSAGE_RECORDS] for start in starts]
         answered_count = 0
         try:
-            for batch, results in stream_weighings(self._stub, iter(messages), stall_seconds=STALL_SECONDS):
+            for batch, results in stream_weighings(self._firm, iter(messages), stall_seconds=STALL_SECONDS):
                 answered_count += 1
                 self._waiting += self._settle(batch, results)
         except StreamBrokenError as broken:
@@ -342,15 +341,14 @@ def _refusal_error(refusal: refusal_pb2.Refusal) -> ServiceError:
 
 
 def record_all(
-    address: str, source: RecordSource, history: History, *, seconds_max: float, records_max: int | None = None
+    gate: Gate, source: RecordSource, history: History, *, seconds_max: float, records_max: int | None = None
 ) -> None:
     """Send what the source has as one fast stream that has to go through: for a backlog, not for faults."""
-    channel = connect(address)
+    channel = gate.connect()
     timer = threading.Timer(seconds_max, channel.close)
     timer.start()
     try:
-        stub = service_pb2_grpc.WeighingServiceStub(channel)
-        for batch, results in stream_weighings(stub, _messages(source, history, records_max)):
+        for batch, results in stream_weighings(gate.firm(channel), _messages(source, history, records_max)):
             for item, result in zip(batch, results, strict=True):
                 if result.HasField("recorded"):
                     history.acknowledged(item.record, result.recorded)

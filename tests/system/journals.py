@@ -1,4 +1,4 @@
-"""Reads journals and lists over the public RPCs, whole, as a stranger would."""
+"""Reads journals and lists over the public RPCs, whole: journals as an auditor, rows as an officer."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from services.common.rpc_client import connect
+from tests.system.reaching import AUDITOR, OPERATOR, Place
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
 from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
@@ -19,9 +19,9 @@ PAGE_RECORDS = 1_000
 
 
 @contextlib.contextmanager
-def calling(address: str) -> Iterator[grpc.Channel]:
+def calling(place: Place, person: str) -> Iterator[grpc.Channel]:
     """Open a connection of its own: one that was refused before waits too long before it tries again."""
-    channel = connect(address)
+    channel = place.connect(person)
     try:
         yield channel
     finally:
@@ -41,18 +41,18 @@ class LogCopy:
     gaps: list[str] = field(default_factory=list)
 
 
-def read_positions(address: str) -> dict[str, journal_pb2.Position]:
+def read_positions(place: Place) -> dict[str, journal_pb2.Position]:
     """Return where the logs of one service stand, by origin."""
-    with calling(address) as channel:
+    with calling(place, AUDITOR) as channel:
         stub = journal_pb2_grpc.JournalServiceStub(channel)
         answer = stub.ListPositions(journal_pb2.ListPositionsRequest(), timeout=CALL_SECONDS)
         return {position.origin: position for position in answer.positions}
 
 
-def read_log(address: str, position: journal_pb2.Position) -> LogCopy:
+def read_log(place: Place, position: journal_pb2.Position) -> LogCopy:
     """Read a log to its end, with the stored leaf digests and a checkpoint of its newest size."""
     copy = LogCopy(position)
-    with calling(address) as channel:
+    with calling(place, AUDITOR) as channel:
         stub = journal_pb2_grpc.JournalServiceStub(channel)
         request = journal_pb2.ReadEntriesRequest(
             origin=position.origin, first_sequence=1, follow=False, include_leaf_digests=True
@@ -69,17 +69,17 @@ def read_log(address: str, position: journal_pb2.Position) -> LogCopy:
     return copy
 
 
-def read_relay(address: str) -> relay_pb2.GetRelayStatusResponse:
+def read_relay(place: Place) -> relay_pb2.GetRelayStatusResponse:
     """Return the state of a platform's links."""
-    with calling(address) as channel:
+    with calling(place, AUDITOR) as channel:
         stub = relay_pb2_grpc.RelayServiceStub(channel)
         return stub.GetRelayStatus(relay_pb2.GetRelayStatusRequest(), timeout=CALL_SECONDS)
 
 
-def list_weighings(address: str, origin: str) -> Sequence[service_pb2.HeldWeighing]:
+def list_weighings(place: Place, origin: str) -> Sequence[service_pb2.HeldWeighing]:
     """Return all weighings of an origin as the pages of the list give them."""
     held: list[service_pb2.HeldWeighing] = []
-    with calling(address) as channel:
+    with calling(place, OPERATOR) as channel:
         stub = service_pb2_grpc.WeighingServiceStub(channel)
         request = service_pb2.ListWeighingsRequest(
             filter=service_pb2.WeighingFilter(origin=origin), page_size=PAGE_RECORDS
@@ -92,10 +92,10 @@ def list_weighings(address: str, origin: str) -> Sequence[service_pb2.HeldWeighi
             request.page_token = page.next_page_token
 
 
-def list_conflicts(address: str) -> Sequence[service_pb2.HeldWeighingConflict]:
+def list_conflicts(place: Place) -> Sequence[service_pb2.HeldWeighingConflict]:
     """Return all conflicting submissions."""
     held: list[service_pb2.HeldWeighingConflict] = []
-    with calling(address) as channel:
+    with calling(place, OPERATOR) as channel:
         stub = service_pb2_grpc.WeighingServiceStub(channel)
         request = service_pb2.ListWeighingConflictsRequest(page_size=PAGE_RECORDS)
         while True:
@@ -106,10 +106,10 @@ def list_conflicts(address: str) -> Sequence[service_pb2.HeldWeighingConflict]:
             request.page_token = page.next_page_token
 
 
-def list_day_totals(address: str, origin: str) -> Sequence[service_pb2.DayTotal]:
+def list_day_totals(place: Place, origin: str) -> Sequence[service_pb2.DayTotal]:
     """Return all day totals of an origin."""
     totals: list[service_pb2.DayTotal] = []
-    with calling(address) as channel:
+    with calling(place, OPERATOR) as channel:
         stub = service_pb2_grpc.WeighingServiceStub(channel)
         request = service_pb2.ListDayTotalsRequest(origin=origin, page_size=PAGE_RECORDS)
         while True:

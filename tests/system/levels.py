@@ -1,6 +1,7 @@
 """Three levels as real processes, each with its own database server, and a misbehaving network between them.
 
     clients ──proxy── county ──proxy── city ──proxy── province
+             tokens         mutual TLS      mutual TLS
 
 Every proxy passes everything on until a test tells it otherwise. Ports are chosen before anything starts, so that
 levels may start in any order and find each other again after every kill.
@@ -11,21 +12,26 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import grpc
 
-from cli.platform_layout import LOOPBACK, SERVICES, join, reserve_any
+from cli.certificates import make_certificates
+from cli.platform_layout import LOOPBACK, PEER_OFFSET, SERVICES, join, reserve_any
 from cli.platform_process import PlatformProcess
+from cli.simulate.registration import register_below
 from cli.simulate.site import CITY, COUNTY, PROVINCE, Site, make_site
 from tests.faults.proxy import FaultProxy
-from tests.system.checker import Checker, Held, describe
+from tests.system.checker import STREAMS, Checker, Held, describe
 from tests.system.history import History
-from tests.system.journals import CALL_SECONDS, read_positions, read_relay
+from tests.system.journals import CALL_SECONDS, calling, read_positions, read_relay
+from tests.system.reaching import OPERATOR, Gate, Place
 from tests.system.registering import register_and_weigh
 from tests.system.waiting import wait_until
+from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
 from zhichao.relay.v1 import relay_pb2
 
 # The relay looks again after at most 15 s, gives a dead connection up after as long, and refused logs wait for 30 s.
@@ -36,17 +42,27 @@ COMPLAINT_CHARACTERS_MAX: Final = 600
 
 
 class Level:
-    """One platform, and the proxies through which the others reach it: its relay, and its weighing service."""
+    """One platform, and the proxies through which the others reach it: its port for relays of lower platforms, and its
+    weighing service.
+    """
 
     def __init__(
-        self, platform: str, directory: Path, upstream: "Level | None", *, is_split: bool, template: Path | None
+        self,
+        platform: str,
+        directory: Path,
+        upstream: "Level | None",
+        *,
+        tls_directory: Path,
+        is_split: bool,
+        template: Path | None,
     ) -> None:
         self.platform = platform
         self.upstream = upstream
         self.directory = directory
         base_port, self._reservation = reserve_any(LOOPBACK)
         self.addresses = {name: join(LOOPBACK, base_port + layout.port_offset) for name, layout in SERVICES.items()}
-        self.relay_proxy = FaultProxy(self.addresses["relay"])
+        self.places = {name: Place(address, directory) for name, address in self.addresses.items()}
+        self.relay_proxy = FaultProxy(join(LOOPBACK, base_port + PEER_OFFSET))
         self.weighing_proxy = FaultProxy(self.addresses["weighing"])
         if template is not None:
             directory.mkdir(parents=True)
@@ -57,6 +73,7 @@ class Level:
             upstream=upstream.relay_proxy.address if upstream else "",
             base_port=base_port,
             is_split=is_split,
+            tls_directory=tls_directory,
             log_format="json",
         )
 
@@ -76,15 +93,15 @@ class Level:
     @property
     def held(self) -> Held:
         """Return this level as the checker knows it."""
-        return Held(self.platform, self.addresses)
+        return Held(self.platform, self.places)
 
     def status(self) -> relay_pb2.GetRelayStatusResponse:
         """Return the state of its links."""
-        return read_relay(self.addresses["relay"])
+        return read_relay(self.places["relay"])
 
     def weighing_size(self, origin: str = COUNTY) -> int:
         """Return how many entries of a weighing log it holds."""
-        position = read_positions(self.addresses["weighing"]).get(origin)
+        position = read_positions(self.places["weighing"]).get(origin)
         return position.size if position else 0
 
     def wait_state(self, state: relay_pb2.LinkState.ValueType, seconds_max: float = CURRENT_SECONDS_MAX) -> None:
@@ -121,12 +138,20 @@ class Levels:
     ) -> None:
         self.site: Site = make_site(seed=seed, units=units)
         self.history = History()
+        self._gate: Gate | None = None
+        certificates = make_certificates(directory / "pki", platforms)
         levels: list[Level] = []
         for platform in reversed(platforms):
             upstream = levels[0] if levels else None
-            levels.insert(
-                0, Level(platform, directory / platform, upstream, is_split=platform in split, template=template)
+            level = Level(
+                platform,
+                directory / platform,
+                upstream,
+                tls_directory=certificates[platform],
+                is_split=platform in split,
+                template=template,
             )
+            levels.insert(0, level)
         self.all = levels
 
     @property
@@ -151,11 +176,30 @@ class Levels:
             level.launch()
         for level in levels:
             level.process.wait_until_serving()
+            self._admit_below(level)
         return self
+
+    def _admit_below(self, upper: Level) -> None:
+        """Register the platform below with one that serves, which lets nobody in that it does not know."""
+        for lower in self.all:
+            if lower.upstream is upper:
+                with calling(upper.places["registry"], OPERATOR) as channel:
+                    register_below(registry_grpc.RegistryServiceStub(channel), lower.platform, upper.platform)
 
     def register(self) -> None:
         """Register the site with the county and wait until its weighing service takes records of every scale."""
-        register_and_weigh(self.site, self.history, self.county.addresses)
+        self._gate = register_and_weigh(self.site, self.history, self.county.places)
+
+    @property
+    def gate(self) -> Gate:
+        """Where the registered site sends."""
+        assert self._gate is not None, "the site is not registered yet"
+        return self._gate
+
+    @property
+    def proxied_gate(self) -> Gate:
+        """Where it sends by way of the proxy."""
+        return replace(self.gate, address=self.county.weighing_proxy.address)
 
     def wait_current(self, seconds_max: float = CURRENT_SECONDS_MAX) -> None:
         """Wait until every level holds what the level below it holds, and the relays say so."""
@@ -209,9 +253,9 @@ class Levels:
 
 
 def _is_held(lower: Level, upper: Level) -> bool:
-    for stream in ("registry", "weighing"):
-        above = read_positions(upper.addresses[stream])
-        for origin, position in read_positions(lower.addresses[stream]).items():
+    for stream in STREAMS:
+        above = read_positions(upper.places[stream])
+        for origin, position in read_positions(lower.places[stream]).items():
             held = above.get(origin)
             if held is None or (held.size, held.root) != (position.size, position.root):
                 return False

@@ -1,19 +1,34 @@
-"""Brings a made-up site into a county: registers it, and weighs one truck on every scale."""
+"""Brings a made-up site into a county: registers it, issues its tokens, and weighs one truck on every scale."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
+import grpc
+
+from cli.simulate.credentials import issue_terminals
 from cli.simulate.registration import register_site
 from cli.simulate.site import Site, Station
+from services.common.reasons import Reason
+from services.common.rpc_client import service_error
 from tests.system.history import History
 from tests.system.journals import CALL_SECONDS, calling
+from tests.system.reaching import OPERATOR, SECURITY, Gate, Place
 from tests.system.waiting import wait_until
+from zhichao.access.v1 import credential_pb2
+from zhichao.access.v1 import service_pb2 as access_pb2
+from zhichao.access.v1 import service_pb2_grpc as access_grpc
 from zhichao.common.v1 import refusal_pb2
 from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
 from zhichao.weighing.v1 import record_pb2, service_pb2, service_pb2_grpc
 
 REGISTERED_SECONDS_MAX: Final = 30.0
+
+FIRM: Final = "test-firm"
+# What clients of the tests send together at most; no test is about the limits of one of them.
+RECORDS_PER_SECOND: Final = 1_000.0
+# Who still sends with a former secret goes on for as long as any test takes.
+OVERLAP: Final = timedelta(hours=1)
 
 _NOT_KNOWN_YET: Final = frozenset(
     {
@@ -26,20 +41,48 @@ _NOT_KNOWN_YET: Final = frozenset(
 )
 
 
-def register_and_weigh(site: Site, history: History, addresses: Mapping[str, str]) -> None:
-    """Return when the weighing service has taken a record of every scale; what it learned of is noted. Repeatable."""
+def register_and_weigh(site: Site, history: History, places: Mapping[str, Place]) -> Gate:
+    """Return where the site sends, when the weighing service has taken a record of every scale. Repeatable.
+
+    What the records were answered is noted.
+    """
     now = datetime.now(UTC)
-    with calling(addresses["registry"]) as channel:
+    with calling(places["registry"], OPERATOR) as channel:
         stub = registry_grpc.RegistryServiceStub(channel)
         register_site(stub, site, today=now.date(), timeout_seconds=REGISTERED_SECONDS_MAX)
+    with calling(places["registry"], SECURITY) as channel:
+        access = access_grpc.AccessServiceStub(channel)
+        gate = Gate(
+            places["weighing"].address, issue_terminals(access, site, RECORDS_PER_SECOND), _issue_firm(access, site)
+        )
     trucks = [_first_truck(station, now) for station in site.stations]
-    with calling(addresses["weighing"]) as channel:
-        weighing = service_pb2_grpc.WeighingServiceStub(channel)
+    with gate.connect() as channel:
+        firm = gate.firm(channel)
         wait_until(
-            lambda: _are_taken(weighing, trucks, history),
+            lambda: _are_taken(firm, trucks, history),
             REGISTERED_SECONDS_MAX,
             "the weighing service does not know the site",
         )
+    return gate
+
+
+def _issue_firm(stub: access_grpc.AccessServiceStub, site: Site) -> str:
+    """Return a token for all units of the site; a new secret of the same credential the next time."""
+    credential = credential_pb2.Credential(
+        credential_id=FIRM,
+        kind=credential_pb2.PRINCIPAL_KIND_INTEGRATOR,
+        display_name="示例集成商",
+        source_unit_ids=[unit.source_unit_id for unit in site.units],
+    )
+    request: Any = access_pb2.CreateCredentialRequest(credential=credential)
+    try:
+        return str(stub.CreateCredential(request, timeout=CALL_SECONDS).token)
+    except grpc.RpcError as error:
+        if service_error(error).reason is not Reason.RESOURCE_EXISTS:
+            raise
+    rotation = access_pb2.RotateCredentialRequest(credential_id=FIRM)
+    rotation.overlap.FromTimedelta(OVERLAP)
+    return str(stub.RotateCredential(rotation, timeout=CALL_SECONDS).token)
 
 
 def _are_taken(

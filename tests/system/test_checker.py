@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,6 +13,7 @@ from tests.system.checker import Checker, Held, day_sums
 from tests.system.history import History
 from tests.system.journals import LogCopy
 from tests.system.proofs import COSIGNER, OWNER, Key, Tree, leaf_of
+from tests.system.reaching import Place
 from zhichao.journal.v1 import entry_pb2, journal_pb2
 from zhichao.weighing.v1 import record_pb2, service_pb2, weighing_pb2
 
@@ -28,7 +30,7 @@ class PaperLevels:
         self.weighings: dict[tuple[str, str], list[service_pb2.HeldWeighing]] = {}
         self.totals: dict[tuple[str, str], list[service_pb2.DayTotal]] = {}
         self.logs: dict[tuple[str, str], LogCopy] = {}
-        for stream in ("registry", "weighing"):
+        for stream in checker.STREAMS:
             for origin, level in ((COUNTY, COUNTY), (COUNTY, CITY), (CITY, CITY)):
                 entries = [self._start(stream, origin)]
                 if (stream, origin) == ("weighing", COUNTY):
@@ -70,13 +72,16 @@ class PaperLevels:
         monkeypatch.setattr(
             checker,
             "read_positions",
-            lambda address: {origin: log.position for (at, origin), log in self.logs.items() if at == address},
+            lambda place: {origin: log.position for (at, origin), log in self.logs.items() if at == place.address},
         )
-        monkeypatch.setattr(checker, "read_log", lambda address, position: self.logs[address, position.origin])
-        monkeypatch.setattr(checker, "list_weighings", lambda address, origin: self.weighings[address, origin])
-        monkeypatch.setattr(checker, "list_day_totals", lambda address, origin: self.totals[address, origin])
-        monkeypatch.setattr(checker, "list_conflicts", lambda address: [])
-        levels = [Held(level, {stream: f"{level}/{stream}" for stream in checker.STREAMS}) for level in (COUNTY, CITY)]
+        monkeypatch.setattr(checker, "read_log", lambda place, position: self.logs[place.address, position.origin])
+        monkeypatch.setattr(checker, "list_weighings", lambda place, origin: self.weighings[place.address, origin])
+        monkeypatch.setattr(checker, "list_day_totals", lambda place, origin: self.totals[place.address, origin])
+        monkeypatch.setattr(checker, "list_conflicts", lambda place: [])
+        levels = [
+            Held(level, {stream: Place(f"{level}/{stream}", Path()) for stream in checker.STREAMS})
+            for level in (COUNTY, CITY)
+        ]
         return Checker(levels, self.history).check()
 
     def _key(self, origin: str) -> Key:

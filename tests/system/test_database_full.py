@@ -12,7 +12,7 @@ import pytest
 from cli.simulate.site import COUNTY
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
-from services.common.rpc_client import connect, service_error
+from services.common.rpc_client import service_error
 from tests.system.clients import RecordSource, record_all
 from tests.system.conftest import MakeLevels
 from tests.system.history import History
@@ -92,10 +92,10 @@ def test_a_full_disk_refuses_and_loses_nothing(
         try:
             levels.start()
             levels.register()
-            record_all(county.addresses["weighing"], source, history, records_max=RECORDS_BEFORE, seconds_max=60)
+            record_all(levels.gate, source, history, records_max=RECORDS_BEFORE, seconds_max=60)
             ballast = fill(disk)
-            channel = connect(county.addresses["weighing"])
-            stub = service_pb2_grpc.WeighingServiceStub(channel)
+            channel = levels.gate.connect()
+            stub = levels.gate.firm(channel)
             refused: list[record_pb2.WeighingRecord] = []
 
             def is_refused() -> bool:

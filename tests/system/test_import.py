@@ -11,10 +11,12 @@ import pytest
 
 from cli.import_command import EXIT_FINDINGS
 from cli.simulate.site import COUNTY, Station
+from cli.token_file import SECRETS_DIRECTORY
 from tests.system.checker import Checker
 from tests.system.conftest import MakeLevels
 from tests.system.history import content_of
 from tests.system.levels import Level
+from tests.system.reaching import OPERATOR
 from tests.system.waiting import wait_until
 from zhichao.weighing.v1 import record_pb2
 
@@ -39,6 +41,7 @@ class Import:
     def __init__(self, file: Path, level: Level, station: Station, *, batch_records: int = 500) -> None:
         command = [sys.executable, "-m", "cli.main", "import", "weighings", str(file), "--json"]
         command += ["--weighing", level.addresses["weighing"], "--batch", str(batch_records)]
+        command += ["--token-file", str(level.directory / SECRETS_DIRECTORY / f"{OPERATOR}.token")]
         command += ["--source-unit", station.scale.source_unit_id, "--point", station.scale.weighing_point_id]
         command += ["--scale", station.scale.scale_id]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from cli.platform_layout import SERVICES
 from cli.simulate.site import CITY, COUNTY
 from tests.system.clients import Clients, RecordSource
 from tests.system.conftest import MakeLevels
@@ -44,9 +45,7 @@ def cut_power(level: Level) -> None:
 def run_under_load(levels: Levels, seed: int, kills: list[Kill]) -> None:
     Random(f"kills {seed}").shuffle(kills)
     source = RecordSource(levels.site, seed=seed)
-    with Clients(
-        levels.county.addresses["weighing"], source, levels.history, seed=seed, records_per_second=200
-    ) as clients:
+    with Clients(levels.gate, source, levels.history, seed=seed, records_per_second=200) as clients:
         for name, kill in kills:
             clients.wait_acknowledged(RECORDS_BETWEEN, ADVANCE_SECONDS_MAX)
             print(f"{name}: {levels.history.summary()}")
@@ -75,8 +74,7 @@ def test_single_services_are_killed_and_the_power_is_cut(make_levels: MakeLevels
     kills: list[Kill] = []
     for level in levels.all:
         kills += [
-            (f"kill {service} of {level.platform}", partial(kill_service, level, service))
-            for service in ("registry", "weighing", "relay")
+            (f"kill {service} of {level.platform}", partial(kill_service, level, service)) for service in SERVICES
         ]
         kills.append((f"cut the power of {level.platform}", partial(cut_power, level)))
     run_under_load(levels, seed, kills)

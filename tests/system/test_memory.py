@@ -30,7 +30,7 @@ def test_memory_is_bounded_while_a_backlog_goes_up(make_levels: MakeLevels, seed
     levels.start([levels.county])
     levels.register()
     source = RecordSource(levels.site, seed=seed, limit=BACKLOG_RECORDS)
-    record_all(levels.county.addresses["weighing"], source, levels.history, seconds_max=90)
+    record_all(levels.gate, source, levels.history, seconds_max=90)
     levels.start([levels.city])
     levels.wait_current()
     peaks = {

@@ -41,9 +41,7 @@ def test_connections_are_cut_delayed_and_refused_everywhere(make_levels: MakeLev
         proxy.plan(draw_faults(rng, FAULTS_EACH))
         proxy.cut()
     source = RecordSource(levels.site, seed=seed, limit=RECORDS)
-    with Clients(
-        levels.county.weighing_proxy.address, source, levels.history, seed=seed, records_per_second=500
-    ) as clients:
+    with Clients(levels.proxied_gate, source, levels.history, seed=seed, records_per_second=500) as clients:
         for _ in range(2 * FAULTS_EACH):
             # Also what the script left alone breaks once in a while, in the middle of whatever it carries.
             clients.wait_acknowledged(RECORDS // 4 // FAULTS_EACH, 60)
@@ -58,9 +56,7 @@ def test_a_network_that_swallows_everything(make_levels: MakeLevels, seed: int) 
     levels.register()
     source = RecordSource(levels.site, seed=seed)
     dark: list[FaultProxy] = [levels.city.relay_proxy, levels.province.relay_proxy]
-    with Clients(
-        levels.county.addresses["weighing"], source, levels.history, seed=seed, records_per_second=50
-    ) as clients:
+    with Clients(levels.gate, source, levels.history, seed=seed, records_per_second=50) as clients:
         for proxy in dark:
             proxy.blackhole()
         # Connections that hang say nothing, so the relays have to find out by themselves.
@@ -79,7 +75,7 @@ def test_a_backlog_of_an_outage_is_caught_up_with(make_levels: MakeLevels, seed:
     levels.wait_current()
     levels.city.relay_proxy.refuse()
     source = RecordSource(levels.site, seed=seed, limit=BACKLOG_RECORDS)
-    record_all(levels.county.addresses["weighing"], source, levels.history, seconds_max=90)
+    record_all(levels.gate, source, levels.history, seconds_max=90)
     assert levels.county.status().state == relay_pb2.LINK_STATE_CONNECTING
     wait_until(
         lambda: sum(log.lag_records for log in levels.county.status().progress) == BACKLOG_RECORDS,

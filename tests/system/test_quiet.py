@@ -19,8 +19,7 @@ def test_everything_arrives_at_all_levels(directory: Path, seed: int) -> None:
     with levels:
         levels.register()
         source = RecordSource(levels.site, seed=seed, limit=RECORDS)
-        address = levels.county.addresses["weighing"]
-        with Clients(address, source, levels.history, seed=seed, records_per_second=1_000) as clients:
+        with Clients(levels.gate, source, levels.history, seed=seed, records_per_second=1_000) as clients:
             clients.wait_done(60)
         levels.check()
         assert levels.history.failure_count == 0
@@ -30,6 +29,7 @@ def test_everything_arrives_at_all_levels(directory: Path, seed: int) -> None:
         assert {(log.stream, log.origin, log.lag_records) for log in status.progress} == {
             ("registry", COUNTY, 0),
             ("weighing", COUNTY, 0),
+            ("enforcement", COUNTY, 0),
         }
         assert [link.platform for link in levels.city.status().downstream_links] == [COUNTY]
         assert [link.platform for link in levels.province.status().downstream_links] == [CITY]

@@ -42,16 +42,15 @@ def test_a_city_that_was_set_back_is_sent_everything_again(make_levels: MakeLeve
     levels = make_levels().start()
     levels.register()
     source = RecordSource(levels.site, seed=seed)
-    weighing = levels.county.addresses["weighing"]
-    record_all(weighing, source, levels.history, records_max=RECORDS, seconds_max=60)
+    record_all(levels.gate, source, levels.history, records_max=RECORDS, seconds_max=60)
     levels.wait_current()
     stop_and_copy(levels.city, directory / "copy")
     levels.city.process.start()
-    record_all(weighing, source, levels.history, records_max=RECORDS, seconds_max=60)
+    record_all(levels.gate, source, levels.history, records_max=RECORDS, seconds_max=60)
     levels.wait_current()
 
     restore(levels.city, directory / "copy")
-    record_all(weighing, source, levels.history, records_max=RECORDS, seconds_max=60)
+    record_all(levels.gate, source, levels.history, records_max=RECORDS, seconds_max=60)
     # In between the province holds more than the city, which must not be taken for two histories for good.
     levels.check()
 
@@ -61,14 +60,13 @@ def test_a_county_that_was_set_back_overwrites_nothing(make_levels: MakeLevels, 
     levels.register()
     source = RecordSource(levels.site, seed=seed)
     county, city = levels.county, levels.city
-    weighing = county.addresses["weighing"]
-    record_all(weighing, source, levels.history, records_max=RECORDS, seconds_max=60)
+    record_all(levels.gate, source, levels.history, records_max=RECORDS, seconds_max=60)
     levels.wait_current()
     stop_and_copy(county, directory / "copy")
     county.process.start()
-    record_all(weighing, source, levels.history, records_max=RECORDS, seconds_max=60)
+    record_all(levels.gate, source, levels.history, records_max=RECORDS, seconds_max=60)
     levels.check()
-    held = read_log(city.addresses["weighing"], read_positions(city.addresses["weighing"])[COUNTY])
+    held = read_log(city.places["weighing"], read_positions(city.places["weighing"])[COUNTY])
 
     restore(county, directory / "copy")
     wait_until(
@@ -83,12 +81,12 @@ def test_a_county_that_was_set_back_overwrites_nothing(make_levels: MakeLevels, 
     assert "restored from an old backup" in message
 
     # The county goes on, until it holds more entries than the city: other ones.
-    record_all(weighing, source, levels.history, records_max=2 * RECORDS, seconds_max=60)
+    record_all(levels.gate, source, levels.history, records_max=2 * RECORDS, seconds_max=60)
     assert county.weighing_size() > len(held.entries)
     wait_until(
         lambda: refusals(county) == {"weighing": "HISTORY_MISMATCH"},
         REFUSED_SECONDS_MAX,
         lambda: f"the county does not notice that there are two histories: {county.seen()}",
     )
-    after = read_log(city.addresses["weighing"], read_positions(city.addresses["weighing"])[COUNTY])
+    after = read_log(city.places["weighing"], read_positions(city.places["weighing"])[COUNTY])
     assert (after.entries, after.position, after.newest_note) == (held.entries, held.position, held.newest_note)

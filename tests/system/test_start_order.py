@@ -12,18 +12,22 @@ from random import Random
 
 import pytest
 
-from cli.platform_layout import LOOPBACK, SERVICES, ServiceAddresses, addresses, reserve_any
+from cli import up_credentials, up_secrets
+from cli.platform_layout import LOOPBACK, SERVICES, PlatformFiles, ServiceAddresses, addresses, reserve_any
 from cli.postgres import EmbeddedPostgres
 from cli.simulate.site import COUNTY, make_site
 from cli.up_health import HealthChecks
-from cli.up_options import address_variable, database_variable
+from cli.up_options import PLAINTEXT_VARIABLE, address_variable, database_variable
 from cli.up_signing_key import ensure
-from tests.system.checker import Checker, Held, describe
+from services.common.access.tokens import bearer
+from services.common.rpc_client import connect
+from tests.system.checker import STREAMS, Checker, Held, describe
 from tests.system.clients import RecordSource, record_all
 from tests.system.conftest import MakeLevels
 from tests.system.history import History
 from tests.system.journals import read_positions, read_relay
 from tests.system.levels import copy_directory
+from tests.system.reaching import Place
 from tests.system.registering import register_and_weigh
 from tests.system.waiting import wait_until
 from zhichao.relay.v1 import relay_pb2
@@ -33,7 +37,7 @@ pytestmark = pytest.mark.system
 RECORDS = 300
 STARTED_SECONDS_MAX = 60.0
 STOPPED_SECONDS_MAX = 30.0
-# Of the six orders, as many as the time allows; which ones, the seed decides.
+# Of all orders, as many as the time allows; which ones, the seed decides.
 ORDERS_TRIED = 2
 
 # What `zhichao up` starts with is called-first; the other orders are what happens without it.
@@ -48,7 +52,7 @@ def test_levels_start_in_any_order(make_levels: MakeLevels, seed: int, heights: 
         if height == 0:
             levels.register()
             source = RecordSource(levels.site, seed=seed, limit=RECORDS)
-            record_all(levels.county.addresses["weighing"], source, levels.history, seconds_max=60)
+            record_all(levels.gate, source, levels.history, seconds_max=60)
     levels.check()
 
 
@@ -67,6 +71,8 @@ class Service:
             "ZHICHAO_SIGNING_KEY_FILE": str(directory / "keys" / "signing.pem"),
             "ZHICHAO_LOG_FORMAT": "json",
             "ZHICHAO_RELAY_UPSTREAM": "",
+            PLAINTEXT_VARIABLE: "true",
+            **up_secrets.ensure(PlatformFiles(directory), {}).environment(),
             f"ZHICHAO_{name.upper()}_LISTEN": place.listen,
             f"ZHICHAO_{name.upper()}_HEALTH_LISTEN": place.health,
             **{address_variable(name, called): places[called].local for called in SERVICES[name].calls},
@@ -94,8 +100,11 @@ class Service:
 
 
 @contextmanager
-def running(order: Sequence[str], urls: Mapping[str, str], directory: Path) -> Iterator[dict[str, str]]:
-    """Start services one after the other, each once the one before serves; stop them in the same order."""
+def running(order: Sequence[str], urls: Mapping[str, str], directory: Path) -> Iterator[dict[str, Place]]:
+    """Start services one after the other, each once the one before serves; stop them in the same order.
+
+    Tokens of the machine's people are issued when all serve, unless they have theirs from an earlier start.
+    """
     base_port, reservation = reserve_any(LOOPBACK)
     services: list[Service] = []
     with reservation:
@@ -104,7 +113,14 @@ def running(order: Sequence[str], urls: Mapping[str, str], directory: Path) -> I
             for name in order:
                 services.append(Service(name, places, urls, directory))
                 services[-1].wait_serving()
-            yield {name: place.local for name, place in places.items()}
+            files = PlatformFiles(directory)
+            up_credentials.ensure(
+                COUNTY,
+                files.secrets,
+                files.bootstrap_token,
+                lambda token: connect(places["registry"].local, credentials=lambda: bearer(token)),
+            )
+            yield {name: Place(place.local, directory) for name, place in places.items()}
         finally:
             statuses = [service.stop() for service in services]
     assert statuses == [0] * len(order)
@@ -115,21 +131,21 @@ def test_services_start_and_stop_in_any_order(directory: Path, database_template
     site, history = make_site(seed=seed, units=3), History()
     copy_directory(database_template, directory / "postgres")
     ensure(directory / "keys" / "signing.pem")
-    with EmbeddedPostgres(directory / "postgres", databases=["registry", "weighing"]) as server:
-        urls = {name: server.url(name) for name in ("registry", "weighing")}
+    with EmbeddedPostgres(directory / "postgres", databases=STREAMS) as server:
+        urls = {name: server.url(name) for name in STREAMS}
         source = RecordSource(site, seed=seed)
         for order in orders:
             print(" → ".join(order))
             with running(order, urls, directory) as found:
-                register_and_weigh(site, history, found)
-                record_all(found["weighing"], source, history, records_max=RECORDS, seconds_max=60)
+                gate = register_and_weigh(site, history, found)
+                record_all(gate, source, history, records_max=RECORDS, seconds_max=60)
                 wait_until(lambda found=found: relay_has_seen_all(found), 30, "the relay does not see all")  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
                 findings = Checker([Held(COUNTY, found)], history).check()
                 assert not findings, describe(findings)
 
 
-def relay_has_seen_all(found: Mapping[str, str]) -> bool:
+def relay_has_seen_all(found: Mapping[str, Place]) -> bool:
     status = read_relay(found["relay"])
     sizes = {(log.stream, log.local_size) for log in status.progress}
-    wanted = {(stream, read_positions(found[stream])[COUNTY].size) for stream in ("registry", "weighing")}
+    wanted = {(stream, read_positions(found[stream])[COUNTY].size) for stream in STREAMS}
     return status.state == relay_pb2.LINK_STATE_NO_UPSTREAM and sizes == wanted

@@ -13,9 +13,7 @@ def test_every_level_stops_in_order_while_records_come_in(make_levels: MakeLevel
     levels = make_levels().start()
     levels.register()
     source = RecordSource(levels.site, seed=seed)
-    with Clients(
-        levels.county.addresses["weighing"], source, levels.history, seed=seed, records_per_second=400
-    ) as clients:
+    with Clients(levels.gate, source, levels.history, seed=seed, records_per_second=400) as clients:
         # The county twice: its clients are in the middle of something else each time.
         for level in (levels.county, levels.city, levels.county, levels.province):
             clients.wait_acknowledged(200, 60)

@@ -63,11 +63,11 @@ def test_a_changed_entry_does_not_spread(make_levels: MakeLevels, seed: int) -> 
     levels.register()
     source = RecordSource(levels.site, seed=seed)
     county = levels.county
-    record_all(county.addresses["weighing"], source, levels.history, records_max=RECORDS, seconds_max=60)
+    record_all(levels.gate, source, levels.history, records_max=RECORDS, seconds_max=60)
     levels.wait_current()
     before = county.weighing_size()
     levels.city.relay_proxy.refuse()
-    record_all(county.addresses["weighing"], source, levels.history, records_max=RECORDS, seconds_max=60)
+    record_all(levels.gate, source, levels.history, records_max=RECORDS, seconds_max=60)
     changed = before + RECORDS // 2
     entry = read_entry(county, changed)
     # A truck that is 10 t lighter would do; one bit is enough.

@@ -19,14 +19,14 @@ def test_everything_goes_up_from_the_first_entry(make_levels: MakeLevels, seed: 
     levels.start([county])
     levels.register()
     record_all(
-        county.addresses["weighing"],
+        levels.gate,
         RecordSource(levels.site, seed=seed, limit=RECORDS),
         levels.history,
         seconds_max=60,
     )
     status = county.status()
     assert (status.state, status.upstream_address) == (relay_pb2.LINK_STATE_NO_UPSTREAM, "")
-    assert [log.lag_records for log in status.progress] == [0, 0]
+    assert [log.lag_records for log in status.progress] == [0, 0, 0]
     assert county.process.terminate() == ExitCode.STOPPED
 
     county.process.upstream = upstream
