@@ -54,8 +54,8 @@ def test_there_are_services() -> None:
 
 @pytest.mark.parametrize(("module", "method"), list(_methods()), ids=_name)
 def test_every_rpc_is_implemented(module: str, method: MethodDescriptor) -> None:
-    # The generated base answers UNIMPLEMENTED: what is inherited from it is not there. The relay answers its own platform
-    # and platforms below on two ports, with different methods.
+    # The generated base answers UNIMPLEMENTED: what is inherited from it is not there. The relay answers its own
+    # platform and platforms below on two ports, with different methods.
     servicers = _servicers(module, method.containing_service)
 
     assert [servicer for servicer in servicers if method.name in vars(servicer)]
