@@ -268,6 +268,8 @@ def _with_clock(state: Text, *, is_doubtful: bool) -> Text:
 
 
 def _share(counts: directive_pb2.RecipientCounts) -> str:
+    if not counts.recipient_count:
+        return "nobody asked 无应答平台"
     return f"{counts.responded_count}/{counts.recipient_count}"
 
 
@@ -281,7 +283,7 @@ def _counted(counts: directive_pb2.RecipientCounts, title: str) -> list[tuple[st
     overdue = f"{counts.overdue_count}{undelivered}" if counts.overdue_count else ""
     return [
         (title, f"{_share(counts)}{late}"),
-        ("Received 已送达", f"{counts.received_count}/{counts.recipient_count}"),
+        ("Received 已送达", f"{counts.received_count}/{counts.recipient_count}" if counts.recipient_count else ""),
         ("Overdue 逾期", Text(overdue, "bold red") if overdue else ""),
     ]
 

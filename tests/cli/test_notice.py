@@ -194,3 +194,9 @@ def test_texts_are_shown_as_they_are(city_shell: Shell) -> None:
     assert title in issued
     assert "[bold]" in issued
     assert title in city_shell.done("list")
+
+
+def test_a_notice_that_asks_nobody_says_so(city_shell: Shell) -> None:
+    options = ("issue", "--id", "n-1", "--to", "141099", "--title", "x", "--body", "x", "--allow-missing-platforms")
+
+    assert "nobody asked 无应答平台" in city_shell.done(*options)
