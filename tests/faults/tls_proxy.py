@@ -76,7 +76,7 @@ class TlsProxy:
             onward_reader, onward_writer = await asyncio.open_connection(host, int(port), ssl=self._dialling)
         except OSError:
             # Nobody listens there yet, or the certificate is refused: the caller sees a broken connection.
-            writer.close()
+            await _close(writer)
             return
         pipes = [
             asyncio.ensure_future(_pass_on(reader, onward_writer)),
@@ -89,7 +89,7 @@ class TlsProxy:
                 pipe.cancel()
             await asyncio.gather(*pipes, return_exceptions=True)
             for one in (writer, onward_writer):
-                one.close()
+                await _close(one)
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,3 +97,10 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         while chunk := await reader.read(CHUNK_BYTES):
             writer.write(chunk)
             await writer.drain()
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close a connection now: nobody waits for a goodbye."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
