@@ -43,7 +43,7 @@ MakeService = Callable[[str], RunningEnforcement]
 def short_poll() -> Iterator[None]:
     """Let a service stop quickly: its tail looks up only as often as it polls, and tests stop hundreds of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tail, "TAIL_POLL_SECONDS", 0.05)
+        patch.setattr(tail, "TAIL_POLL_SECONDS", 0.25)
         yield
 
 
