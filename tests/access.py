@@ -46,7 +46,11 @@ def service_token_file(directory: Path) -> Path:
 
 
 class Access:
-    """Who may do what at one server of a test. `tester` may do everything, everywhere, as fast as it likes."""
+    """Who may do what at one server of a test. `tester` may do everything, everywhere, as fast as it likes.
+
+    `token` is the tester's; `service_token` that of a service of the platform with the same rights, whose reading is
+    not written down.
+    """
 
     def __init__(
         self,
@@ -72,6 +76,7 @@ class Access:
         self.say(is_restart=True)
         tester = Principal(PrincipalKind.PERSON, TESTER, frozenset(Permission), division_code=platform)
         self.token = self.issue(tester)
+        self.service_token = self.issue(Principal(PrincipalKind.SERVICE, "service-tester", frozenset(Permission)))
 
     def say(
         self,

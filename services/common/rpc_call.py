@@ -10,6 +10,7 @@ import grpc
 import structlog
 
 from services.common import tracing
+from services.common.access.caller import Caller
 from services.common.access.certificates import CertificateIdentity
 from services.common.errors import ServiceError
 from services.common.metrics import RequestMetrics
@@ -29,6 +30,10 @@ _NO_DEADLINE_SECONDS = 10.0 * 365 * 24 * 3600
 # A time-out travels as a duration and begins anew where it arrives, so the caller gives up about one network delay
 # before our own reckoning says so: this much earlier still counts as its deadline and not as a change of mind.
 _DEADLINE_TOLERANCE_SECONDS = 0.1
+
+# After a stream was ended with a refusal its caller has so long to take it; with the look every two seconds it is gone
+# well within the 10 seconds in which a revocation is in force.
+CUT_SECONDS = 4.0
 
 # Statuses that mean our own side is in trouble; the others are the callers' business.
 _LOG_ERROR = frozenset({"INTERNAL", "DATA_LOSS", "UNKNOWN"})
@@ -51,17 +56,20 @@ class Call(RequestContext):
     __slots__ = (
         "_callbacks",
         "_guard",
+        "account_time",
+        "caller",
         "certificate",
         "end_error",
+        "end_time",
         "grpc_context",
         "has_ended",
-        "is_access_recorded",
         "is_reading",
         "is_stream",
         "messages_in",
         "messages_out",
         "method",
         "metrics",
+        "personal_data_count",
         "send",
         "started",
         "thread",
@@ -82,11 +90,16 @@ class Call(RequestContext):
         self.is_stream = False
         self.messages_in = 0
         self.messages_out = 0
-        self.is_access_recorded = False
-        # Of a caller that shows a certificate and no token.
+        # Values of personal data sent and not yet written down; from when on (time.monotonic()) they have to be.
+        self.personal_data_count = 0
+        self.account_time = 0.0
+        # Of a caller that shows a certificate and no token: also of one that is refused.
         self.certificate: CertificateIdentity | None = None
-        # Why a stream has to end before its time.
+        # Who calls, once that is known.
+        self.caller: Caller | None = None
+        # Why a stream has to end before its time, and since when (time.monotonic()).
         self.end_error: ServiceError | None = None
+        self.end_time = 0.0
 
     def begin_stream(self, send: Callable[[Any], None] | None) -> None:
         """Add what only streams need: unary calls are many and short."""
@@ -138,8 +151,14 @@ class Call(RequestContext):
 
     def end_with(self, error: ServiceError) -> None:
         """End a stream with a refusal: its caller may not go on."""
+        self.end_time = time.monotonic()
         self.end_error = error
         self._end_stream(error, is_forced=True)
+
+    def cut_if_overdue(self) -> None:
+        """Cut a stream that was ended a while ago and still is there: its caller does not read what was sent to it."""
+        if time.monotonic() > self.end_time + CUT_SECONDS:
+            self.grpc_context.cancel()
 
     def begin_stop(self) -> None:
         """Tell a stream that the server stops, and end it if nothing but its caller's next message could wake it."""
@@ -229,6 +248,10 @@ def fail(call: Call, error: Exception) -> NoReturn:
         # Nobody listens; gRPC only has to be left the way it wants to be left.
         context.abort(grpc.StatusCode[status], "")
     if isinstance(error, ServiceError):
+        if error.reason is Reason.AUTHENTICATION_DELAYED:
+            # Told of all together once the delay is over: whoever tries again and again must not fill the log.
+            call.metrics.ended(call.method, error.status, error.reason.value)
+            context.abort_with_status(to_grpc_status(error, call.request_id))
         # Messages to callers may name a plate or a person, which a log does not keep; those about ourselves do not.
         is_ours = error.status in _LOG_ERROR or error.status in _LOG_WARNING
         detail = error.message if is_ours else ""

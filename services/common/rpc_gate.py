@@ -3,22 +3,29 @@
 A request is parsed only once its caller is known, may call the method, and has not sent too much.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
+import structlog
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
+from services.common.access.caller import Caller
 from services.common.access.certificates import fingerprint_of, identity_of
 from services.common.access.control import AccessControl, delayed, no_credentials
 from services.common.access.masking import PersonalDataMask
-from services.common.access.methods import MethodAccess, access_table, message_types
+from services.common.access.methods import MethodAccess, access_table, request_types, response_types
 from services.common.access.permissions import Permission, PrincipalKind
 from services.common.access.principal import Principal
 from services.common.access.tokens import AUTHORIZATION_METADATA, metadata_value, presented_token
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_call import Call
+from services.common.wire import MalformedMessage, count_repeated
+
+log = structlog.get_logger()
 
 PAUSE_SECONDS_MAX: Final = 0.5
 """A stream that has sent too much is looked at again after this, so that a stop or a revocation ends it."""
@@ -28,33 +35,56 @@ _ATTEMPTS: Final = frozenset(
 )
 """Refusals that count as failed attempts to show who calls."""
 
+ACCOUNT_SECONDS: Final = 600.0
+"""A stream with personal data is written down before its first such message and then at most this often, so that a
+watch that lives for days neither fills the journal nor says at its end only how much it was (the contract of
+AccessRecord)."""
+
 _UNRECORDED_KINDS: Final = frozenset({PrincipalKind.SERVICE, PrincipalKind.PLATFORM})
 """Callers whose reading is the system's own working; what people read of it is recorded where they read it."""
-
-_DENIED: Final = MethodAccess("", None)
-"""A method that nothing is said of: refused to everybody."""
 
 
 class AccessJournal(Protocol):
     """Writes down who has seen or asked for what has to be accounted for."""
 
-    def record(self, call: Call, request: Message, personal_count: int) -> None:
+    def record(self, call: Call, request: Message | None, personal_count: int) -> None:
         """Write one access durably. Raises ServiceError when it cannot be written: then the answer must not go out."""
         ...
 
 
 class Admission:
-    """One call at the gate. `principal` is None as long as only a certificate can tell who calls."""
+    """One call at the gate. `caller` is None as long as only a certificate can tell who calls."""
 
-    __slots__ = ("access", "credential_id", "mask", "principal")
+    __slots__ = ("caller", "method")
 
-    def __init__(
-        self, access: MethodAccess, mask: PersonalDataMask | None, principal: Principal | None, credential_id: str
-    ) -> None:
+    def __init__(self, method: "_Method", caller: Caller | None) -> None:
+        self.method = method
+        self.caller = caller
+
+
+class _Method:
+    """What the gate knows of one method: what it demands, and where its messages hold personal data and names."""
+
+    __slots__ = ("access", "mask", "sent")
+
+    def __init__(self, access: MethodAccess, request: Descriptor | None = None, response: Descriptor | None = None):
         self.access = access
-        self.mask = mask
-        self.principal = principal
-        self.credential_id = credential_id
+        self.mask = _needed(response)
+        self.sent = _needed(request)
+
+    def own_values(self, request: Any) -> Collection[str]:
+        """Return the personal data that a request itself holds."""
+        return set(self.sent.values(request)) if self.sent is not None and request is not None else ()
+
+
+def _needed(descriptor: Descriptor | None) -> PersonalDataMask | None:
+    """Return the mask of a message type; None for one that cannot hold personal data."""
+    mask = PersonalDataMask(descriptor) if descriptor is not None else None
+    return mask if mask is not None and mask.is_needed else None
+
+
+_DENIED: Final = _Method(MethodAccess("", None))
+"""A method that nothing is said of: refused to everybody."""
 
 
 class Gate:
@@ -64,10 +94,7 @@ class Gate:
         self._control = control
         self._journal = journal
         self._asks_certificates = asks_certificates
-        self._methods: Mapping[str, MethodAccess] = {}
-        self._masks: dict[str, PersonalDataMask] = {}
-        # What callers themselves send to the methods whose answers hold personal data.
-        self._sent: dict[str, PersonalDataMask] = {}
+        self._methods: Mapping[str, _Method] = {}
 
     @property
     def control(self) -> AccessControl:
@@ -77,48 +104,66 @@ class Gate:
     def serve(self, services: Iterable[str], others: Mapping[str, MethodAccess]) -> None:
         """Take up what the methods of the services demand; `others` are methods that no proto describes."""
         services = tuple(services)
-        self._methods = {**access_table(services), **others}
-        types = message_types(services)
-        self._masks = {path: mask for path, (_, kind) in types.items() if (mask := PersonalDataMask(kind)).is_needed}
-        self._sent = {path: PersonalDataMask(types[path][0]) for path in self._masks}
+        requests, responses = request_types(services), response_types(services)
+        self._methods = {
+            path: _Method(access, requests.get(path), responses.get(path))
+            for path, access in {**access_table(services), **others}.items()
+        }
 
     # In
 
-    def knock(self, path: str, metadata: Iterable[Any]) -> Admission:
-        """Look at the token and the permission. Raises ServiceError; nothing of the request has been read then."""
-        control = self._control
-        access = self._methods.get(path, _DENIED)
-        principal = control.principal_of_metadata(metadata)
-        if principal is None:
-            if not self._asks_certificates:
-                raise no_credentials()
-            return Admission(access, self._masks.get(path), None, "")
-        control.authorize(principal, access)
-        return Admission(access, self._masks.get(path), principal, principal.id)
+    def recognise(self, metadata: Iterable[Any]) -> Caller | None:
+        """Look at the token; None where only a certificate can tell who calls. Raises ServiceError."""
+        caller = self._control.caller_of_metadata(metadata)
+        if caller is None and not self._asks_certificates:
+            raise no_credentials()
+        return caller
+
+    def admit(self, path: str, caller: Caller | None, *, is_unary: bool) -> Admission:
+        """Look at the permission, and whether the caller has sent too much already.
+
+        Raises ServiceError; nothing of the request has been read then.
+        """
+        method = self._methods.get(path, _DENIED)
+        if caller is not None:
+            self._control.authorize(caller.principal, method.access)
+            if is_unary and (wait := self._control.rates.seconds_owed(caller.principal)):
+                raise _rate_limited(caller.principal, wait)
+        return Admission(method, caller)
 
     def enter(self, call: Call, admission: Admission) -> None:
         """Let the call in: from now on it has its principal. Raises ServiceError."""
-        principal = admission.principal
+        caller = admission.caller
         attempts = self._control.failed_attempts
-        wait = attempts.seconds_delayed(peer_address(call), admission.credential_id or _claimed_identity(call))
-        if wait:
-            raise delayed(wait)
-        if principal is None:
+        # Services of the platform are let in whatever others have tried from the same machine.
+        if attempts.has_sources and (caller is None or caller.has_token):
+            claimed = caller.principal.id if caller is not None else self._claimed_identity(call)
+            wait = attempts.seconds_delayed(peer_address(call), claimed)
+            if wait:
+                raise delayed(wait)
+        if caller is None:
             try:
                 identity = identity_of(call.grpc_context.auth_context(), self._control.trust_domain)
                 # Before it is judged: the log says who was refused.
                 call.certificate = identity
-                principal = self._control.principal_of_certificate(identity)
+                caller = self._control.caller_of_certificate(identity)
             except ServiceError as error:
                 raise self.refused(call, error) from None
-            self._control.authorize(principal, admission.access)
-        call.principal = principal
+            call.principal = caller.principal
+            self._control.authorize(caller.principal, admission.method.access)
+        call.principal = caller.principal
+        call.caller = caller
+
+    def check_standing(self, call: Call) -> None:
+        """Refuse a caller whose right has ended since its call began. Raises ServiceError."""
+        if call.caller is not None:
+            self._control.check_standing(call.caller)
 
     def refused(self, call: Call, error: ServiceError) -> ServiceError:
         """Count a refusal at the gate and return the one to send: another one for whoever has tried too often."""
         if error.reason not in _ATTEMPTS:
             return error
-        credential_id = _claimed_identity(call)
+        credential_id = self._claimed_identity(call)
         attempts = self._control.failed_attempts
         peer = peer_address(call)
         wait = attempts.seconds_delayed(peer, credential_id)
@@ -127,19 +172,30 @@ class Gate:
         attempts.failed(peer, credential_id, error.reason.value)
         return error
 
+    def _claimed_identity(self, call: Call) -> str:
+        """Return whom a caller claims to be, for the count of failed attempts: the credential of its token, or else its
+        certificate. Platforms behind one address, as of a load balancer, must not be delayed for each other's failures.
+
+        Ids that somebody makes up are one source, and do not get into the log: they may be parts of a secret.
+        """
+        token = presented_token(metadata_value(call.grpc_context.invocation_metadata(), AUTHORIZATION_METADATA))
+        if token is None:
+            return fingerprint_of(call.grpc_context.auth_context())
+        return token.credential_id if self._control.knowledge.credential(token.credential_id) is not None else ""
+
     def read(self, call: Call, admission: Admission, content: bytes, parse: Callable[[bytes], Any] | None) -> Any:
         """Read the request of a call that has one. Raises ServiceError, RATE_LIMITED among others."""
         wait = self._control.rates.take(call.principal, len(content))
         if wait:
             raise _rate_limited(call.principal, wait)
-        return self._parsed(call.principal, admission.access, content, parse)
+        return self._parsed(call.principal, admission.method.access, content, parse)
 
     def read_next(self, call: Call, admission: Admission, content: bytes, parse: Callable[[bytes], Any] | None) -> Any:
         """Read the next message of a stream; waits where `read` would refuse. Raises ServiceError."""
         while wait := self._control.rates.take(call.principal, len(content)):
             call.check_end()
             call.stopping.wait(min(wait, PAUSE_SECONDS_MAX))
-        return self._parsed(call.principal, admission.access, content, parse)
+        return self._parsed(call.principal, admission.method.access, content, parse)
 
     def _parsed(
         self, principal: Principal, access: MethodAccess, content: bytes, parse: Callable[[bytes], Any] | None
@@ -155,8 +211,10 @@ class Gate:
         if parse is None:
             return content
         try:
+            if access.items_path and count_repeated(content, access.items_path, access.items_max) > access.items_max:
+                raise _too_many_items(access)
             request = parse(content)
-        except DecodeError:
+        except (DecodeError, MalformedMessage):
             raise ServiceError(
                 Reason.MALFORMED_MESSAGE,
                 f"the bytes sent are not a request of {access.name}: compare the protos of both sides",
@@ -171,27 +229,43 @@ class Gate:
 
         Raises ServiceError when that cannot be written.
         """
-        mask = admission.mask
-        personal_count = 0
+        mask, principal = admission.method.mask, call.principal
+        is_recorded = _is_recorded(principal)
         if mask is not None:
-            if not call.principal.may(Permission.PERSONAL_DATA_READ):
-                mask.mask(response)
-            elif _is_recorded(call.principal):
-                personal_count = mask.count(response)
-                # Whoever has just sent it learns nothing.
-                if personal_count and self._count_sent(admission.access, request) >= personal_count:
-                    personal_count = 0
-        if not (personal_count or (admission.access.is_journalled and _is_recorded(call.principal))):
-            return response
-        if self._journal is not None and not call.is_access_recorded:
-            self._journal.record(call, request, personal_count)
-            # A stream is one access, whatever number of messages it has.
-            call.is_access_recorded = True
+            if not principal.may(Permission.PERSONAL_DATA_READ):
+                response = mask.masked(response)
+            elif is_recorded and (values := mask.values(response)):
+                # What a caller has said itself, as whoever registers a person, it does not see here for the first time.
+                own = admission.method.own_values(request)
+                call.personal_data_count += sum(value not in own for value in values)
+        is_due = call.personal_data_count or (admission.method.access.is_journalled and not call.account_time)
+        if is_recorded and is_due and time.monotonic() >= call.account_time:
+            self._account(call, admission, request)
         return response
 
-    def _count_sent(self, access: MethodAccess, request: Any) -> int:
-        sent = self._sent.get(f"/{access.name}")
-        return sent.count(request) if sent is not None and isinstance(request, Message) else 0
+    def leave(self, call: Call, admission: Admission, request: Any) -> None:
+        """Write down what a stream has sent since it was written down last. Its answers are out: it cannot fail."""
+        if call.personal_data_count:
+            try:
+                self._account(call, admission, request)
+            except ServiceError as error:
+                log.warning(
+                    "access_not_recorded",
+                    method=call.method,
+                    principal=call.principal.name,
+                    count=call.personal_data_count,
+                    reason=error.reason.value,
+                )
+
+    def _account(self, call: Call, admission: Admission, request: Any) -> None:
+        if self._journal is None:
+            raise ServiceError(
+                Reason.NOT_CONFIGURED,
+                f"answers of {admission.method.access.name} have to be accounted for, and there is no journal here",
+            )
+        self._journal.record(call, request, call.personal_data_count)
+        call.personal_data_count = 0
+        call.account_time = time.monotonic() + ACCOUNT_SECONDS
 
 
 def _is_recorded(principal: Principal) -> bool:
@@ -200,17 +274,18 @@ def _is_recorded(principal: Principal) -> bool:
 
 
 def peer_address(call: Call) -> str:
-    """Return where a call comes from, without the port: `ipv4:192.0.2.1`, `unix`."""
-    peer = unquote(call.grpc_context.peer())
-    return "unix" if peer.startswith("unix") else peer.rpartition(":")[0]
+    """Return where a call comes from, with the port: `ipv4:192.0.2.1:40000`, `unix:`."""
+    return unquote(call.grpc_context.peer())
 
 
-def _claimed_identity(call: Call) -> str:
-    """Return whom a caller claims to be, for the count of failed attempts: the credential of its token, or else its
-    certificate. Platforms behind one address, as of a load balancer, must not be delayed for each other's failures.
-    """
-    token = presented_token(metadata_value(call.grpc_context.invocation_metadata(), AUTHORIZATION_METADATA))
-    return token.credential_id if token is not None else fingerprint_of(call.grpc_context.auth_context())
+def _too_many_items(access: MethodAccess) -> ServiceError:
+    # Counted no further: there may be millions.
+    return ServiceError(
+        Reason.BATCH_TOO_LARGE,
+        f"{access.items_field} holds more than {access.items_max}, the most that {access.name} takes at once: split it",
+        message_zh=f"字段 {access.items_field} 超过上限 {access.items_max} 项，请拆分后重发",
+        metadata={"limit": str(access.items_max), "actual": str(access.items_max + 1)},
+    )
 
 
 def _rate_limited(principal: Principal, wait: float) -> ServiceError:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import structlog
 
+from services.common.access.caller import Caller
 from services.common.errors import ServiceError
 from services.common.metrics import OTHER, RequestMetrics
 from services.common.reasons import Reason
@@ -95,10 +96,16 @@ class RequestInterceptor(grpc.ServerInterceptor):
             call.begin_stop()
 
     def end_refused(self) -> None:
-        """End the open streams whose callers' rights have ended; called whenever the registry has said something."""
+        """End the open streams whose callers' rights have ended.
+
+        Called whenever the registry has said something, and every few seconds, because rights end with time, too.
+        """
         for call in self._streams_now():
+            if call.end_error is not None:
+                call.cut_if_overdue()
+                continue
             try:
-                self.gate.control.check_standing(call.principal, call.certificate)
+                self.gate.check_standing(call)
             except ServiceError as error:
                 call.end_with(error)
 
@@ -121,10 +128,12 @@ class RequestInterceptor(grpc.ServerInterceptor):
         _, make, is_stream = known
         if self.stopping.is_set():
             return self._refuse(method, stopping_error())
+        caller: Caller | None = None
         try:
-            admission = self.gate.knock(method, handler_call_details.invocation_metadata)
+            caller = self.gate.recognise(handler_call_details.invocation_metadata)
+            admission = self.gate.admit(method, caller, is_unary=not is_stream)
         except ServiceError as error:
-            return self._refuse(method, error)
+            return self._refuse(method, error, caller)
         if is_stream:
             if self._streams.call_count >= self._streams_max:
                 return self._refuse(method, _busy_error("streams", self._streams_max))
@@ -218,9 +227,11 @@ class RequestInterceptor(grpc.ServerInterceptor):
         with self._open_streams_guard:
             return tuple(self._open_streams)
 
-    def _refuse(self, method: str, error: ServiceError) -> Any:
+    def _refuse(self, method: str, error: ServiceError, caller: Caller | None = None) -> Any:
         def behaviour(_requests: Any, context: Any) -> Any:
             call = Call(method.lstrip("/"), context, self.stopping, self.metrics)
+            if caller is not None:
+                call.principal = caller.principal
             fail(call, self.gate.refused(call, error))
 
         # As a stream on both sides it fits a call of any kind: the status goes out before a request is read.
@@ -273,6 +284,7 @@ class _StreamBehaviour:
 
     def _run(self, call: Call, argument: Any, context: Any, send: Callable[[Any], None]) -> None:
         responses: Iterable[Any] = ()
+        request: Any = None
         kind, admission, gate = self._kind, self._admission, self._kind.interceptor.gate
         try:
             try:
@@ -281,7 +293,6 @@ class _StreamBehaviour:
                 # Looked at once the principal is known: what ended its right before is seen here, what ends it later
                 # finds the call among the open ones.
                 call.check_end()
-                request = None
                 if kind.reads_stream:
                     argument = Requests(argument, call, partial(gate.read_next, call, admission, parse=kind.parse))
                 else:
@@ -303,9 +314,11 @@ class _StreamBehaviour:
                 close = getattr(responses, "close", None)
                 if close is not None:
                     close()
+                gate.leave(call, admission, request)
         except Exception as error:  # noqa: BLE001 - as in the other kinds
             if call.claim_end():
-                fail(call, error)
+                # A handler that was woken to end may have its own words for why.
+                fail(call, call.end_error or error)
             finish(call, call.end_error or stopping_error())
             return
         if call.claim_end():

@@ -21,6 +21,7 @@ from services.common.rpc_gate import AccessJournal, Gate
 from services.common.rpc_interceptor import CallExecutor, RequestInterceptor
 from services.common.rpc_limits import MESSAGE_BYTES_MAX, REFUSALS_MAX, SERVER_OPTIONS, UNARY_CALLS_MAX
 from services.common.rpc_metrics import add_server_metrics
+from services.common.rpc_watch import StandingWatch
 from services.common.settings import PlatformSettings, SettingsError
 from services.common.tls import PLAINTEXT_VARIABLE, Tls, Transport, is_local
 
@@ -130,6 +131,7 @@ class RpcServer:
             metrics=metrics.requests,
         )
         access.knowledge.on_change(self._interceptor.end_refused)
+        self._watch = StandingWatch(name, self._interceptor)
         running = {"unary": lambda: self._unary.call_count, "stream": lambda: self._streams.call_count}
         add_server_metrics(metrics, name, running, access.knowledge, tls)
         self._server = grpc.server(
@@ -217,6 +219,7 @@ class RpcServer:
             self.health_address = _bind(self._health_server, self._health_listen, f"{self._setting}HEALTH_LISTEN")
             self._health_server.start()
         self._server.start()
+        self._watch.start()
         for service in ("", *self._services):
             self._health.set(service, _SERVING)
         log.info("server_started", server=self.name, address=self.address, health_address=self.health_address)
@@ -236,6 +239,7 @@ class RpcServer:
         is_drained = True
         for executor in (self._unary, self._streams, self._refusals):
             is_drained &= executor.wait_until_idle(max(ends_at - time.monotonic(), 0.0))
+        self._watch.stop()
         calls_cut = self._unary.call_count + self._streams.call_count
         self._server.stop(FLUSH_SECONDS if is_drained else None).wait()
         if self._health_server is not None:

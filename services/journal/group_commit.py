@@ -257,7 +257,7 @@ class GroupCommit(Generic[Batch, Plan, Result]):
                 job.fail(error)
             return
         if error is not None:
-            _log.warning("commit_split", name=self._name, jobs=len(jobs), error=type(error).__name__)
+            _log.warning("commit_split", committer=self._name, jobs=len(jobs), error=type(error).__name__)
         for job in jobs:
             if job.is_void:
                 job.fail(_earlier_failed())

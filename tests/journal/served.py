@@ -25,10 +25,17 @@ class ServedJournal:
         journal.parts.start()
         access = Access(journal.platform)
         address = f"unix:{directory}/{journal.platform}.sock"
-        self.server = RpcServer("journal", address, access.control, threads=4, streams_max=8)
+        self.access = access
+        self.server = RpcServer(
+            "journal",
+            address,
+            access.control,
+            threads=4,
+            streams_max=8,
+        )
         journal.parts.register(self.server)
         self.server.start()
-        self._channel = connect(self.server.address, credentials=access.credentials())
+        self._channel = connect(self.server.address, credentials=access.credentials(access.service_token))
         self.stub = journal_pb2_grpc.JournalServiceStub(self._channel)
 
     def close(self) -> None:

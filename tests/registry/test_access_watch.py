@@ -271,14 +271,15 @@ def test_a_service_that_follows_lets_in_and_out(registry: RunningRegistry) -> No
     try:
         eventually(lambda: knowledge.is_known, "the first statement")
         metadata = [("authorization", f"Bearer {token}")]
-        principal = control.principal_of_metadata(metadata)
-        assert principal is not None
-        assert (principal.name, principal.source_unit_ids) == ("terminal/t-1", frozenset({"141025-001"}))
+        caller = control.caller_of_metadata(metadata)
+        assert caller is not None
+        assert caller.principal.name == "terminal/t-1"
+        assert caller.principal.source_unit_ids == frozenset({"141025-001"})
 
         Access.of(registry).revoke("t-1")
 
         eventually(lambda: (known := knowledge.credential("t-1")) is not None and known.revoked_at is not None, "news")
         with pytest.raises(Exception, match="CREDENTIAL_REVOKED"):
-            control.principal_of_metadata(metadata)
+            control.caller_of_metadata(metadata)
     finally:
         follower.stop()

@@ -119,10 +119,13 @@ class RunningWeighing:
             self.app = build(WeighingConfig.load(self.environment), self.clock, self.access)
             self.app.start()
             starting.callback(self.app.stop, 2.0)
-            channel = starting.enter_context(connect(self.app.server.address, credentials=self.access.credentials()))
-            self.stub = WeighingServiceStub(channel)
-            self.journal = JournalServiceStub(channel)
+            self.stub = WeighingServiceStub(starting.enter_context(self.connect()))
+            self.journal = JournalServiceStub(starting.enter_context(self.connect(self.access.service_token)))
             self._running = starting.pop_all()
+
+    def connect(self, token: str | None = None) -> grpc.Channel:
+        """Open a channel with somebody's token, by default the tester's. Whoever opens it closes it."""
+        return connect(self.app.server.address, credentials=self.access.credentials(token))
 
     def stop(self) -> None:
         """Stop it; the database stays."""

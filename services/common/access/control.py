@@ -4,10 +4,12 @@ they are bound to. Default deny: whatever is not allowed is refused.
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, timezone
+from hmac import compare_digest
 from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from services.common.access.caller import Caller
 from services.common.access.certificates import CertificateIdentity
 from services.common.access.knowledge import AccessKnowledge, KnownCredential
 from services.common.access.methods import MethodAccess
@@ -19,7 +21,7 @@ from services.common.access.tokens import (
     SERVICE_METADATA,
     ServiceTokens,
     Token,
-    is_digest_of,
+    digest,
     is_service_name,
     metadata_value,
     presented_token,
@@ -30,6 +32,9 @@ from services.common.reasons import Reason
 
 ACCESS_RETRY_SECONDS: Final = 2.0
 """A service that cannot judge tokens asks to come again after this: it tries the registry at least as often."""
+
+BOOTSTRAP_ID: Final = "bootstrap"
+"""Id of the principal that `bootstrap` accepts: no credential has it, so nobody can end it but the registry itself."""
 
 CHINA_TIME: Final = timezone(timedelta(hours=8))
 """The trade writes its days in China Standard Time, which has no summer time."""
@@ -68,7 +73,7 @@ class AccessControl:
 
     # Who calls
 
-    def principal_of_metadata(self, metadata: Iterable[Any]) -> Principal | None:
+    def caller_of_metadata(self, metadata: Iterable[Any]) -> Caller | None:
         """Return who calls by the token in the metadata; None when there is no token.
 
         Raises ServiceError INVALID_CREDENTIALS, CREDENTIAL_EXPIRED, CREDENTIAL_REVOKED, ACCESS_UNKNOWN.
@@ -83,19 +88,20 @@ class AccessControl:
             if self._service_tokens is None or not self._service_tokens.accepts(token.secret):
                 raise _invalid("the service token is not the one of this platform: compare the services' token files")
             name = metadata_value(metadata, SERVICE_METADATA)
-            return service_principal(self.platform, name if is_service_name(name) else "unnamed")
+            return Caller(service_principal(self.platform, name if is_service_name(name) else "unnamed"))
+        presented = digest(token.secret)
         if self._bootstrap is not None and (first := self._bootstrap(token)) is not None:
-            return first
+            return Caller(first, presented)
         self._check_age()
         known = self.knowledge.credential(token.credential_id)
-        if known is None or not any(is_digest_of(secret.digest, token.secret) for secret in known.secrets):
+        if known is None or not any(compare_digest(secret.digest, presented) for secret in known.secrets):
             raise _invalid("the token is not one of this platform's: compare it with the one that was issued")
-        self._check_credential(token.credential_id, known, token.secret)
+        self._check_credential(token.credential_id, known, presented)
         if self._on_use is not None:
             self._on_use(token.credential_id)
-        return known.principal
+        return Caller(known.principal, presented)
 
-    def principal_of_certificate(self, identity: CertificateIdentity | None) -> Principal:
+    def caller_of_certificate(self, identity: CertificateIdentity | None) -> Caller:
         """Return who calls by the names in a certificate that TLS has verified.
 
         Raises ServiceError NO_CREDENTIALS without one, INVALID_CREDENTIALS, PLATFORM_NOT_REGISTERED, and as for tokens.
@@ -110,12 +116,12 @@ class AccessControl:
             known = self.knowledge.credential(identity.credential_id)
             if known is None:
                 raise _invalid("the certificate names a credential that this platform has not issued")
-            self._check_credential(identity.credential_id, known, None)
+            self._check_credential(identity.credential_id, known, b"")
             if self._on_use is not None:
                 self._on_use(identity.credential_id)
-            return known.principal
+            return Caller(known.principal, certificate=identity)
         self.check_platform(identity.platform)
-        return platform_principal(identity.platform)
+        return Caller(platform_principal(identity.platform), certificate=identity)
 
     def check_platform(self, code: str) -> None:
         """Refuse a platform that is not registered as one below this one.
@@ -150,27 +156,29 @@ class AccessControl:
                 metadata={"platform": code},
             )
 
-    def check_standing(self, principal: Principal, identity: CertificateIdentity | None = None) -> None:
-        """Refuse a principal whose right has ended since its call began. Raises ServiceError as above.
-
-        `identity` is the one of the certificate by which it is known, if it is.
-        """
-        if identity is not None:
-            self._check_certificate(identity)
+    def check_standing(self, caller: Caller) -> None:
+        """Refuse a caller whose right has ended since its call began. Raises ServiceError as above."""
+        principal = caller.principal
+        if caller.certificate is not None:
+            self._check_certificate(caller.certificate)
         if principal.kind is PrincipalKind.SERVICE:
             return
         if principal.kind is PrincipalKind.PLATFORM:
             self.check_platform(principal.id)
             return
         known = self.knowledge.credential(principal.id)
-        if known is not None:
-            self._check_credential(principal.id, known, None)
-            if known.principal != principal:
-                raise ServiceError(
-                    Reason.PERMISSION_MISSING,
-                    "what the credential may do was changed while the call was open: call again",
-                    message_zh="凭证权限已变更，请重新调用",
-                )
+        if known is None:
+            if principal.id != BOOTSTRAP_ID:
+                raise _invalid("the credential is not one of this platform's any more")
+            return
+        self._check_age()
+        self._check_credential(principal.id, known, caller.secret_digest)
+        if known.principal != principal:
+            raise ServiceError(
+                Reason.PERMISSION_MISSING,
+                "what the credential may do was changed while the call was open: call again",
+                message_zh="凭证权限已变更，请重新调用",
+            )
 
     # May they
 
@@ -235,7 +243,8 @@ class AccessControl:
             since = "since its start" if age == float("inf") else f"for {age:.0f} s"
             raise _access_unknown(f"it has not heard from the registry {since}")
 
-    def _check_credential(self, credential_id: str, known: KnownCredential, secret: str | None) -> None:
+    def _check_credential(self, credential_id: str, known: KnownCredential, presented: bytes) -> None:
+        """Refuse a credential that has ended; or this secret of it, unless it was shown by a certificate."""
         if known.revoked_at is not None:
             raise ServiceError(
                 Reason.CREDENTIAL_REVOKED,
@@ -244,8 +253,10 @@ class AccessControl:
                 metadata={"credential_id": credential_id, "revoke_time": _instant(known.revoked_at)},
             )
         ends_at = known.expires_at
-        if secret is not None:
-            ends_at = min(ends_at, max(one.expires_at for one in known.secrets if is_digest_of(one.digest, secret)))
+        if presented:
+            # A secret that is gone was replaced twice: it has ended.
+            secrets = [one.expires_at for one in known.secrets if compare_digest(one.digest, presented)]
+            ends_at = min(ends_at, max(secrets, default=0.0))
         if (self._clock.now() - _EPOCH).total_seconds() >= ends_at:
             raise ServiceError(
                 Reason.CREDENTIAL_EXPIRED,

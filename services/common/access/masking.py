@@ -62,19 +62,30 @@ class PersonalDataMask:
         """Whether a message of the type can hold personal data at all."""
         return self._plans is not None
 
-    def count(self, message: Message) -> int:
-        """Return how many values of personal data the message holds."""
-        return _walk(message, self._plans.plan, is_masking=False) if self._plans is not None else 0
+    def values(self, message: Message) -> list[str]:
+        """Return the values of personal data that the message holds."""
+        found: list[str] = []
+        if self._plans is not None:
+            _walk(message, self._plans.plan, found, is_masking=False)
+        return found
 
-    def mask(self, message: Message) -> int:
-        """Mask the message in place and return how many values were masked.
+    def masked(self, message: Message) -> Message:
+        """Return the message masked; a copy where there is anything to mask, because whose it is is not known here."""
+        if self._plans is None:
+            return message
+        copy = type(message)()
+        copy.CopyFrom(message)
+        self.mask(copy)
+        return copy
+
+    def mask(self, message: Message) -> None:
+        """Mask the message in place.
 
         Fields that a newer release has added and that this one cannot judge are left out of the reply.
         """
-        if self._plans is None:
-            return 0
-        message.DiscardUnknownFields()
-        return _walk(message, self._plans.plan, is_masking=True)
+        if self._plans is not None:
+            message.DiscardUnknownFields()
+            _walk(message, self._plans.plan, [], is_masking=True)
 
 
 def personal_fields(descriptor: Descriptor) -> dict[str, int]:
@@ -112,24 +123,23 @@ def _plans_of(descriptor: Descriptor, made: dict[str, _Plans]) -> _Plans:
     return plans
 
 
-def _walk(message: Any, plan: _Plan, *, is_masking: bool) -> int:
-    count = 0
+def _walk(message: Any, plan: _Plan, found: list[str], *, is_masking: bool) -> None:
+    """Add the values of a message to those found, and mask them if asked to."""
     for name, kind, is_repeated in plan.own:
         value = getattr(message, name)
         if not value:
             continue
         if is_repeated:
-            count += len(value)
+            found += value
             if is_masking:
                 value[:] = [masked(kind, one) for one in value]
         else:
-            count += 1
+            found.append(value)
             if is_masking:
                 setattr(message, name, masked(kind, value))
     for name, is_repeated, plans in plan.within:
         if is_repeated:
             for one in getattr(message, name):
-                count += _walk(one, plans.plan, is_masking=is_masking)
+                _walk(one, plans.plan, found, is_masking=is_masking)
         elif message.HasField(name):
-            count += _walk(getattr(message, name), plans.plan, is_masking=is_masking)
-    return count
+            _walk(getattr(message, name), plans.plan, found, is_masking=is_masking)

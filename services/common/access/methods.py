@@ -31,6 +31,9 @@ class MethodAccess:
     checks_items: bool = False
     message_bytes_max: int = MESSAGE_BYTES_DEFAULT
     is_journalled: bool = False
+    items_field: str = ""
+    items_path: tuple[int, ...] = ()
+    items_max: int = 0
 
     def unit_of(self, request: Message) -> str:
         """Return the source unit that the request names."""
@@ -58,6 +61,9 @@ def read_access(method: MethodDescriptor) -> MethodAccess:
         access.checks_items,
         min(access.message_bytes_max or MESSAGE_BYTES_DEFAULT, MESSAGE_BYTES_MAX),
         access.is_journalled,
+        access.items_field,
+        field_path(method.input_type, access.items_field) if access.items_field else (),
+        access.items_max,
     )
 
 
@@ -78,14 +84,39 @@ def access_table(services: Iterable[str]) -> Mapping[str, MethodAccess]:
     return table
 
 
-def message_types(services: Iterable[str]) -> Mapping[str, tuple[Descriptor, Descriptor]]:
-    """Return the types of the requests and the answers of every method of the services, by path."""
+def request_types(services: Iterable[str]) -> Mapping[str, Descriptor]:
+    """Return the type of the requests of every method of the services, by path."""
+    return {path: method.input_type for path, method in _methods(services).items()}
+
+
+def response_types(services: Iterable[str]) -> Mapping[str, Descriptor]:
+    """Return the type of the answers of every method of the services, by path."""
+    return {path: method.output_type for path, method in _methods(services).items()}
+
+
+def _methods(services: Iterable[str]) -> Mapping[str, MethodDescriptor]:
     pool = descriptor_pool.Default()
     return {
-        f"/{service}/{method.name}": (method.input_type, method.output_type)
+        f"/{service}/{method.name}": method
         for service in services
         for method in pool.FindServiceByName(service).methods
     }
+
+
+def field_path(message: Descriptor, path: str) -> tuple[int, ...]:
+    """Return the numbers of the fields on a dotted path, the last one repeated. Raises LookupError if there is none."""
+    numbers: list[int] = []
+    *parents, last = path.split(".")
+    for parent in parents:
+        field = message.fields_by_name[parent]
+        if field.message_type is None:
+            raise LookupError(f"{parent} of {message.full_name} is no message")
+        numbers.append(field.number)
+        message = field.message_type
+    field = message.fields_by_name[last]
+    if not field.is_repeated:
+        raise LookupError(f"{path} of {message.full_name} is not repeated")
+    return (*numbers, field.number)
 
 
 def field_exists(message: Any, path: str) -> bool:

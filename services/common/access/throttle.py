@@ -1,5 +1,6 @@
 """Bounds what one principal sends, and delays whoever tries wrong credentials again and again."""
 
+import ipaddress
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,6 +24,9 @@ DELAY_SECONDS_MAX: Final = 60.0
 
 SOURCES_MAX: Final = 10_000
 """Sources of failed attempts remembered: a province's terminals, some 1 MB. The longest quiet is forgotten first."""
+
+IPV6_NETWORK_BITS: Final = 64
+"""Bits of an IPv6 address that are its network's; a host chooses the rest itself."""
 
 BUCKETS_MAX: Final = 20_000
 """Principals whose sending is counted at once: ten times what a large city has. Longest quiet first, as above."""
@@ -107,11 +111,20 @@ def _owed(bucket: _Bucket, limits: CallLimits) -> float:
 
 @dataclass(slots=True)
 class _Failures:
-    count: int
-    last_at: float
+    """What has failed from one source: how often since when, and what is not looked at meanwhile."""
+
+    began_at: float
+    count: int = 0
+    last_at: float = 0.0
     delayed_until: float = 0.0
     delay_seconds: float = 0.0
     unseen_count: int = 0
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether it has been quiet for so long that the count begins again."""
+        if self.delay_seconds:
+            return now > max(self.last_at, self.delayed_until) + FAILURE_WINDOW_SECONDS
+        return now > self.began_at + FAILURE_WINDOW_SECONDS
 
 
 class FailedAttempts:
@@ -126,13 +139,15 @@ class FailedAttempts:
         self._sources: OrderedDict[tuple[str, str], _Failures] = OrderedDict()
         self.count = 0
 
+    @property
+    def has_sources(self) -> bool:
+        """Whether anybody has failed lately. If nobody has, nothing has to be looked up for the many who are right."""
+        return bool(self._sources)
+
     def seconds_delayed(self, peer: str, credential_id: str) -> float:
         """Return how long attempts from there are not looked at; 0 when they are. Counts the attempt if it is not."""
-        if not self._sources:
-            # Nobody has failed: nothing to look up, and no lock for the many who are right.
-            return 0.0
         with self._guard:
-            failures = self._sources.get((peer, credential_id))
+            failures = self._sources.get((source_of(peer), credential_id))
             if failures is None:
                 return 0.0
             remaining = failures.delayed_until - self._monotonic()
@@ -145,28 +160,69 @@ class FailedAttempts:
     def failed(self, peer: str, credential_id: str, reason: str) -> None:
         """Count an attempt that was looked at and failed; one log line, which names no secret."""
         now = self._monotonic()
+        key = (source_of(peer), credential_id)
         with self._guard:
             self.count += 1
-            key = (peer, credential_id)
             failures = self._sources.pop(key, None)
-            if failures is None or now - failures.last_at > FAILURE_WINDOW_SECONDS + failures.delay_seconds:
-                failures = _Failures(0, now)
+            if failures is None or failures.is_over(now):
+                failures = _Failures(now)
             self._sources[key] = failures
             if len(self._sources) > SOURCES_MAX:
                 self._sources.popitem(last=False)
             failures.count += 1
             failures.last_at = now
-            unseen, failures.unseen_count = failures.unseen_count, 0
             if failures.count >= FAILURES_FREE:
                 failures.delay_seconds = min(max(failures.delay_seconds * 2, DELAY_SECONDS_MIN), DELAY_SECONDS_MAX)
                 failures.delayed_until = now + failures.delay_seconds
             count, delay = failures.count, failures.delay_seconds
         _log.warning(
             "authentication_failed",
-            peer_address=peer,
+            peer_address=key[0],
             credential_id=credential_id,
             reason=reason,
             failure_count=count,
             delay_seconds=delay,
-            attempts_not_looked_at=unseen,
         )
+
+    def sweep(self) -> None:
+        """Tell of attempts that were not looked at, once their delay is over, and forget sources that are quiet."""
+        if not self._sources:
+            return
+        now = self._monotonic()
+        told: list[tuple[tuple[str, str], int, float]] = []
+        with self._guard:
+            for key, failures in tuple(self._sources.items()):
+                if failures.unseen_count and now >= failures.delayed_until:
+                    told.append((key, failures.unseen_count, failures.delay_seconds))
+                    failures.unseen_count = 0
+                if failures.is_over(now):
+                    del self._sources[key]
+        for (source, credential_id), count, delay in told:
+            _log.warning(
+                "authentication_attempts_delayed",
+                peer_address=source,
+                credential_id=credential_id,
+                count=count,
+                delay_seconds=delay,
+            )
+
+
+def source_of(peer: str) -> str:
+    """Return where attempts of a peer are counted: its address without the port, `ipv4:192.0.2.1` or `unix`.
+
+    Of an IPv6 address the network: whoever has one address has the 2^64 of its network (RFC 6177).
+    """
+    if peer.startswith("unix"):
+        return "unix"
+    address, _, _ = peer.rpartition(":")
+    kind, _, text = address.partition(":")
+    if kind != "ipv6":
+        return address
+    try:
+        # A link-local address names its interface behind a percent sign.
+        whole = ipaddress.IPv6Address(text.strip("[]").partition("%")[0])
+    except ValueError:
+        return address
+    if whole.ipv4_mapped is not None:
+        return f"ipv4:{whole.ipv4_mapped}"
+    return f"ipv6:{ipaddress.IPv6Network((int(whole), IPV6_NETWORK_BITS), strict=False)}"

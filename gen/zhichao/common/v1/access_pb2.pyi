@@ -175,6 +175,8 @@ class Access(_message.Message):
     CHECKS_ITEMS_FIELD_NUMBER: _builtins.int
     MESSAGE_BYTES_MAX_FIELD_NUMBER: _builtins.int
     IS_JOURNALLED_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_FIELD_NUMBER: _builtins.int
+    ITEMS_MAX_FIELD_NUMBER: _builtins.int
     permission: Global___Permission.ValueType
     """What the caller must hold."""
     unit_field: _builtins.str
@@ -193,6 +195,13 @@ class Access(_message.Message):
     """Whether a call that succeeds is written into the journal, with its caller: access to permissions and to evidence.
     Access to personal data always is.
     """
+    items_field: _builtins.str
+    """Repeated field of the request, as a dotted path, whose items are counted before the message is parsed: a message of a
+    few megabytes can hold millions. Methods with `message_bytes_max` above 64 KiB name one, or take their messages apart
+    themselves.
+    """
+    items_max: _builtins.int
+    """Most items in one message; more are refused with BATCH_TOO_LARGE."""
     def __init__(
         self,
         *,
@@ -203,10 +212,12 @@ class Access(_message.Message):
         checks_items: _builtins.bool = ...,
         message_bytes_max: _builtins.int = ...,
         is_journalled: _builtins.bool = ...,
+        items_field: _builtins.str = ...,
+        items_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks_items", b"checks_items", "division_field", b"division_field", "is_journalled", b"is_journalled", "is_open", b"is_open", "message_bytes_max", b"message_bytes_max", "permission", b"permission", "unit_field", b"unit_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks_items", b"checks_items", "division_field", b"division_field", "is_journalled", b"is_journalled", "is_open", b"is_open", "items_field", b"items_field", "items_max", b"items_max", "message_bytes_max", b"message_bytes_max", "permission", b"permission", "unit_field", b"unit_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,20 @@
+"""A principal together with how it has shown who it is."""
+
+from dataclasses import dataclass
+
+from services.common.access.certificates import CertificateIdentity
+from services.common.access.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: by the secret with this digest, by a certificate, or as a service of the platform by neither."""
+
+    principal: Principal
+    secret_digest: bytes = b""
+    certificate: CertificateIdentity | None = None
+
+    @property
+    def has_token(self) -> bool:
+        """Whether it showed the token of a credential, which somebody else may try to guess."""
+        return bool(self.secret_digest)

@@ -1,0 +1,38 @@
+"""Looks every few seconds at what time alone changes: rights that end while a stream is open, delays that are over."""
+
+import threading
+from typing import Final
+
+from services.common.rpc_interceptor import RequestInterceptor
+
+WATCH_SECONDS: Final = 2.0
+"""How often. With the registry's word a revocation ends streams at once; this is for the end of a credential, and for a
+service that hears nothing. Five times as often as the 10 seconds in which a revocation is promised to be in force."""
+
+
+class StandingWatch:
+    """A thread beside one server."""
+
+    def __init__(self, name: str, interceptor: RequestInterceptor) -> None:
+        self._interceptor = interceptor
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"{name}-standing", daemon=True)
+
+    def start(self) -> None:
+        """Start looking."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking; without effect when it was never started."""
+        self._is_over.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def look(self) -> None:
+        """Look once."""
+        self._interceptor.end_refused()
+        self._interceptor.gate.control.failed_attempts.sweep()
+
+    def _run(self) -> None:
+        while not self._is_over.wait(WATCH_SECONDS):
+            self.look()
