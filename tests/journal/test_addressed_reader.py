@@ -226,7 +226,7 @@ def test_a_follow_brings_what_is_addressed_while_it_stands(
     for number in range(5):
         place = upper.address(CITY, str(number).encode())
         eventually(partial(is_held, middle, place), "the entry arrives")
-    assert follower.contents[-1] == "ends"
+    eventually(lambda: follower.contents[-1] == "ends", "the follow says that this is all")
     assert middle.held(PROVINCE) == {2 + number: str(number).encode() for number in range(5)}
 
 
