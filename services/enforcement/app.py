@@ -9,7 +9,8 @@ from services.common.metrics import Metrics
 from services.common.metrics_server import MetricsServer
 from services.common.rpc_server import RpcServer
 from services.enforcement.config import EnforcementConfig
-from services.enforcement.handlers_issuing import EntryWriter, IssuingHandlers
+from services.enforcement.entry_writer import EntryWriter
+from services.enforcement.handlers_issuing import IssuingHandlers
 from services.enforcement.handlers_reading import ReadingHandlers
 from services.enforcement.handlers_responding import RespondingHandlers
 from services.enforcement.holding import Holding

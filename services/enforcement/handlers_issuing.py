@@ -1,11 +1,10 @@
 """The use cases of whoever issues: a notice, a duty check, a withdrawal. One method is one transaction.
 
-Writers take the inbox's lock and then that of the own log, so what is checked cannot change before it is committed. A
-platform issues some directives a day.
+What is checked cannot change before it is committed: writers take turns (EntryWriter). A platform issues some
+directives a day.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,54 +16,13 @@ from services.common.reasons import Reason
 from services.common.request import request_context
 from services.enforcement import audience, convert, domain, forms, kinds, refusals, store
 from services.enforcement.audience import RegisteredPlatform
+from services.enforcement.entry_writer import EntryWriter
 from services.enforcement.forms import Violation
 from services.enforcement.holding import Held, Holding
 from services.enforcement.kinds import Directive, Kind, Response
 from services.enforcement.limits import RECIPIENTS_MAX
-from services.enforcement.projection import EnforcementProjection
 from services.enforcement.store import Name, Row
-from services.journal.entries import EntryBuilder
-from services.journal.log_writer import LogWriter
-from services.journal.store import LogHead
 from zhichao.enforcement.v1 import duty_check_pb2, notice_pb2
-
-
-class EntryWriter:
-    """Writes own entries and their rows, both in the caller's transaction."""
-
-    def __init__(self, engine: Engine, writer: LogWriter, announce: Callable[[str], None]) -> None:
-        self._engine = engine
-        self._writer = writer
-        self._announce = announce
-        self._projection = EnforcementProjection()
-
-    @contextmanager
-    def writing(self) -> Iterator[RawConnection]:
-        """Open a transaction that holds the inbox, and tell readers once it is committed."""
-        with translate_errors(), self._engine.begin() as pooled:
-            connection = raw_connection(pooled)
-            store.lock_inbox(connection)
-            yield connection
-        self._announce(self._writer.origin)
-
-    def write(
-        self, connection: RawConnection, kind: str, payload: bytes, now: datetime, audiences: Sequence[str] = ("",)
-    ) -> None:
-        """Append one entry for each audience, or one that only goes up, and write the rows."""
-        head: LogHead = self._writer.lock(connection)
-        request = request_context()
-        added = [
-            EntryBuilder(kind, kinds.SCHEMA, now, request.principal.name, request.request_id, one).build(
-                payload, self._writer.digester
-            )
-            for one in audiences
-        ]
-        places = self._writer.append(connection, head, added, now)
-        # The same way as received entries, so that tables and journal cannot disagree.
-        prepared = [
-            (place.sequence, self._projection.prepare(place.origin, kind, payload, place.leaf)) for place in places
-        ]
-        self._projection.project(connection, self._writer.origin, prepared)
 
 
 class IssuingHandlers:

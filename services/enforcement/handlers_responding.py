@@ -9,8 +9,8 @@ from services.common.clock import Clock
 from services.common.request import request_context
 from services.enforcement import convert, domain, forms, kinds, refusals, store
 from services.enforcement.domain import Officer
+from services.enforcement.entry_writer import EntryWriter
 from services.enforcement.forms import Violation
-from services.enforcement.handlers_issuing import EntryWriter
 from services.enforcement.holding import Holding, Recipient
 from services.enforcement.kinds import Directive, Kind, Response
 from services.enforcement.rules import Direction

@@ -209,12 +209,14 @@ def test_more_recipients_than_one_directive_asks_are_refused(
     assert (refused.reason, refused.metadata) == (Reason.BATCH_TOO_LARGE, {"limit": "1", "actual": "2"})
 
 
-def test_the_largest_notice_fits_into_an_entry(city: RunningEnforcement) -> None:
-    # Four bytes a character, and as many audiences as there may be.
-    others = [f"1410{number:02}" for number in range(100) if f"1410{number:02}" not in (CITY, COUNTY, NEIGHBOUR)]
-    made = notice("n-1", COUNTY, *others, title="𠮷" * 128, body="𠮷" * 8_000)
+def test_the_largest_notice_goes_down(province: RunningEnforcement, city: RunningEnforcement) -> None:
+    # Four bytes a character, and nearly as many audiences as a city may have: 4 MB of entries.
+    audiences = [f"1410{number:02}" for number in range(1, 100)]
+    made = notice("n-1", *audiences, title="𠮷" * 128, body="𠮷" * 8_000)
 
-    held = issue_notice(city, made, allow_missing_platforms=True)
+    held = issue_notice(province, made, allow_missing_platforms=True)
+    carry_down(province, city)
 
-    assert len(held.notice.body) == 8_000
-    assert len(city.own_entries()) == len(others) + 1
+    assert len(province.own_entries()) == len(audiences)
+    assert get_notice(city, PROVINCE).notice == held.notice
+    assert city.query("SELECT first_sequence, last_sequence FROM directives") == [(2, len(audiences) + 1)]
