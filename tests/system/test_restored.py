@@ -1,4 +1,6 @@
-"""Databases that are set back to an older copy: above, what is missing is sent again; below, nothing is overwritten."""
+"""Databases that are set back to an older copy: above, what is missing is sent again; below, it is fetched back, and
+where something else was written meanwhile, nothing is overwritten.
+"""
 
 import shutil
 from pathlib import Path
@@ -55,7 +57,32 @@ def test_a_city_that_was_set_back_is_sent_everything_again(make_levels: MakeLeve
     levels.check()
 
 
-def test_a_county_that_was_set_back_overwrites_nothing(make_levels: MakeLevels, directory: Path, seed: int) -> None:
+def test_a_county_that_was_set_back_gets_back_what_only_others_hold(
+    make_levels: MakeLevels, directory: Path, seed: int
+) -> None:
+    levels = make_levels(platforms=(COUNTY, CITY)).start()
+    levels.register()
+    source = RecordSource(levels.site, seed=seed)
+    county = levels.county
+    record_all(levels.gate, source, levels.history, records_max=RECORDS, seconds_max=60)
+    levels.wait_current()
+    stop_and_copy(county, directory / "copy")
+    county.process.start()
+    record_all(levels.gate, source, levels.history, records_max=RECORDS, seconds_max=60)
+    levels.wait_current()
+    size = county.weighing_size()
+
+    # Nobody said that it was restored: the relay finds out.
+    restore(county, directory / "copy")
+    wait_until(lambda: county.weighing_size() >= size, REFUSED_SECONDS_MAX, lambda: f"not whole again: {county.seen()}")
+    record_all(levels.gate, source, levels.history, records_max=RECORDS, seconds_max=60)
+    # Every record that was ever acknowledged is there, with its row and its receipt, at both.
+    levels.check()
+
+
+def test_a_county_that_was_set_back_and_wrote_on_overwrites_nothing(
+    make_levels: MakeLevels, directory: Path, seed: int
+) -> None:
     levels = make_levels(platforms=(COUNTY, CITY)).start()
     levels.register()
     source = RecordSource(levels.site, seed=seed)
@@ -68,23 +95,26 @@ def test_a_county_that_was_set_back_overwrites_nothing(make_levels: MakeLevels, 
     levels.check()
     held = read_log(city.places["weighing"], read_positions(city.places["weighing"])[COUNTY])
 
+    # It is set back by hand while it is cut off, and takes other records at these places.
+    city.relay_proxy.refuse()
     restore(county, directory / "copy")
+    record_all(levels.gate, source, levels.history, records_max=RECORDS // 2, seconds_max=60)
+    city.relay_proxy.refuse(is_refusing=False)
     wait_until(
-        lambda: refusals(county) == {"weighing": "BEYOND_LOG"},
+        lambda: refusals(county).get("weighing") == "HISTORY_MISMATCH",
         REFUSED_SECONDS_MAX,
-        lambda: f"the county does not notice that the city holds more: {county.seen()}",
+        lambda: f"the county does not notice that there are two histories: {county.seen()}",
     )
     status = county.status()
     assert status.state == relay_pb2.LINK_STATE_REFUSED
-    (message,) = [log.refusal_message for log in status.progress if log.refusal_reason]
-    assert str(len(held.entries)) in message
-    assert "restored from an old backup" in message
+    (message,) = [log.refusal_message for log in status.progress if log.stream == "weighing"]
+    assert "ZHICHAO_RECOVERING=true" in message
 
-    # The county goes on, until it holds more entries than the city: other ones.
+    # It goes on, until it holds more entries than the city: other ones.
     record_all(levels.gate, source, levels.history, records_max=2 * RECORDS, seconds_max=60)
     assert county.weighing_size() > len(held.entries)
     wait_until(
-        lambda: refusals(county) == {"weighing": "HISTORY_MISMATCH"},
+        lambda: refusals(county).get("weighing") == "HISTORY_MISMATCH",
         REFUSED_SECONDS_MAX,
         lambda: f"the county does not notice that there are two histories: {county.seen()}",
     )
