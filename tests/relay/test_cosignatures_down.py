@@ -48,7 +48,7 @@ def test_a_relay_that_was_killed_before_the_hand_over_gets_them_when_it_comes_ba
     platform: Make, proxy: MakeProxy
 ) -> None:
     province, city, county, _ = three_levels(platform, proxy)
-    county.app._link._cosignatures._hand_over = lambda: None
+    county.app._link._cosignatures._hand_over = lambda: None  # type: ignore[method-assign]  # as if it were killed
     county["weighing"].write_many(20)
     assert_same_log(city["weighing"], county["weighing"], COUNTY)
     assert_same_log(province["weighing"], county["weighing"], COUNTY)

@@ -25,17 +25,26 @@ def table(*, streams: tuple[str, ...] = ("registry",)) -> FollowTable:
     return made
 
 
+def behind(one: FollowTable) -> bool:
+    """Tell anew: to a type checker a property stays what it was."""
+    return one.is_behind
+
+
+def refused(one: FollowTable) -> bool:
+    return one.is_refused
+
+
 def test_streams_are_followed_as_the_upstream_offers_them() -> None:
     one = FollowTable(["registry", "weighing"], TIMES)
     assert {follow.state for follow in one.follows()} == {FollowState.NOT_FOLLOWED}
     one.offer(["registry"], {}, 0.0)
-    assert one.is_behind
+    assert behind(one)
     one.begin("registry", {"141000": 7}, 1.0)
     assert one.follows() == [
         StreamFollow("registry", FollowState.FOLLOWING, ""),
         StreamFollow("weighing", FollowState.NOT_FOLLOWED, ""),
     ]
-    assert not one.is_behind
+    assert not behind(one)
     one.wait("registry", StallCause.OWN_SERVICE, "away")
     assert one.follows()[0] == StreamFollow("registry", FollowState.WAITING, "away")
     one.withdraw()
@@ -48,11 +57,11 @@ def test_streams_are_followed_as_the_upstream_offers_them() -> None:
 def test_a_log_is_behind_until_everything_was_taken() -> None:
     one = table()
     one.end(KEY, 9, 1.0)
-    assert one.is_behind
+    assert behind(one)
     one.advance(KEY, 5, NOON, 2.0)
-    assert one.is_behind
+    assert behind(one)
     one.advance(KEY, 9, NOON, 3.0)
-    assert not one.is_behind
+    assert not behind(one)
     (progress,) = one.progress()
     assert (progress.key, progress.through_sequence, progress.upstream_sequence) == (KEY, 9, 9)
     assert progress.last_batch_time == NOON
@@ -62,10 +71,10 @@ def test_what_the_handshake_announces_counts_too() -> None:
     one = table()
     one.begin("registry", {"141000": 5}, 0.0)
     one.offer(["registry"], {KEY: 8}, 10.0)
-    assert one.is_behind
+    assert behind(one)
     # Another upstream does not hold it at all.
     one.offer(["registry"], {}, 20.0)
-    assert not one.is_behind
+    assert not behind(one)
 
 
 def test_a_follow_that_falls_silent_is_begun_anew() -> None:
@@ -83,7 +92,7 @@ def test_a_refused_log_is_looked_at_again_after_a_while() -> None:
     assert one.refuse(KEY, MISMATCH, 0.0)
     assert not one.refuse(KEY, MISMATCH, 1.0)
     assert one.refuse(KEY, BEYOND, 2.0)
-    assert one.is_refused
+    assert refused(one)
     assert one.due(31.0) == set()
     assert one.due(32.0) == {"registry"}
     assert one.due(33.0) == set()
@@ -93,16 +102,16 @@ def test_a_refusal_is_over_when_the_log_advances_or_lacks_nothing() -> None:
     one = table()
     one.refuse(KEY, MISMATCH, 0.0)
     one.advance(KEY, 5, NOON, 1.0)
-    assert not one.is_refused
+    assert not refused(one)
     one.refuse(KEY, BEYOND, 2.0)
     one.end(KEY, 6, 3.0)
     one.settle("registry", {"141000"})
-    assert one.is_refused
+    assert refused(one)
     one.end(KEY, 5, 4.0)
     one.settle("weighing", {"141000"})
-    assert one.is_refused
+    assert refused(one)
     one.settle("registry", {"141000"})
-    assert not one.is_refused
+    assert not refused(one)
 
 
 def test_what_does_not_come_down_stalls() -> None:
