@@ -8,8 +8,8 @@ import pytest
 
 from services.common.reasons import Reason
 from services.journal import addressed_convert
-from services.journal.addressed_batch import BatchStep
-from services.journal.limits import ADDRESSED_BATCH_STEPS_MAX
+from services.journal.addressed_batch import STEP_ENTRIES_MAX
+from services.journal.limits import ADDRESSED_BATCH_STEPS_MAX, PROOF_NODES_MAX
 from tests.journal.addressed import OTHER_CITY, Platform
 from tests.journal.journals import WAIT_SECONDS, Journal
 from tests.journal.paper_log import CITY, COUNTY, KIND, PROVINCE, STREAM
@@ -168,22 +168,20 @@ def test_divisions_decide_what_is_sent(province: Journal, serve: Serve) -> None:
     assert [one.sequence for one in first.batch.steps[0].entries] == [1]
 
 
-def test_a_message_of_nothing_but_empty_parts_is_refused_before_they_are_read(
-    city: Journal, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_message_of_nothing_but_empty_parts_is_refused(city: Journal, serve: Serve) -> None:
     middle = serve(city)
-    read_steps: list[int] = []
-
-    def count(*values: Any) -> BatchStep:
-        read_steps.append(len(values[-1]))
-        return BatchStep(*values)
-
-    monkeypatch.setattr(addressed_convert, "BatchStep", count)
-    batch = addressed_pb2.AddressedBatch(origin=PROVINCE, steps=[addressed_pb2.AddressedStep()] * 100_000)
-    assert refusal(lambda: append(middle, batch)).reason is Reason.BATCH_TOO_LARGE
-    assert len(read_steps) == ADDRESSED_BATCH_STEPS_MAX + 1
-    read_steps.clear()
+    steps = addressed_pb2.AddressedBatch(origin=PROVINCE, steps=[addressed_pb2.AddressedStep()] * 100_000)
+    assert refusal(lambda: append(middle, steps)).reason is Reason.BATCH_TOO_LARGE
     step = addressed_pb2.AddressedStep(entries=[addressed_pb2.AddressedEntry()] * 100_000)
-    batch = addressed_pb2.AddressedBatch(origin=PROVINCE, steps=[step])
-    assert refusal(lambda: append(middle, batch)).reason is Reason.INVALID_CHECKPOINT
-    assert read_steps == [3]
+    entries = addressed_pb2.AddressedBatch(origin=PROVINCE, steps=[step])
+    assert refusal(lambda: append(middle, entries)).reason is Reason.BATCH_TOO_LARGE
+
+
+def test_of_too_many_parts_no_more_is_read_than_shows_it() -> None:
+    entry = addressed_pb2.AddressedEntry(inclusion_path=[b""] * 200)
+    step = addressed_pb2.AddressedStep(entries=[entry] * 5, consistency_path=[b""] * 200)
+    batch = addressed_convert.batch_from(addressed_pb2.AddressedBatch(origin=PROVINCE, steps=[step] * 300))
+    assert len(batch.steps) == ADDRESSED_BATCH_STEPS_MAX + 1
+    assert {len(one.consistency_path) for one in batch.steps} == {PROOF_NODES_MAX + 1}
+    assert {len(one.entries) for one in batch.steps} == {STEP_ENTRIES_MAX + 1}
+    assert {len(one.inclusion_path) for one in batch.steps[0].entries} == {PROOF_NODES_MAX + 1}
