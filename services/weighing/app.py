@@ -76,13 +76,14 @@ class WeighingApp:
             STREAM, self._recorder.plan, figures.metered(self._recorder.commit)
         )
         self._journal.metrics.watch_queue(lambda: self._committer.waiting_records)
+        knowledge = self._access.control.knowledge
         self.handlers = WeighingHandlers(
             self._engine,
             platform.platform,
             preparer,
             self._committer,
             self._journal.tail,
-            self._access.control.is_bound_to_division,
+            lambda: knowledge.divisions,
         )
         self.server = RpcServer.for_service(
             STREAM, platform, settings, self._access.control, self._journal.access_recorder, metrics=self.metrics

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from services.common.access.principal import Principal
+from services.common.access.divisions import Divisions
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
@@ -18,6 +18,7 @@ from services.journal.store import read_head
 from services.journal.store.tail import Tail
 from services.journal.tracing import committed
 from services.weighing.batches import BatchPreparer
+from services.weighing.bounds import Bounds
 from services.weighing.preparing import Prepared, PreparedBatch
 from services.weighing.recording import Outcome, Recorded, RecordPlan
 from services.weighing.store import queries
@@ -57,10 +58,10 @@ class WeighingHandlers:
         preparer: BatchPreparer,
         committer: GroupCommit[PreparedBatch, RecordPlan, Sequence[Outcome]],
         tail: Tail,
-        is_bound_to_division: Callable[[Principal], bool],
+        divisions: Callable[[], Divisions],
     ) -> None:
         self._engine = engine
-        self._is_bound_to_division = is_bound_to_division
+        self._divisions = divisions
         self._origin = origin
         self._preparer = preparer
         self._committer = committer
@@ -75,8 +76,8 @@ class WeighingHandlers:
         """Record one weighing. Raises ServiceError for a refusal."""
         request = request_context()
         sender = request.principal
-        self._check_sender(sender)
-        batch, refusals = self._preparer.prepare_one(record, sender.name, request.request_id, sender.source_unit_ids)
+        bounds = Bounds.of(sender, self._origin, self._divisions())
+        batch, refusals = self._preparer.prepare_one(record, sender.name, request.request_id, bounds)
         if refusals:
             raise refusals[0].error
         began_ns = time.time_ns()
@@ -97,8 +98,8 @@ class WeighingHandlers:
         """
         request = request_context()
         sender = request.principal
-        self._check_sender(sender)
-        prepared = self._preparer.prepare(content, sender.name, request.request_id, sender.source_unit_ids)
+        bounds = Bounds.of(sender, self._origin, self._divisions())
+        prepared = self._preparer.prepare(content, sender.name, request.request_id, bounds)
         if prepared.batch:
             future = self._committer.submit(prepared.batch, sequel)
             if request.trace is not None:
@@ -107,16 +108,6 @@ class WeighingHandlers:
         nothing: Future[Sequence[Outcome]] = Future()
         nothing.set_result(())
         return prepared, nothing
-
-    def _check_sender(self, sender: Principal) -> None:
-        if self._is_bound_to_division(sender):
-            raise ServiceError(
-                Reason.OUTSIDE_SCOPE,
-                f"weighings are recorded by terminals, integrators and persons of all of {self._origin}; these "
-                f"credentials are for {sender.division_code}",
-                message_zh="该凭证仅限部分区划，不能上报称重记录",
-                metadata={"field": ""},
-            )
 
     def _show_commit(self, trace: CallTrace, future: "Future[Sequence[Outcome]]") -> None:
         began_ns = time.time_ns()

@@ -9,18 +9,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from google.protobuf.message import DecodeError
+
+from services.common import wire
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.reasons import Reason
 from services.journal.digests import Digester
 from services.journal.entries import EntryBuilder, timestamp
 from services.weighing import convert
+from services.weighing.bounds import UNBOUND, Bounds
 from services.weighing.directory import Directory, Site
 from services.weighing.plates import normalize_plate
 from services.weighing.quality import find_quality_flags
 from services.weighing.rows import PackedRow, RecordKey, day_number, pack_row, postgres_microseconds
 from services.weighing.validation import validate_record
 from services.weighing.verdict import judge
-from zhichao.weighing.v1 import record_pb2
+from zhichao.weighing.v1 import record_pb2, service_pb2
 
 RETRY_AFTER_SECONDS: Final = 2.0
 """What a caller is told to wait for the registry: it restarts in a few seconds."""
@@ -34,6 +38,10 @@ BATCH_RECORDS_MAX: Final = 1_000
 RECORD_BYTES_MAX: Final = 8 * 1024
 """Bytes of one record: twice the largest that fills every field, so that newer terminals have room for more fields. It
 bounds what waits for a transaction (16,384 records) and keeps every entry, and a page of 1,000, below its limit."""
+
+
+_RECORDS_FIELD: Final = service_pb2.RecordWeighingsRequest.RECORDS_FIELD_NUMBER
+_RECORD_ID_FIELD: Final = record_pb2.WeighingRecord.RECORD_ID_FIELD_NUMBER
 
 
 @dataclass(slots=True)
@@ -91,15 +99,16 @@ class RecordPreparer:
 
     def prepare(
         self,
-        records: Iterable[record_pb2.WeighingRecord],
+        contents: Iterable[bytes],
         now: datetime,
         actor: str,
         request_id: str,
-        units: frozenset[str] | None = None,
+        bounds: Bounds = UNBOUND,
     ) -> Prepared:
-        """Check, resolve, judge and serialise records; a refused one leaves its refusal.
+        """Check, resolve, judge and serialise serialised records; a refused one leaves its refusal.
 
-        `units` are the source units that the sender is bound to; None when it is not bound.
+        `bounds` are the sender's. One record is parsed at a time: what a message makes of few bytes is gone before the
+        next one. Raises ServiceError MALFORMED_MESSAGE when one is no record at all.
         """
         reception = convert.Reception(timestamp(now))
         build = EntryBuilder(convert.WEIGHING_KIND, WEIGHING_SCHEMA, now, actor, request_id).build_bytes
@@ -107,14 +116,15 @@ class RecordPreparer:
         refusals: dict[int, Refused] = {}
         keys, entries, rows, judgements = batch.keys, batch.entries, batch.rows, batch.judgements
         prepare_one = self._prepare
-        for place, record in enumerate(records):
+        for place, content in enumerate(contents):
             try:
-                if units is not None and record.source_unit_id not in units:
-                    raise _not_its_own(record.source_unit_id)
-                key, entry, row, judgement = prepare_one(record, reception, build)
+                key, entry, row, judgement = prepare_one(content, reception, build, bounds)
             except ServiceError as refusal:
-                refusals[place] = Refused(record.record_id, refusal)
+                # With its traceback it would keep the parsed record, which may be large.
+                refusals[place] = Refused(_record_id(content), refusal.with_traceback(None))
                 continue
+            except DecodeError as error:
+                raise not_records() from error
             keys.append(key)
             entries.append(entry)
             rows.append(row)
@@ -124,20 +134,30 @@ class RecordPreparer:
 
     def _prepare(
         self,
-        record: record_pb2.WeighingRecord,
+        sent: bytes,
         reception: convert.Reception,
         build: Callable[[bytes], bytes],
+        bounds: Bounds,
     ) -> _PreparedRecord:
+        if len(sent) > RECORD_BYTES_MAX:
+            # Not parsed: a megabyte of empty axles would take twenty.
+            raise _too_large(len(sent))
+        record = record_pb2.WeighingRecord.FromString(sent)
+        unit = record.source_unit_id
+        if bounds.source_unit_ids is not None and unit not in bounds.source_unit_ids:
+            raise bounds.outside_units(unit)
         vehicle_message = record.vehicle
         vehicle_key = vehicle_message.SerializeToString()
         vehicle = convert.known_vehicle(vehicle_key)
         violations = validate_record(record, reception.receive_seconds, is_vehicle_checked=vehicle is not None)
         if violations:
             raise invalid([FieldViolation(f"record.{name}", description) for name, description in violations])
-        unit, record_id, event = record.source_unit_id, record.record_id, record.event
+        record_id, event = record.record_id, record.event
         weigh_time = record.weigh_time
         seconds, nanos = weigh_time.seconds, weigh_time.nanos
         site = self._site(unit, record.weighing_point_id, record.scale_id, day_number(seconds), reception)
+        if bounds.division_code:
+            bounds.check_division(unit, site.division_code)
         gross = record.gross_weight_kg
         if vehicle is None:
             vehicle = convert.read_vehicle(vehicle_message, vehicle_key)
@@ -211,13 +231,31 @@ class RecordPreparer:
             ) from refusal
 
 
-def _not_its_own(source_unit_id: str) -> ServiceError:
+def records_of(content: bytes) -> list[bytes]:
+    """Return the serialised records of a batch request, not more than one beyond the limit.
+
+    Raises wire.MalformedMessage.
+    """
+    return wire.repeated(content, _RECORDS_FIELD, BATCH_RECORDS_MAX)
+
+
+def not_records() -> ServiceError:
+    """Make the refusal of bytes that are no batch of records."""
     return ServiceError(
-        Reason.OUTSIDE_SCOPE,
-        f"record.source_unit_id: {source_unit_id[:64]!r} is not one of the source units of these credentials",
-        message_zh="该凭证无权为此源头单位上报称重记录",
-        metadata={"field": "record.source_unit_id"},
+        Reason.MALFORMED_MESSAGE,
+        "the message is not a batch of weighing records: check that both sides use the same proto",
+        message_zh="消息不是称重记录批次，请检查双方使用的 proto 是否一致",
     )
+
+
+def _record_id(content: bytes) -> str:
+    """Return the id of a record that is refused, as it was sent; without parsing one that is too large."""
+    try:
+        found = wire.repeated(content, _RECORD_ID_FIELD, RECORD_BYTES_MAX)
+    except wire.MalformedMessage:
+        return ""
+    # The last one counts, as when parsed.
+    return found[-1].decode(errors="replace") if found else ""
 
 
 def _too_large(actual: int) -> ServiceError:

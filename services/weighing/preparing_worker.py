@@ -15,12 +15,12 @@ from datetime import datetime
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
-
+from services.common.errors import ServiceError
+from services.common.wire import MalformedMessage
 from services.journal.digests import Digester
+from services.weighing.bounds import Bounds
 from services.weighing.directory import Directory
-from services.weighing.preparing import BATCH_RECORDS_MAX, RecordPreparer
-from zhichao.weighing.v1 import service_pb2
+from services.weighing.preparing import BATCH_RECORDS_MAX, RecordPreparer, records_of
 
 IDLE_SECONDS: Final = 300.0
 """How long the process waits for work before it ends: backlogs come after an outage, and the memory is free between."""
@@ -67,13 +67,14 @@ def _prepare(
     preparer: RecordPreparer, content: bytes, now: str, actor: str, request_id: str, units: frozenset[str] | None
 ) -> tuple[list[int], Sequence[list[Any]]] | None:
     try:
-        records = service_pb2.RecordWeighingsRequest.FromString(content).records
-    except DecodeError:
+        records = records_of(content)
+        if not 0 < len(records) <= BATCH_RECORDS_MAX:
+            # Refused by the service.
+            return None
+        batch, refusals = preparer.prepare(records, datetime.fromisoformat(now), actor, request_id, Bounds(units))
+    except (MalformedMessage, ServiceError):
+        # As above: the service looks at it itself.
         return None
-    if not 0 < len(records) <= BATCH_RECORDS_MAX:
-        # Refused by the service; here a message could hold millions.
-        return None
-    batch, refusals = preparer.prepare(records, datetime.fromisoformat(now), actor, request_id, units)
     return list(refusals), batch.columns()
 
 

@@ -78,7 +78,7 @@ def asked(process: PreparingProcess, batch: list[record_pb2.WeighingRecord], now
 
 def locally(directory: Directory, batch: list[record_pb2.WeighingRecord], now: datetime = START) -> Prepared:
     preparer = RecordPreparer(Digester("sha256"), directory, lambda: False)
-    return preparer.prepare(batch, now, *ActorAndRequest)
+    return preparer.prepare([one.SerializeToString() for one in batch], now, *ActorAndRequest)
 
 
 def is_alive(pid: int) -> bool:

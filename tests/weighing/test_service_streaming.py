@@ -115,7 +115,7 @@ def test_a_stream_on_a_paused_database_stops_its_client_and_goes_on(weighing: Ru
         assert wait_until_settled(sender) < 400
         assert weighing.app._committer.waiting_records <= WINDOW_BATCHES_MAX * 50
     answers = [[reason_of(result) for result in answer.results] for answer in stream]
-    assert answers == [["recorded"] * 50] * 20 + [["INVALID_ARGUMENT"]] * 980
+    assert answers == [["recorded"] * 50] * 20 + [["ENTRY_TOO_LARGE"]] * 980
     assert weighing.position().size == 1_001
 
 
