@@ -11,12 +11,14 @@ import psycopg
 from bench import harness
 from bench.harness import CITY, COUNTY, ENTRY_COLUMNS, PROVINCE, Result
 from bench.stream_ingest import BATCH_RECORDS
+from cli.certificates import make_certificates
 from cli.platform_process import PlatformProcess
 from cli.postgres import EmbeddedPostgres
+from cli.simulate.registration import register_below
 from services.common.database import upgrade
-from services.common.rpc_client import connect
 from services.weighing.app import MIGRATIONS
 from services.weighing.rows import COPY_COLUMNS
+from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
 
 COPY_BATCH_RECORDS = 4_096
 
@@ -45,9 +47,9 @@ def run(records: int = 200_000) -> Result:
 def _fill(directory: Path, records: int, scratch: Path) -> list[tuple[bytes, bytes]]:
     """Fill a county with weighings and return its rows in binary COPY form."""
     with PlatformProcess(COUNTY, directory) as county:
-        harness.register(county)
-        harness.stream(county.address("weighing"), harness.make_requests(records, BATCH_RECORDS), scratch)
-        last = harness.log_size(county.address("weighing"), COUNTY)
+        token = harness.register(county)
+        harness.stream(county.address("weighing"), token, harness.make_requests(records, BATCH_RECORDS), scratch)
+        last = harness.log_size(county, COUNTY)
         with psycopg.connect(county.database_url("weighing")) as connection:
             return harness.copied_rows(connection, 1, last, COPY_BATCH_RECORDS)
 
@@ -59,20 +61,24 @@ def _relay(directory: Path, levels: list[str]) -> float:
     platforms: list[PlatformProcess] = []
     try:
         upstream = ""
+        certificates = make_certificates(directory / "pki", levels)
         for code in reversed(levels[1:]):
-            platform = PlatformProcess(code, directory / f"{code}-of-{len(levels)}", upstream=upstream).start()
+            platform = PlatformProcess(
+                code, directory / f"{code}-of-{len(levels)}", upstream=upstream, tls_directory=certificates[code]
+            ).start()
             platforms.append(platform)
-            upstream = platform.address("relay")
-        county = PlatformProcess(COUNTY, directory / "county", upstream=upstream)
+            _register_below(platform, levels)
+            upstream = platform.peer_address
+        county = PlatformProcess(COUNTY, directory / "county", upstream=upstream, tls_directory=certificates[COUNTY])
         # One connection for all looks, and as many looks as the yardstick takes: to connect anew costs milliseconds.
-        with connect(platforms[0].address("weighing")) as top:
+        with platforms[0].connect("weighing") as top:
             county.launch()
             platforms.append(county)
             harness.wait_until(lambda: harness.size_at(top, COUNTY) > 0, "the first batch", LOOK_SECONDS)
             started_size = harness.size_at(top, COUNTY)
             started = time.perf_counter()
             county.wait_until_serving()
-            wanted = harness.log_size(county.address("weighing"), COUNTY)
+            wanted = harness.log_size(county, COUNTY)
             harness.wait_until(lambda: harness.size_at(top, COUNTY) >= wanted, "catching up", LOOK_SECONDS)
             seconds = time.perf_counter() - started
         # What had arrived when the clock started is not counted twice.
@@ -80,6 +86,13 @@ def _relay(directory: Path, levels: list[str]) -> float:
     finally:
         for platform in reversed(platforms):
             platform.stop()
+
+
+def _register_below(platform: PlatformProcess, levels: list[str]) -> None:
+    """Let the level below in; nobody else is."""
+    lower = levels[levels.index(platform.platform) - 1]
+    with platform.connect("registry") as channel:
+        register_below(registry_grpc.RegistryServiceStub(channel), lower, platform.platform)
 
 
 def _replicate(directory: Path, rows: list[tuple[bytes, bytes]], records: int, levels: int) -> float:

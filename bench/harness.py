@@ -24,8 +24,10 @@ from cli.simulate.options import FAULTLESS, TrafficOptions
 from cli.simulate.registration import register_site
 from cli.simulate.site import Site, make_site
 from cli.simulate.traffic import Traffic
-from services.common.rpc_client import connect
 from services.weighing.rows import COPY_COLUMNS
+from zhichao.access.v1 import credential_pb2
+from zhichao.access.v1 import service_pb2 as access_pb2
+from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
 from zhichao.weighing.v1 import service_pb2
@@ -39,6 +41,9 @@ RECORDS_PER_SECOND = 200.0
 ENTRY_COLUMNS = "origin, sequence, entry, leaf"
 STREAM_METHOD = "/zhichao.weighing.v1.WeighingService/StreamWeighings"
 WAIT_SECONDS_MAX = 900.0
+
+UNBOUNDED = credential_pb2.CallLimits(calls_per_second=1_000_000, burst_calls=1_000_000, bytes_per_second=1 << 40)
+"""What is measured is the service, not its limits."""
 
 
 @dataclass
@@ -77,10 +82,21 @@ def site() -> Site:
     return make_site(seed=SEED, units=SOURCE_UNITS)
 
 
-def register(platform: PlatformProcess) -> None:
-    """Register the source units with a platform and wait until its weighing service knows them."""
-    with connect(platform.address("registry")) as channel:
+def register(platform: PlatformProcess) -> str:
+    """Register the source units with a platform; return the token of an integrator of all of them, who may send at any
+    speed.
+    """
+    with platform.connect("registry") as channel:
         register_site(registry_grpc.RegistryServiceStub(channel), site(), today=datetime.now(UTC).date())
+    credential = credential_pb2.Credential(
+        kind=credential_pb2.PRINCIPAL_KIND_INTEGRATOR,
+        display_name="bench",
+        source_unit_ids=[unit.source_unit_id for unit in site().units],
+        limits=UNBOUNDED,
+    )
+    with platform.connect("registry", "security") as channel:
+        request = access_pb2.CreateCredentialRequest(credential=credential)
+        return str(AccessServiceStub(channel).CreateCredential(request, timeout=10).token)
 
 
 def make_requests(
@@ -104,28 +120,33 @@ requests = pickle.load(open(sys.argv[2], "rb"))
 with grpc.insecure_channel(sys.argv[1], options=[("grpc.max_receive_message_length", 1 << 26)]) as channel:
     grpc.channel_ready_future(channel).result(30)
     call = channel.stream_stream(sys.argv[3], request_serializer=bytes, response_deserializer=bytes)
+    metadata = [("authorization", "Bearer " + sys.stdin.read())]
     started = time.perf_counter()
-    answers = sum(1 for _ in call(iter(requests)))
+    answers = sum(1 for _ in call(iter(requests), metadata=metadata))
     seconds = time.perf_counter() - started
 assert answers == len(requests), (answers, len(requests))
 print(seconds)
 """
 
 
-def stream(address: str, requests: Sequence[bytes], directory: Path) -> float:
+def stream(address: str, token: str, requests: Sequence[bytes], directory: Path) -> float:
     """Send requests from a process of its own and return the seconds until the last was answered."""
     path = directory / "requests.pickle"
     path.write_bytes(pickle.dumps(list(requests)))
     output = subprocess.run(
-        [sys.executable, "-c", _CLIENT, address, str(path), STREAM_METHOD], check=True, capture_output=True, text=True
+        [sys.executable, "-c", _CLIENT, address, str(path), STREAM_METHOD],
+        input=token,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     path.unlink()
     return float(output.stdout)
 
 
-def log_size(address: str, origin: str) -> int:
-    """Return the size of one log of a service; 0 when it is not held."""
-    with connect(address) as channel:
+def log_size(platform: PlatformProcess, origin: str) -> int:
+    """Return the size of one log of a platform's weighing service; 0 when it is not held."""
+    with platform.connect("weighing") as channel:
         return size_at(channel, origin)
 
 

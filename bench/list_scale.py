@@ -13,7 +13,6 @@ from bench import harness
 from bench.harness import COUNTY, Result
 from bench.stream_ingest import BATCH_RECORDS
 from cli.platform_process import PlatformProcess
-from services.common.rpc_client import connect
 from zhichao.weighing.v1 import service_pb2, service_pb2_grpc, weighing_pb2
 
 CALLS = 200
@@ -23,10 +22,10 @@ def run(few: int = 10_000, many: int = 5_000_000) -> Result:
     """Measure with few rows, multiply them in the tables by SQL (a year of them), and measure again."""
     result = Result("list_scale", "each list with many rows at most 1.5 times the same list with few")
     with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county", log_format="json") as county:
-        harness.register(county)
-        harness.stream(county.address("weighing"), harness.make_requests(few, BATCH_RECORDS), directory)
+        token = harness.register(county)
+        harness.stream(county.address("weighing"), token, harness.make_requests(few, BATCH_RECORDS), directory)
         with (
-            connect(county.address("weighing")) as channel,
+            county.connect("weighing") as channel,
             psycopg.connect(county.database_url("weighing"), autocommit=True) as connection,
         ):
             stub = service_pb2_grpc.WeighingServiceStub(channel)

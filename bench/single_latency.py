@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bench import harness
 from bench.harness import COUNTY, Result
 from cli.platform_process import PlatformProcess
+from services.common.access.tokens import bearer
 from services.common.rpc_client import connect
 from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
 
@@ -23,9 +24,9 @@ def run(seconds: float = 20.0) -> Result:
     count = int(seconds * PER_SECOND)
     messages = [service_pb2.StreamWeighingsRequest.FromString(one) for one in harness.make_requests(count + 100, 1)]
     with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county", log_format="json") as county:
-        harness.register(county)
+        token = harness.register(county)
         with (
-            connect(county.address("weighing")) as channel,
+            connect(county.address("weighing"), credentials=lambda: bearer(token)) as channel,
             psycopg.connect(county.database_url("weighing")) as connection,
         ):
             weighing = service_pb2_grpc.WeighingServiceStub(channel)

@@ -40,15 +40,15 @@ def _measure(result: Result, name: str, options: TrafficOptions, per_round: int,
     requests = harness.make_requests((rounds * batches + 5) * BATCH_RECORDS, BATCH_RECORDS, options=options)
     streamed, copied, copied_large = [], [], []
     with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county", log_format="json") as county:
-        harness.register(county)
+        token = harness.register(county)
         address = county.address("weighing")
-        harness.stream(address, requests[:5], directory)
+        harness.stream(address, token, requests[:5], directory)
         with psycopg.connect(county.database_url("weighing")) as connection:
             for number in range(rounds):
                 part = requests[5 + number * batches : 5 + (number + 1) * batches]
-                first = harness.log_size(address, COUNTY) + 1
-                streamed.append(len(part) * BATCH_RECORDS / harness.stream(address, part, directory))
-                last = harness.log_size(address, COUNTY)
+                first = harness.log_size(county, COUNTY) + 1
+                streamed.append(len(part) * BATCH_RECORDS / harness.stream(address, token, part, directory))
+                last = harness.log_size(county, COUNTY)
                 copied.append(_copy(connection, first, last, BATCH_RECORDS, "bench_small"))
                 copied_large.append(_copy(connection, first, last, 4_096, "bench_large"))
     ratios = [ours / theirs for ours, theirs in zip(streamed, copied, strict=True)]
@@ -83,7 +83,7 @@ def memory(records: int = 500_000) -> Result:
     result = Result("memory", "flat, and at most 300 MB at its highest")
     step = records // 5
     with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county", log_format="json") as county:
-        harness.register(county)
+        token = harness.register(county)
         pid = county.service_pid("weighing")
         peak_beside = 0.0
         megabytes = [harness.resident_bytes(pid)[0] / 1e6]
