@@ -89,7 +89,7 @@ def memory(records: int = 500_000) -> Result:
         megabytes = [harness.resident_bytes(pid)[0] / 1e6]
         for number in range(5):
             requests = harness.make_requests(step, BATCH_RECORDS, seed=harness.SEED + number)
-            harness.stream(county.address("weighing"), requests, Path(directory))
+            harness.stream(county.address("weighing"), token, requests, Path(directory))
             beside = [harness.resident_bytes(one) for one in harness.preparing_pids(pid)]
             peak_beside = max(peak_beside, sum(peak for _, peak in beside) / 1e6)
             megabytes.append((harness.resident_bytes(pid)[0] + sum(now for now, _ in beside)) / 1e6)
