@@ -1,4 +1,6 @@
-"""Reads journals and lists over the public RPCs, whole: journals as an auditor, rows as an officer."""
+"""Reads journals and lists over the public RPCs, whole: rows as an officer, and journals as the platform's own services
+do, because what an auditor reads is journalled itself.
+"""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -6,7 +8,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from tests.system.reaching import AUDITOR, OPERATOR, Place
+from tests.system.reaching import OPERATOR, Place
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
 from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
@@ -19,9 +21,12 @@ PAGE_RECORDS = 1_000
 
 
 @contextlib.contextmanager
-def calling(place: Place, person: str) -> Iterator[grpc.Channel]:
-    """Open a connection of its own: one that was refused before waits too long before it tries again."""
-    channel = place.connect(person)
+def calling(place: Place, person: str | None = None) -> Iterator[grpc.Channel]:
+    """Open a connection of its own: one that was refused before waits too long before it tries again.
+
+    Without a person it is that of a service.
+    """
+    channel = place.connect_as_service() if person is None else place.connect(person)
     try:
         yield channel
     finally:
@@ -43,7 +48,7 @@ class LogCopy:
 
 def read_positions(place: Place) -> dict[str, journal_pb2.Position]:
     """Return where the logs of one service stand, by origin."""
-    with calling(place, AUDITOR) as channel:
+    with calling(place) as channel:
         stub = journal_pb2_grpc.JournalServiceStub(channel)
         answer = stub.ListPositions(journal_pb2.ListPositionsRequest(), timeout=CALL_SECONDS)
         return {position.origin: position for position in answer.positions}
@@ -52,7 +57,7 @@ def read_positions(place: Place) -> dict[str, journal_pb2.Position]:
 def read_log(place: Place, position: journal_pb2.Position) -> LogCopy:
     """Read a log to its end, with the stored leaf digests and a checkpoint of its newest size."""
     copy = LogCopy(position)
-    with calling(place, AUDITOR) as channel:
+    with calling(place) as channel:
         stub = journal_pb2_grpc.JournalServiceStub(channel)
         request = journal_pb2.ReadEntriesRequest(
             origin=position.origin, first_sequence=1, follow=False, include_leaf_digests=True
@@ -71,7 +76,7 @@ def read_log(place: Place, position: journal_pb2.Position) -> LogCopy:
 
 def read_relay(place: Place) -> relay_pb2.GetRelayStatusResponse:
     """Return the state of a platform's links."""
-    with calling(place, AUDITOR) as channel:
+    with calling(place, OPERATOR) as channel:
         stub = relay_pb2_grpc.RelayServiceStub(channel)
         return stub.GetRelayStatus(relay_pb2.GetRelayStatusRequest(), timeout=CALL_SECONDS)
 

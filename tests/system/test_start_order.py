@@ -92,7 +92,10 @@ class Service:
         """Stop it and return its exit status."""
         self._health.__exit__(None, None, None)
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(STOPPED_SECONDS_MAX)
+        try:
+            return self._process.wait(STOPPED_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"did not stop:\n{self._log.read_text()}") from None
 
     def _is_serving(self) -> bool:
         assert self._process.poll() is None, f"ended while it started:\n{self._log.read_text()}"
