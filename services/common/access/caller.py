@@ -1,14 +1,16 @@
 """A principal together with how it has shown who it is."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.common.access.certificates import CertificateIdentity
 from services.common.access.principal import Principal
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls: by the secret with this digest, by a certificate, or as a service of the platform by neither."""
+class Caller(NamedTuple):
+    """Who calls: by the secret with this digest, by a certificate, or as a service of the platform by neither.
+
+    A tuple, because it is made fastest: one for every call.
+    """
 
     principal: Principal
     secret_digest: bytes = b""

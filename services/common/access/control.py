@@ -4,7 +4,6 @@ they are bound to. Default deny: whatever is not allowed is refused.
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, timezone
-from hmac import compare_digest
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -38,8 +37,6 @@ BOOTSTRAP_ID: Final = "bootstrap"
 
 CHINA_TIME: Final = timezone(timedelta(hours=8))
 """The trade writes its days in China Standard Time, which has no summer time."""
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AccessControl:
@@ -94,9 +91,10 @@ class AccessControl:
             return Caller(first, presented)
         self._check_age()
         known = self.knowledge.credential(token.credential_id)
-        if known is None or not any(compare_digest(secret.digest, presented) for secret in known.secrets):
+        ends_at = known.secret_ends_at(presented) if known is not None else None
+        if known is None or ends_at is None:
             raise _invalid("the token is not one of this platform's: compare it with the one that was issued")
-        self._check_credential(token.credential_id, known, presented)
+        self._check_credential(token.credential_id, known, ends_at)
         if self._on_use is not None:
             self._on_use(token.credential_id)
         return Caller(known.principal, presented)
@@ -116,7 +114,7 @@ class AccessControl:
             known = self.knowledge.credential(identity.credential_id)
             if known is None:
                 raise _invalid("the certificate names a credential that this platform has not issued")
-            self._check_credential(identity.credential_id, known, b"")
+            self._check_credential(identity.credential_id, known, known.expires_at)
             if self._on_use is not None:
                 self._on_use(identity.credential_id)
             return Caller(known.principal, certificate=identity)
@@ -172,7 +170,9 @@ class AccessControl:
                 raise _invalid("the credential is not one of this platform's any more")
             return
         self._check_age()
-        self._check_credential(principal.id, known, caller.secret_digest)
+        # A secret that is gone was replaced twice: it has ended.
+        ends_at = (known.secret_ends_at(caller.secret_digest) or 0.0) if caller.has_token else known.expires_at
+        self._check_credential(principal.id, known, ends_at)
         if known.principal != principal:
             raise ServiceError(
                 Reason.PERMISSION_MISSING,
@@ -243,8 +243,8 @@ class AccessControl:
             since = "since its start" if age == float("inf") else f"for {age:.0f} s"
             raise _access_unknown(f"it has not heard from the registry {since}")
 
-    def _check_credential(self, credential_id: str, known: KnownCredential, presented: bytes) -> None:
-        """Refuse a credential that has ended; or this secret of it, unless it was shown by a certificate."""
+    def _check_credential(self, credential_id: str, known: KnownCredential, ends_at: float) -> None:
+        """Refuse a credential that was revoked, or has ended: as a whole, or as it was shown."""
         if known.revoked_at is not None:
             raise ServiceError(
                 Reason.CREDENTIAL_REVOKED,
@@ -252,12 +252,8 @@ class AccessControl:
                 message_zh=f"凭证 {credential_id} 已于 {_instant(known.revoked_at)} 吊销，请申请新凭证",
                 metadata={"credential_id": credential_id, "revoke_time": _instant(known.revoked_at)},
             )
-        ends_at = known.expires_at
-        if presented:
-            # A secret that is gone was replaced twice: it has ended.
-            secrets = [one.expires_at for one in known.secrets if compare_digest(one.digest, presented)]
-            ends_at = min(ends_at, max(secrets, default=0.0))
-        if (self._clock.now() - _EPOCH).total_seconds() >= ends_at:
+        ends_at = min(ends_at, known.expires_at)
+        if self._clock.now().timestamp() >= ends_at:
             raise ServiceError(
                 Reason.CREDENTIAL_EXPIRED,
                 f"credential {credential_id} or this secret of it ended at {_instant(ends_at)}: rotate it or ask for "

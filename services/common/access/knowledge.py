@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from hmac import compare_digest
 from typing import Final
 
 from services.common.access.divisions import Divisions
@@ -31,6 +32,15 @@ class KnownCredential:
     secrets: tuple[KnownSecret, ...]
     expires_at: float
     revoked_at: float | None = None
+
+    def secret_ends_at(self, presented: bytes) -> float | None:
+        """Return when the secret with this digest ends; None when the credential has no such secret."""
+        found: float | None = None
+        # All are compared whichever fits, so that the time says nothing.
+        for secret in self.secrets:
+            if compare_digest(secret.digest, presented):
+                found = secret.expires_at
+        return found
 
 
 @dataclass(frozen=True, slots=True)

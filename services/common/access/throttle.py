@@ -70,6 +70,10 @@ class RateLimiter:
         limits = principal.limits
         if limits.calls_per_second is None and limits.bytes_per_second is None:
             return 0.0
+        bucket = self._buckets.get(principal.name)
+        if bucket is None or (bucket.calls_left >= 1 and bucket.bytes_left >= 0):
+            # Without the lock: what it had left when it was looked at last it has all the more now.
+            return 0.0
         with self._guard:
             return _owed(self._bucket(principal), limits)
 
