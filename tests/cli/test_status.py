@@ -190,7 +190,9 @@ def test_a_running_platform_is_verified(platform: PlatformProcess) -> None:
         assert exit_code == 0, output
         logs = json.loads(output)["platforms"][0]["logs"]
         assert {log["stream"] for log in logs} == set(STREAMS)
-        assert sum(log["proof_count"] for log in logs) == sum(log["checked"] for log in logs)
+        assert sum(log["proof_count"] for log in logs) == sum(log["size"] for log in logs)
+        # What an auditor reads over RPC is journalled itself: the logs grow while they are read.
+        assert all(log["checked"] >= log["size"] for log in logs)
 
 
 def busy(platform: str, name: str) -> PlatformFigures:
