@@ -71,8 +71,11 @@ class RelaySettings(Settings):
 
     # Handshakes and status: rare and short.
     threads: Annotated[int, Field(ge=2, le=512, description="unary calls that are worked on at once")] = 8
-    # A province has some 130 divisions below it, each of which pushes at most four logs at once.
-    streams_max: Annotated[int, Field(ge=1, le=10_000, description="pushes that may be open at once")] = 512
+    # A province has some 130 divisions below it, each of which pushes at most four logs at once, follows up to eight
+    # streams and the cosignatures: 1,700. A thread that waits costs some 100 kB.
+    streams_max: Annotated[int, Field(ge=1, le=10_000, description="pushes and follows that may be open at once")] = (
+        2_048
+    )
 
     def bandwidth_schedule(self) -> BandwidthSchedule:
         """Return the cap on what is pushed upwards by time of day."""
