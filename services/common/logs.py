@@ -20,6 +20,8 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 SECRET_KEY_PARTS = ("password", "token", "secret", "database_url", "private_key", "authorization", "cookie")
 # Nor does one under a key that is named like a field with personal data (docs/permissions.md).
 PERSONAL_KEY_PARTS = ("driver", "phone_number", "license_number", "display_name", "person_name", "officer_name")
+# `name` alone is a person's, too; `log_name` and the like are not.
+PERSONAL_KEY = "name"
 DROPPED = "***"
 
 # Libraries that are chatty below this level without being asked.
@@ -108,7 +110,7 @@ def _is_secret(key: str) -> bool:
     if known is None:
         lower = key.lower()
         # `page_token` and the like are tokens too: dropping too much costs less than logging a credential.
-        known = any(part in lower for part in SECRET_KEY_PARTS + PERSONAL_KEY_PARTS)
+        known = lower == PERSONAL_KEY or any(part in lower for part in SECRET_KEY_PARTS + PERSONAL_KEY_PARTS)
         if len(_secret_keys) < _SECRET_KEYS_MAX:
             _secret_keys[key] = known
     return known

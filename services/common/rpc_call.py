@@ -296,12 +296,14 @@ def _ended_by_caller(call: Call) -> str:
 
 
 def _write(call: Call, status: str, ended: float | None = None, **more: Any) -> None:
-    seconds = (ended or time.monotonic()) - call.started
+    now = time.monotonic()
+    seconds = (ended or now) - call.started
     reason = more.get("reason", "")
     # A call that was refused before its message was read took no time that anybody wants to know.
     call.metrics.ended(call.method, status, reason, None if call.is_stream or not call.messages_in else seconds)
     if call.trace is not None:
-        tracing.record_call(call.metrics.component, call.trace, call.method, status, reason, seconds)
+        ago = now - ended if ended is not None else 0.0
+        tracing.record_call(call.metrics.component, call.trace, call.method, status, reason, seconds, ago)
     write = log.error if status in _LOG_ERROR else log.warning if status in _LOG_WARNING else log.info
     write(
         "request_finished",

@@ -3,7 +3,9 @@
 A request is parsed only once its caller is known, may call the method, and has not sent too much.
 """
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import unquote
@@ -15,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from services.common.access.caller import Caller
 from services.common.access.certificates import fingerprint_of, identity_of
 from services.common.access.control import AccessControl, delayed, no_credentials
+from services.common.access.limits import STREAMS_MAX
 from services.common.access.masking import PersonalDataMask
 from services.common.access.methods import MethodAccess, access_table, request_types, response_types
 from services.common.access.permissions import Permission, PrincipalKind
@@ -22,7 +25,8 @@ from services.common.access.principal import Principal
 from services.common.access.tokens import AUTHORIZATION_METADATA, metadata_value, presented_token
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
-from services.common.rpc_call import Call
+from services.common.rpc_call import Call, stopping_error
+from services.common.rpc_limits import RETRY_AFTER_BUSY_SECONDS
 from services.common.wire import MalformedMessage, count_repeated
 
 log = structlog.get_logger()
@@ -95,6 +99,9 @@ class Gate:
         self._journal = journal
         self._asks_certificates = asks_certificates
         self._methods: Mapping[str, _Method] = {}
+        self._streams_guard = threading.Lock()
+        # Open streams by the names of their principals; only of kinds that are bounded.
+        self._streams: Counter[str] = Counter()
 
     @property
     def control(self) -> AccessControl:
@@ -152,7 +159,33 @@ class Gate:
             call.principal = caller.principal
             self._control.authorize(caller.principal, admission.method.access)
         call.principal = caller.principal
+        if call.is_stream:
+            self._count_stream(caller.principal)
         call.caller = caller
+
+    def _count_stream(self, principal: Principal) -> None:
+        most = STREAMS_MAX.get(principal.kind)
+        if most is None:
+            return
+        with self._streams_guard:
+            if self._streams[principal.name] >= most:
+                raise ServiceError(
+                    Reason.TOO_MANY_REQUESTS,
+                    f"{principal.name} has {most} streams open at this service, which is its limit: end some first",
+                    message_zh=f"该凭证已打开 {most} 个流，达到上限，请先关闭部分连接",
+                    metadata={"limit": str(most)},
+                    retry_after_seconds=RETRY_AFTER_BUSY_SECONDS,
+                )
+            self._streams[principal.name] += 1
+
+    def stream_closed(self, call: Call) -> None:
+        """Forget a stream that was let in and has ended."""
+        if call.caller is None or call.principal.kind not in STREAMS_MAX:
+            return
+        with self._streams_guard:
+            self._streams[call.principal.name] -= 1
+            if self._streams[call.principal.name] <= 0:
+                del self._streams[call.principal.name]
 
     def check_standing(self, call: Call) -> None:
         """Refuse a caller whose right has ended since its call began. Raises ServiceError."""
@@ -194,6 +227,9 @@ class Gate:
         """Read the next message of a stream; waits where `read` would refuse. Raises ServiceError."""
         while wait := self._control.rates.take(call.principal, len(content)):
             call.check_end()
+            if not call.is_active():
+                # Its caller has gone: nobody needs to wait for the message that is left.
+                raise stopping_error()
             call.stopping.wait(min(wait, PAUSE_SECONDS_MAX))
         return self._parsed(call.principal, admission.method.access, content, parse)
 

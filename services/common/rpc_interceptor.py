@@ -220,6 +220,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
 
     def close_stream(self, call: Call) -> None:
         """Forget a stream that has ended."""
+        self.gate.stream_closed(call)
         with self._open_streams_guard:
             self._open_streams.discard(call)
 

@@ -213,12 +213,14 @@ def read_traceparent(header: str) -> tuple[str, str, bool] | None:
     return trace_id, parent_id, bool(int(flags, 16) & _SAMPLED)
 
 
-def record_call(component: str, trace: CallTrace, method: str, status: str, reason: str, seconds: float) -> None:
-    """Tell of a call that has just ended."""
+def record_call(
+    component: str, trace: CallTrace, method: str, status: str, reason: str, seconds: float, seconds_ago: float = 0.0
+) -> None:
+    """Tell of a call that took so long and has ended, just now or a moment ago."""
     tracing = _tracing
     if tracing is None:
         return
-    end_ns = time.time_ns()
+    end_ns = time.time_ns() - int(seconds_ago * 1_000_000_000)
     service, _, name = method.rpartition("/")
     attributes = {
         "rpc.system": "grpc",

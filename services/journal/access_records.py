@@ -2,10 +2,11 @@
 platform above makes of it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
+from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError, Message
 
@@ -80,12 +81,12 @@ class AccessRecorder:
         """Write down that a caller is about to be shown something. Raises ServiceError when it cannot be written."""
         now = self._clock.now()
         principal = call.principal.name
-        purpose = metadata_value(call.grpc_context.invocation_metadata(), PURPOSE_METADATA)
+        purpose = purpose_of(call.grpc_context.invocation_metadata())
         message = pb.AccessRecord(
             principal=principal,
             method=call.method,
             subjects=list(subjects_of(request)) if isinstance(request, Message) else [],
-            purpose=purpose[:PURPOSE_CHARACTERS_MAX],
+            purpose=purpose,
             personal_data_count=personal_count,
             access_time=timestamp(now),
         )
@@ -132,6 +133,13 @@ class AccessRecordHandlers:
             return rows, ""
         last = rows[size - 1]
         return rows[:size], encode_token(digest, (last.access_time.isoformat(), last.origin, last.sequence))
+
+
+def purpose_of(metadata: Iterable[Any]) -> str:
+    """Return why a caller says that it asks, cut to what is kept; text that is not ASCII comes percent-encoded."""
+    # A character is up to four bytes, and a byte is a percent sign and two digits.
+    sent = metadata_value(metadata, PURPOSE_METADATA)[: PURPOSE_CHARACTERS_MAX * 12]
+    return "".join(one if one.isprintable() else "\ufffd" for one in unquote(sent))[:PURPOSE_CHARACTERS_MAX]
 
 
 def subjects_of(request: Message) -> Iterator[str]:

@@ -1,17 +1,20 @@
 """Rights that end while a call is open, whatever ended them, and what an open stream is held against meanwhile."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import grpc
 import pytest
 
 from services.common import rpc_call
 from services.common.access.caller import Caller
 from services.common.access.certificates import CertificateIdentity
 from services.common.access.knowledge import KnownCredential, KnownPlatform, KnownSecret
+from services.common.access.limits import STREAMS_MAX
 from services.common.access.permissions import PrincipalKind, Role, permissions_of
 from services.common.access.principal import Principal, platform_principal, service_principal
 from services.common.access.tokens import bearer, digest
@@ -231,3 +234,42 @@ def test_whoever_does_not_take_the_refusal_is_cut_off(serve: Serve, monkeypatch:
         threading.Thread(target=cut, daemon=True).start()
         assert ended.wait(20), "the thread of the stream is free again"
         stream.cancel()
+
+
+# How many
+
+
+def test_nobody_keeps_all_streams_for_himself(serve: Serve) -> None:
+    served = serve(exchange=lambda requests, _context: requests, streams_max=100, threads=2)
+    open_requests: list[Requests] = []
+    channels: list[grpc.Channel] = []
+
+    def opened(token: str) -> Any:
+        requests = Requests(b"1")
+        open_requests.append(requests)
+        channels.append(served.connect(token))
+        call: Any = channels[-1].stream_stream(f"/{SERVICE}/Exchange")
+        return call(requests, timeout=30)
+
+    token = served.access.issue(terminal())
+    streams = [opened(token) for _ in range(STREAMS_MAX[PrincipalKind.TERMINAL])]
+    assert [next(stream) for stream in streams] == [b"1"] * len(streams)
+    over = service_error(refused(lambda: next(opened(token))))
+    other = opened(served.access.issue(terminal("t-2")))
+    assert (over.reason, dict(over.metadata)) == (Reason.TOO_MANY_REQUESTS, {"limit": str(len(streams))})
+    assert next(other) == b"1"
+    # One that has ended makes room.
+    open_requests[0].end()
+    assert list(streams[0]) == []
+    ends_at = time.monotonic() + 20
+    while True:
+        again = opened(token)
+        try:
+            assert next(again) == b"1"
+            break
+        except grpc.RpcError:
+            assert time.monotonic() < ends_at
+    for requests in open_requests:
+        requests.end()
+    for channel in channels:
+        channel.close()

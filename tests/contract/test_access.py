@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 
-from services.common.access.masking import personal_fields
+from services.common.access.masking import PersonalDataMask, personal_fields
 from services.common.access.methods import field_exists, read_access
 from services.common.access.permissions import (
     EXCLUSIVE_ROLES,
@@ -19,6 +19,7 @@ from services.common.access.permissions import (
     Role,
 )
 from services.common.logs import DROPPED, drop_secrets
+from services.weighing.servicer import SERIALIZED_METHODS
 from tests.contract.test_rpcs import _methods, _name
 from zhichao.access.v1 import credential_pb2
 from zhichao.common.v1 import access_pb2
@@ -27,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "permissions.md"
 
 METHODS = [method for _, method in _methods()]
+
+PARSED_BYTES_MAX = 128 * 1024
+"""A message of nothing but empty items up to this takes some ten megabytes once it is parsed."""
 
 
 def demanded(method: MethodDescriptor) -> str:
@@ -147,6 +151,35 @@ def test_drivers_officers_and_phone_numbers_are_marked() -> None:
 def test_personal_data_never_stands_in_a_log(name: str) -> None:
     event: Any = {"event": "anything", name: "示例甲"}
     assert drop_secrets(None, "info", event)[name] == DROPPED
+
+
+def test_the_names_of_personal_fields_are_dropped_from_logs() -> None:
+    names = {field for _, field in personal()}
+    events: list[Any] = [{"event": "anything", name: "示例甲"} for name in sorted(names)]
+    assert [
+        name
+        for event, name in zip(events, sorted(names), strict=True)
+        if drop_secrets(None, "info", event)[name] != DROPPED
+    ] == []
+
+
+@pytest.mark.parametrize("method", METHODS, ids=_name)
+def test_large_messages_are_counted_before_they_are_parsed(method: MethodDescriptor) -> None:
+    """What a message of megabytes makes of empty items would fill the memory."""
+    access = read_access(method)
+    # These take their messages apart themselves.
+    is_taken_apart = method.full_name.split(".")[-1] in SERIALIZED_METHODS
+    assert access.message_bytes_max <= PARSED_BYTES_MAX or is_taken_apart or access.items_max > 0
+    assert bool(access.items_path) == bool(access.items_max)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=_name)
+def test_answers_with_personal_data_come_from_services_that_keep_account(method: MethodDescriptor) -> None:
+    has_journal = not method.containing_service.full_name.startswith("zhichao.relay.")
+    is_accounted = read_access(method).is_journalled or PersonalDataMask(method.output_type).is_needed
+    assert has_journal or not is_accounted
+    # Answers that stay serialised are never looked into.
+    assert method.name not in SERIALIZED_METHODS or not is_accounted
 
 
 def test_every_descriptor_is_loaded() -> None:

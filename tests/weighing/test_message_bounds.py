@@ -28,13 +28,7 @@ from services.journal.digests import Digester
 from services.weighing.batches import BatchPreparer
 from services.weighing.directory import Directory
 from services.weighing.preparing import RecordPreparer
-
-def field(number, content):
-    length, encoded = len(content), bytearray([number << 3 | 2])
-    while length > 0x7F:
-        encoded.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes([*encoded, length]) + content
+from tests.wire import field
 
 preparer = BatchPreparer(
     RecordPreparer(Digester("sha256"), Directory("order-62-2016"), lambda: False), [], SystemClock()

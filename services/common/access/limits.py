@@ -25,6 +25,19 @@ KIND_LIMITS: Final[Mapping[PrincipalKind, CallLimits]] = MappingProxyType(
 """By kind. Platforms and services are bounded by windows: every push is answered before the next ones are taken."""
 
 
+STREAMS_MAX: Final[Mapping[PrincipalKind, int]] = MappingProxyType(
+    {
+        # One for the backlog, one for what is weighed now, a watch, and more that have broken and are not noticed yet.
+        PrincipalKind.TERMINAL: 8,
+        # Half of what a service has by default (ServiceSettings.streams_max): nobody keeps all others out.
+        PrincipalKind.INTEGRATOR: 256,
+        # Some screens with some watches each.
+        PrincipalKind.PERSON: 32,
+    }
+)
+"""Streams that one principal may have open at one service; those of other kinds are not bounded."""
+
+
 def limits_of(kind: PrincipalKind, calls_per_second: int, burst_calls: int, bytes_per_second: int) -> CallLimits:
     """Return the limits of a principal whose credential names some; 0 means the default of its kind."""
     default = KIND_LIMITS[kind]

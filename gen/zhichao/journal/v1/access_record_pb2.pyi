@@ -38,9 +38,13 @@ class AccessRecord(_message.Message):
     method: _builtins.str
     """Method that was called, for example `zhichao.weighing.v1.WeighingService/GetWeighing`."""
     purpose: _builtins.str
-    """Why, as the caller said in the metadata `x-purpose`; empty when it said nothing. At most 256 characters."""
+    """Why, as the caller said in the metadata `x-purpose`, percent-encoded UTF-8 where it is not ASCII; empty when it said
+    nothing. At most 256 characters.
+    """
     personal_data_count: _builtins.int
-    """How many values of personal data the answer held; of a stream, its first message that held any."""
+    """How many values of personal data the answer held that the request did not. A stream has a record before its first
+    message with personal data, and further ones for what followed: at most every ten minutes, and at its end.
+    """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What was asked for: the ids and codes in the request as `field=value`, at most 8, each at most 128 characters; never a
