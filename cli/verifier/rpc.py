@@ -40,6 +40,8 @@ class RpcSource:
     def __init__(self, channel: grpc.Channel, label: str) -> None:
         self._stub = journal_pb2_grpc.JournalServiceStub(channel)
         self._label = label
+        # By origin.
+        self._newest: dict[str, StoredNote | None] = {}
 
     @property
     def label(self) -> str:
@@ -50,6 +52,9 @@ class RpcSource:
         """Return the positions that the service names, each with entry 1."""
         with _failures():
             answer = self._stub.ListPositions(journal_pb2.ListPositionsRequest(), timeout=CALL_SECONDS_MAX)
+        # Before any entry is read: what an auditor reads is journalled itself, and for a size that is not the newest
+        # any more a service signs what it holds by then, not what the log's head says.
+        self._newest = {one.origin: self._checkpoint(one) for one in answer.positions}
         return [
             Head(one.stream, one.origin, one.size, one.root, one.is_own, first_entry=self._first_entry(one.origin))
             for one in answer.positions
@@ -57,7 +62,7 @@ class RpcSource:
 
     def chunks(self, head: Head) -> Iterator[Chunk]:
         """Read batches until the head's size is reached; each ends at a checkpoint that its origin signed."""
-        newest = self._checkpoint(head)
+        newest = self._newest.get(head.origin)
         request = journal_pb2.ReadEntriesRequest(
             origin=head.origin, first_sequence=1, batch_records_max=CHUNK_RECORDS, include_leaf_digests=True
         )
@@ -102,15 +107,15 @@ class RpcSource:
             return b""
         return answer.batch.entries[0] if answer is not None and answer.batch.entries else b""
 
-    def _checkpoint(self, head: Head) -> StoredNote | None:
-        """Return the checkpoint of the head, with all cosignatures; of a copy the newest one kept."""
-        request = journal_pb2.GetCheckpointRequest(origin=head.origin, size=head.size if head.is_own else 0)
+    def _checkpoint(self, position: journal_pb2.Position) -> StoredNote | None:
+        """Return the checkpoint of a log's position, with all cosignatures; of a copy the newest one kept."""
+        request = journal_pb2.GetCheckpointRequest(origin=position.origin, size=position.size if position.is_own else 0)
         try:
             with _failures():
                 note = self._stub.GetCheckpoint(request, timeout=CALL_SECONDS_MAX).checkpoint
         except BrokenLogError:
             return None
-        return StoredNote(_claimed_size(note, head.size), note)
+        return StoredNote(_claimed_size(note, position.size), note)
 
 
 def _claimed_size(note: str, otherwise: int) -> int:
