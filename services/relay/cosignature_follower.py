@@ -10,10 +10,12 @@ import structlog
 
 from services.common.errors import ServiceError
 from services.common.rpc_client import service_error
+from services.journal.entries import is_platform_code
 from services.relay.cosignatures import Cosignatures
-from services.relay.limits import BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_MIN
+from services.relay.limits import BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_MIN, COSIGNATURE_NOTE_CHARACTERS_MAX
 from services.relay.standing import LogKey, backoff_seconds
 from services.relay.upstream import CosignatureCall, Upstream
+from zhichao.relay.v1 import relay_pb2
 
 _log = structlog.get_logger()
 
@@ -90,7 +92,7 @@ class CosignatureFollower:
                 for response in call:
                     has_come = True
                     for one in response.checkpoints:
-                        if one.stream in self._streams:
+                        if one.stream in self._streams and _is_usable(one):
                             self._cosignatures.add(LogKey(one.stream, one.origin), one.checkpoint)
             finally:
                 call.cancel()
@@ -103,3 +105,8 @@ class CosignatureFollower:
         except Exception:  # noqa: BLE001 - the follower outlives any fault of one call
             _log.exception("cosignature_follow_failed")
         return has_come
+
+
+def _is_usable(one: relay_pb2.CosignedCheckpoint) -> bool:
+    """Tell whether it can be of a log at all; whether it is true its service finds out."""
+    return is_platform_code(one.origin) and len(one.checkpoint) <= COSIGNATURE_NOTE_CHARACTERS_MAX

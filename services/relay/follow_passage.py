@@ -35,13 +35,18 @@ class FollowPassage:
         read = journal_pb2.ReadAddressedEntriesRequest(
             platform=self._platform, positions=self._request.positions, follow=True
         )
-        self._links.follow_began(self._platform, stream, self._request.positions)
+        has_begun = False
         try:
             for response in self._service.stream_down(self._service.journal.ReadAddressedEntries, read):
+                if not has_begun:
+                    # The service has looked at the positions by now.
+                    self._links.follow_began(self._platform, stream, self._request.positions)
+                    has_begun = True
                 yield relay_pb2.FollowAddressedResponse(result=response)
                 self._links.sent(self._platform, stream, response)
         finally:
-            self._links.follow_ended(self._platform, stream)
+            if has_begun:
+                self._links.follow_ended(self._platform, stream)
         if request_context().is_active():
             raise ServiceError(
                 Reason.SHUTTING_DOWN,

@@ -13,7 +13,7 @@ from services.relay.cosignature_feed import CosignatureFeed, CosignatureFollow
 from services.relay.downstream import DownstreamLinks, LinkFromBelow
 from services.relay.follow_passage import FollowPassage
 from services.relay.identity import Identity
-from services.relay.limits import PROTOCOL_VERSION_DOWNLINK, PROTOCOL_VERSIONS
+from services.relay.limits import FOLLOWED_POSITIONS_MAX, PROTOCOL_VERSION_DOWNLINK, PROTOCOL_VERSIONS
 from services.relay.link import Link, LinkStatus
 from services.relay.local_services import LocalService, LocalServices
 from services.relay.passage import Passage
@@ -119,6 +119,10 @@ class RelayHandlers:
         Raises ServiceError as `push`.
         """
         service = self._service(request.stream)
+        if len(request.positions) > FOLLOWED_POSITIONS_MAX:
+            raise invalid(
+                [FieldViolation("positions", f"has {len(request.positions)} items, more than {FOLLOWED_POSITIONS_MAX}")]
+            )
         yield from FollowPassage(service, request, platform, self._links_from_below).answers()
 
     def follow_cosignatures(self, platform: str) -> Iterator[relay_pb2.FollowCosignaturesResponse]:

@@ -23,6 +23,14 @@ APPEND_ADDRESSED_SECONDS_MAX: Final = 30.0
 """Longest answer to a batch of addressed entries by a service of this platform: 256 entries take some 100 ms, and it
 may wait for the own log's row behind a backlog that commits."""
 
+ADDRESSED_POSITIONS_SECONDS: Final = 10.0
+"""How long what a service says of its addressed entries is told in handshakes: a province's 130 links renew every 15 s,
+and the service counts its entries each time. It only lets lower platforms see that a follow has fallen silent."""
+
+FOLLOWED_POSITIONS_MAX: Final = 65
+"""Positions with which a stream may be followed: of 64 platforms above, and the own log
+(services.journal.limits.ADDRESSED_ORIGINS_MAX)."""
+
 REFUSED_LOGS_MAX: Final = 64
 """Logs of one stream that may be refused at once, as many as are held of platforms above
 (services.journal.limits.ADDRESSED_ORIGINS_MAX)."""
@@ -44,6 +52,9 @@ COSIGNATURE_INTERVAL_SECONDS: Final = 1.0
 
 COSIGNATURE_LOGS_MAX: Final = 10_000
 """Logs whose cosignature may wait: as many as a journal holds (services.journal.limits.LOGS_MAX)."""
+
+COSIGNATURE_NOTE_CHARACTERS_MAX: Final = 16_384
+"""Characters of one note that comes down (services.journal.notes.NOTE_BYTES_MAX); common ones have some 600."""
 
 COSIGNATURE_NOTES_MAX: Final = 4
 """Notes of one log that may wait: the upstream and each platform above it, three in all, may have cosigned another

@@ -1,6 +1,8 @@
 """The services of this platform as the relay sees them: a channel, a JournalService and positions each."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -12,7 +14,7 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.request import request_context
 from services.common.rpc_client import service_error
-from services.relay.limits import BACKOFF_SECONDS_MIN, LOCAL_CALL_SECONDS_MAX
+from services.relay.limits import ADDRESSED_POSITIONS_SECONDS, BACKOFF_SECONDS_MIN, LOCAL_CALL_SECONDS_MAX
 from services.relay.standing import backoff_seconds, is_link_failure
 from zhichao.journal.v1 import addressed_pb2, journal_pb2, journal_pb2_grpc
 
@@ -46,6 +48,8 @@ class LocalService:
     def __init__(self, stream: str, address: str, connect_to: Connect) -> None:
         self.stream = stream
         self.address = address
+        # What it said of addressed entries last, and when: replaced whole, never changed.
+        self._addressed: tuple[float, list[addressed_pb2.AddressedPosition]] = (-math.inf, [])
         self._channel = connect_to(stream, address)
         self.journal = journal_pb2_grpc.JournalServiceStub(self._channel)
 
@@ -69,6 +73,9 @@ class LocalService:
         """Ask how far it holds addressed entries, without saying for whom. What is returned waits, as
         `ask_positions`.
         """
+        asked_at, known = self._addressed
+        if time.monotonic() - asked_at < ADDRESSED_POSITIONS_SECONDS:
+            return lambda: known
         request = journal_pb2.ListAddressedPositionsRequest()
         asked = self.journal.ListAddressedPositions.future(request, timeout=LOCAL_CALL_SECONDS_MAX)
 
@@ -80,6 +87,7 @@ class LocalService:
             for position in held:
                 # A province addresses hundreds of divisions: no business of every platform below, at every handshake.
                 position.ClearField("audiences")
+            self._addressed = (time.monotonic(), held)
             return held
 
         return answer

@@ -230,7 +230,12 @@ class Senders:
                 return
             if place is Place.AHEAD:
                 bring_back(key, service, upstream, local.size, turn.upstream, lambda: not self._is_ending)
-            elif place is Place.UNCONFIRMED and (turn.upstream.root or not turn.upstream.size):
+            elif place is Place.UNCONFIRMED and turn.upstream.size and not turn.upstream.root:
+                # Only a gap told its size; the next handshake brings the root.
+                raise ServiceError(
+                    Reason.SHUTTING_DOWN, "the upstream's root is not known", metadata={"stream": key.stream}
+                )
+            elif place is Place.UNCONFIRMED:
                 confirm(key, service, turn.upstream)
             self._look_again(key, service)
         except OwnServiceFailed as failure:
