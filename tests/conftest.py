@@ -1,5 +1,6 @@
 """Fixtures for all tests: one PostgreSQL server per session (per worker with -n), and fresh databases cloned on it."""
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 
 from cli.postgres import EmbeddedPostgres
 
@@ -104,3 +106,15 @@ def socket_directory() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="zc-"))
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Leave the logs as they were: a command that a test calls in this process decides how they look."""
+    before = structlog.get_config()
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -155,7 +155,12 @@ class FailAt:
             monkeypatch.setattr(psycopg.Cursor, name, self._counted(getattr(psycopg.Cursor, name)))
 
     def _counted(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        ours = threading.get_ident()
+
         def counted(cursor: psycopg.Cursor[Any], *arguments: Any, **options: Any) -> Any:
+            if threading.get_ident() != ours:
+                # A listener that looks up meanwhile is not what is tested.
+                return run(cursor, *arguments, **options)
             self._left -= 1
             if self._left == 0:
                 self.is_reached = True
