@@ -8,13 +8,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import catch_up, harness, list_scale, single_latency, stream_ingest
+from bench import catch_up, harness, list_scale, security_cost, single_latency, stream_ingest
 from bench.harness import Result
 
 MEASUREMENTS: dict[str, tuple[Callable[[], Result], Callable[[], Result]]] = {
     "stream_ingest": (stream_ingest.run, lambda: stream_ingest.run(60_000, 3)),
     "catch_up": (catch_up.run, lambda: catch_up.run(30_000)),
     "single_latency": (single_latency.run, lambda: single_latency.run(5)),
+    "security_cost": (security_cost.run, lambda: security_cost.run(30_000, 3, 5)),
     "list_scale": (list_scale.run, lambda: list_scale.run(10_000, 200_000)),
     "memory": (stream_ingest.memory, lambda: stream_ingest.memory(100_000)),
 }

@@ -42,8 +42,8 @@ ENTRY_COLUMNS = "origin, sequence, entry, leaf"
 STREAM_METHOD = "/zhichao.weighing.v1.WeighingService/StreamWeighings"
 WAIT_SECONDS_MAX = 900.0
 
-UNBOUNDED = credential_pb2.CallLimits(calls_per_second=1_000_000, burst_calls=1_000_000, bytes_per_second=1 << 40)
-"""What is measured is the service, not its limits."""
+LIMITS = credential_pb2.CallLimits(calls_per_second=10_000, burst_calls=100_000, bytes_per_second=1 << 30)
+"""The highest that the registry allows: what is measured is the service, not its limits."""
 
 
 @dataclass
@@ -86,14 +86,39 @@ def register(platform: PlatformProcess) -> str:
     """Register the source units with a platform; return the token of an integrator of all of them, who may send at any
     speed.
     """
+    register_units(platform)
+    return _issue(
+        platform,
+        credential_pb2.Credential(
+            kind=credential_pb2.PRINCIPAL_KIND_INTEGRATOR,
+            display_name="bench",
+            source_unit_ids=[unit.source_unit_id for unit in site().units],
+            limits=LIMITS,
+        ),
+    )
+
+
+def register_units(platform: PlatformProcess) -> None:
+    """Register the source units with a platform."""
     with platform.connect("registry") as channel:
         register_site(registry_grpc.RegistryServiceStub(channel), site(), today=datetime.now(UTC).date())
-    credential = credential_pb2.Credential(
-        kind=credential_pb2.PRINCIPAL_KIND_INTEGRATOR,
-        display_name="bench",
-        source_unit_ids=[unit.source_unit_id for unit in site().units],
-        limits=UNBOUNDED,
+
+
+def issue_viewer(platform: PlatformProcess) -> str:
+    """Return the token of a person who may read everything that is no personal data, at any speed."""
+    return _issue(
+        platform,
+        credential_pb2.Credential(
+            kind=credential_pb2.PRINCIPAL_KIND_PERSON,
+            display_name="bench",
+            division_code=platform.platform,
+            roles=[credential_pb2.ROLE_VIEWER],
+            limits=LIMITS,
+        ),
     )
+
+
+def _issue(platform: PlatformProcess, credential: credential_pb2.Credential) -> str:
     with platform.connect("registry", "security") as channel:
         request = access_pb2.CreateCredentialRequest(credential=credential)
         return str(AccessServiceStub(channel).CreateCredential(request, timeout=10).token)
@@ -117,7 +142,13 @@ def make_requests(
 _CLIENT = """
 import grpc, pickle, sys, time
 requests = pickle.load(open(sys.argv[2], "rb"))
-with grpc.insecure_channel(sys.argv[1], options=[("grpc.max_receive_message_length", 1 << 26)]) as channel:
+options = [("grpc.max_receive_message_length", 1 << 26)]
+if sys.argv[4]:
+    authorities = grpc.ssl_channel_credentials(open(sys.argv[4], "rb").read())
+    opened = grpc.secure_channel(sys.argv[1], authorities, options=options)
+else:
+    opened = grpc.insecure_channel(sys.argv[1], options=options)
+with opened as channel:
     grpc.channel_ready_future(channel).result(30)
     call = channel.stream_stream(sys.argv[3], request_serializer=bytes, response_deserializer=bytes)
     metadata = [("authorization", "Bearer " + sys.stdin.read())]
@@ -129,12 +160,17 @@ print(seconds)
 """
 
 
-def stream(address: str, token: str, requests: Sequence[bytes], directory: Path) -> float:
-    """Send requests from a process of its own and return the seconds until the last was answered."""
+def stream(
+    address: str, token: str, requests: Sequence[bytes], directory: Path, *, ca_file: Path | None = None
+) -> float:
+    """Send requests from a process of its own and return the seconds until the last was answered.
+
+    TLS is spoken if there is a file with the authorities that the service's certificate is checked with.
+    """
     path = directory / "requests.pickle"
     path.write_bytes(pickle.dumps(list(requests)))
     output = subprocess.run(
-        [sys.executable, "-c", _CLIENT, address, str(path), STREAM_METHOD],
+        [sys.executable, "-c", _CLIENT, address, str(path), STREAM_METHOD, str(ca_file or "")],
         input=token,
         check=True,
         capture_output=True,

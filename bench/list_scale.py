@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -13,6 +14,8 @@ from bench import harness
 from bench.harness import COUNTY, Result
 from bench.stream_ingest import BATCH_RECORDS
 from cli.platform_process import PlatformProcess
+from services.common.access.tokens import bearer
+from services.common.rpc_client import connect
 from zhichao.weighing.v1 import service_pb2, service_pb2_grpc, weighing_pb2
 
 CALLS = 200
@@ -22,10 +25,10 @@ def run(few: int = 10_000, many: int = 5_000_000) -> Result:
     """Measure with few rows, multiply them in the tables by SQL (a year of them), and measure again."""
     result = Result("list_scale", "each list with many rows at most 1.5 times the same list with few")
     with harness.scratch() as directory, PlatformProcess(COUNTY, directory / "county", log_format="json") as county:
-        token = harness.register(county)
+        token, viewer = harness.register(county), harness.issue_viewer(county)
         harness.stream(county.address("weighing"), token, harness.make_requests(few, BATCH_RECORDS), directory)
         with (
-            county.connect("weighing") as channel,
+            connect(county.address("weighing"), credentials=partial(bearer, viewer)) as channel,
             psycopg.connect(county.database_url("weighing"), autocommit=True) as connection,
         ):
             stub = service_pb2_grpc.WeighingServiceStub(channel)
