@@ -97,3 +97,30 @@ directory_positions = sa.Table(
     sa.Column("origin", _ID, primary_key=True),
     sa.Column("sequence", sa.BigInteger, nullable=False),
 )
+
+directory_addressed_logs = sa.Table(
+    "directory_addressed_logs",
+    metadata,
+    # Owner of a registry log of which something is addressed to this platform: a platform above.
+    sa.Column("origin", _ID, primary_key=True),
+    # Size and root at the newest step of that log which `directory_addressed_entries` holds.
+    sa.Column("through_sequence", sa.BigInteger, nullable=False),
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    # From entry 1 of the log: what its further steps are checked with.
+    sa.Column("digest_algorithm", sa.Text, nullable=False),
+    sa.Column("verifier_key", sa.Text, nullable=False),
+)
+
+directory_addressed_entries = sa.Table(
+    "directory_addressed_entries",
+    metadata,
+    # Place of an entry in the registry log of a platform above. All that came are kept, whatever their kind: how many
+    # there are of each audience tells the registry what is missing here.
+    sa.Column("origin", _ID, primary_key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("audience", _ID, nullable=False),
+    # Full message name and bytes of what the entry holds.
+    sa.Column("kind", _ID, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    info=APPEND_ONLY,
+)

@@ -26,27 +26,27 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from zhichao.weighing.v1 import record_pb2 as zhichao_dot_weighing_dot_v1_dot_record__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"zhichao/weighing/v1/weighing.proto\x12\x13zhichao.weighing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a zhichao/weighing/v1/record.proto\"\x8a\x02\n\x08Weighing\x12\x33\n\x06record\x18\x01 \x01(\x0b\x32#.zhichao.weighing.v1.WeighingRecord\x12\x31\n\tjudgement\x18\x02 \x01(\x0b\x32\x1e.zhichao.weighing.v1.Judgement\x12\x30\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rdivision_code\x18\x04 \x01(\t\x12\x14\n\x0cplate_number\x18\x05 \x01(\t\x12\x37\n\rquality_flags\x18\x06 \x03(\x0e\x32 .zhichao.weighing.v1.QualityFlag\"\x83\x04\n\tJudgement\x12-\n\x07verdict\x18\x01 \x01(\x0e\x32\x1c.zhichao.weighing.v1.Verdict\x12\x13\n\x0brule_set_id\x18\x02 \x01(\t\x12\x18\n\x10rule_set_version\x18\x03 \x01(\x05\x12\"\n\x15\x63onservative_limit_kg\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10lenient_limit_kg\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x19\n\x0ctolerance_kg\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x16\n\texcess_kg\x18\x07 \x01(\x05H\x03\x88\x01\x01\x12#\n\x16overload_rate_permille\x18\x08 \x01(\x05H\x04\x88\x01\x01\x12/\n\x08severity\x18\t \x01(\x0e\x32\x1d.zhichao.weighing.v1.Severity\x12\x0f\n\x07reasons\x18\n \x03(\t\x12\x1a\n\x12\x63\x65rtificate_number\x18\x0b \x01(\t\x12\x36\n\raxle_excesses\x18\x0c \x03(\x0b\x32\x1f.zhichao.weighing.v1.AxleExcessB\x18\n\x16_conservative_limit_kgB\x13\n\x11_lenient_limit_kgB\x0f\n\r_tolerance_kgB\x0c\n\n_excess_kgB\x19\n\x17_overload_rate_permille\"Y\n\nAxleExcess\x12\x12\n\nfirst_axle\x18\x01 \x01(\x05\x12\x12\n\naxle_count\x18\x02 \x01(\x05\x12\x11\n\tweight_kg\x18\x03 \x01(\x05\x12\x10\n\x08limit_kg\x18\x04 \x01(\x05\"\x91\x01\n\x10WeighingConflict\x12\x33\n\x06record\x18\x01 \x01(\x0b\x32#.zhichao.weighing.v1.WeighingRecord\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x03\x12\x30\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x07Receipt\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x13\n\x0bleaf_digest\x18\x03 \x01(\x0c*\x82\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11VERDICT_COMPLIANT\x10\x01\x12\x18\n\x14VERDICT_UNDETERMINED\x10\x02\x12\x15\n\x11VERDICT_SUSPECTED\x10\x03\x12\x16\n\x12VERDICT_NOT_JUDGED\x10\x04*}\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x15\n\x11SEVERITY_ORDINARY\x10\x02\x12\x14\n\x10SEVERITY_SERIOUS\x10\x03\x12\x14\n\x10SEVERITY_EXTREME\x10\x04*\xaf\x02\n\x0bQualityFlag\x12\x1c\n\x18QUALITY_FLAG_UNSPECIFIED\x10\x00\x12\x19\n\x15QUALITY_FLAG_NO_PLATE\x10\x01\x12\x1b\n\x17QUALITY_FLAG_PLATE_FORM\x10\x02\x12\x19\n\x15QUALITY_FLAG_AXLE_SUM\x10\x03\x12\x1f\n\x1bQUALITY_FLAG_NO_CERTIFICATE\x10\x04\x12\x1f\n\x1bQUALITY_FLAG_ABOVE_CAPACITY\x10\x05\x12\x1c\n\x18QUALITY_FLAG_CLOCK_AHEAD\x10\x06\x12\x15\n\x11QUALITY_FLAG_LATE\x10\x07\x12\x18\n\x14QUALITY_FLAG_NET_SUM\x10\x08\x12\x1e\n\x1aQUALITY_FLAG_PLATES_DIFFER\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"zhichao/weighing/v1/weighing.proto\x12\x13zhichao.weighing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a zhichao/weighing/v1/record.proto\"\x8a\x02\n\x08Weighing\x12\x33\n\x06record\x18\x01 \x01(\x0b\x32#.zhichao.weighing.v1.WeighingRecord\x12\x31\n\tjudgement\x18\x02 \x01(\x0b\x32\x1e.zhichao.weighing.v1.Judgement\x12\x30\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rdivision_code\x18\x04 \x01(\t\x12\x14\n\x0cplate_number\x18\x05 \x01(\t\x12\x37\n\rquality_flags\x18\x06 \x03(\x0e\x32 .zhichao.weighing.v1.QualityFlag\"\x9c\x04\n\tJudgement\x12-\n\x07verdict\x18\x01 \x01(\x0e\x32\x1c.zhichao.weighing.v1.Verdict\x12\x13\n\x0brule_set_id\x18\x02 \x01(\t\x12\x18\n\x10rule_set_version\x18\x03 \x01(\x05\x12\"\n\x15\x63onservative_limit_kg\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10lenient_limit_kg\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x19\n\x0ctolerance_kg\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x16\n\texcess_kg\x18\x07 \x01(\x05H\x03\x88\x01\x01\x12#\n\x16overload_rate_permille\x18\x08 \x01(\x05H\x04\x88\x01\x01\x12/\n\x08severity\x18\t \x01(\x0e\x32\x1d.zhichao.weighing.v1.Severity\x12\x0f\n\x07reasons\x18\n \x03(\t\x12\x1a\n\x12\x63\x65rtificate_number\x18\x0b \x01(\t\x12\x36\n\raxle_excesses\x18\x0c \x03(\x0b\x32\x1f.zhichao.weighing.v1.AxleExcess\x12\x17\n\x0frule_set_origin\x18\r \x01(\tB\x18\n\x16_conservative_limit_kgB\x13\n\x11_lenient_limit_kgB\x0f\n\r_tolerance_kgB\x0c\n\n_excess_kgB\x19\n\x17_overload_rate_permille\"Y\n\nAxleExcess\x12\x12\n\nfirst_axle\x18\x01 \x01(\x05\x12\x12\n\naxle_count\x18\x02 \x01(\x05\x12\x11\n\tweight_kg\x18\x03 \x01(\x05\x12\x10\n\x08limit_kg\x18\x04 \x01(\x05\"\x91\x01\n\x10WeighingConflict\x12\x33\n\x06record\x18\x01 \x01(\x0b\x32#.zhichao.weighing.v1.WeighingRecord\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x03\x12\x30\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x07Receipt\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x13\n\x0bleaf_digest\x18\x03 \x01(\x0c*\x82\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11VERDICT_COMPLIANT\x10\x01\x12\x18\n\x14VERDICT_UNDETERMINED\x10\x02\x12\x15\n\x11VERDICT_SUSPECTED\x10\x03\x12\x16\n\x12VERDICT_NOT_JUDGED\x10\x04*}\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x14\n\x10SEVERITY_WARNING\x10\x01\x12\x15\n\x11SEVERITY_ORDINARY\x10\x02\x12\x14\n\x10SEVERITY_SERIOUS\x10\x03\x12\x14\n\x10SEVERITY_EXTREME\x10\x04*\xaf\x02\n\x0bQualityFlag\x12\x1c\n\x18QUALITY_FLAG_UNSPECIFIED\x10\x00\x12\x19\n\x15QUALITY_FLAG_NO_PLATE\x10\x01\x12\x1b\n\x17QUALITY_FLAG_PLATE_FORM\x10\x02\x12\x19\n\x15QUALITY_FLAG_AXLE_SUM\x10\x03\x12\x1f\n\x1bQUALITY_FLAG_NO_CERTIFICATE\x10\x04\x12\x1f\n\x1bQUALITY_FLAG_ABOVE_CAPACITY\x10\x05\x12\x1c\n\x18QUALITY_FLAG_CLOCK_AHEAD\x10\x06\x12\x15\n\x11QUALITY_FLAG_LATE\x10\x07\x12\x18\n\x14QUALITY_FLAG_NET_SUM\x10\x08\x12\x1e\n\x1aQUALITY_FLAG_PLATES_DIFFER\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zhichao.weighing.v1.weighing_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICT']._serialized_start=1219
-  _globals['_VERDICT']._serialized_end=1349
-  _globals['_SEVERITY']._serialized_start=1351
-  _globals['_SEVERITY']._serialized_end=1476
-  _globals['_QUALITYFLAG']._serialized_start=1479
-  _globals['_QUALITYFLAG']._serialized_end=1782
+  _globals['_VERDICT']._serialized_start=1244
+  _globals['_VERDICT']._serialized_end=1374
+  _globals['_SEVERITY']._serialized_start=1376
+  _globals['_SEVERITY']._serialized_end=1501
+  _globals['_QUALITYFLAG']._serialized_start=1504
+  _globals['_QUALITYFLAG']._serialized_end=1807
   _globals['_WEIGHING']._serialized_start=127
   _globals['_WEIGHING']._serialized_end=393
   _globals['_JUDGEMENT']._serialized_start=396
-  _globals['_JUDGEMENT']._serialized_end=911
-  _globals['_AXLEEXCESS']._serialized_start=913
-  _globals['_AXLEEXCESS']._serialized_end=1002
-  _globals['_WEIGHINGCONFLICT']._serialized_start=1005
-  _globals['_WEIGHINGCONFLICT']._serialized_end=1150
-  _globals['_RECEIPT']._serialized_start=1152
-  _globals['_RECEIPT']._serialized_end=1216
+  _globals['_JUDGEMENT']._serialized_end=936
+  _globals['_AXLEEXCESS']._serialized_start=938
+  _globals['_AXLEEXCESS']._serialized_end=1027
+  _globals['_WEIGHINGCONFLICT']._serialized_start=1030
+  _globals['_WEIGHINGCONFLICT']._serialized_end=1175
+  _globals['_RECEIPT']._serialized_start=1177
+  _globals['_RECEIPT']._serialized_end=1241
 # @@protoc_insertion_point(module_scope)

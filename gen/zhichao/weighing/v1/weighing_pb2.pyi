@@ -207,10 +207,11 @@ class Judgement(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     CERTIFICATE_NUMBER_FIELD_NUMBER: _builtins.int
     AXLE_EXCESSES_FIELD_NUMBER: _builtins.int
+    RULE_SET_ORIGIN_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     """Outcome."""
     rule_set_id: _builtins.str
-    """Rule set that judged."""
+    """Rule set that judged, one of the platform named in `rule_set_origin`."""
     rule_set_version: _builtins.int
     """Version of that rule set."""
     conservative_limit_kg: _builtins.int
@@ -227,6 +228,8 @@ class Judgement(_message.Message):
     """Band of a suspected overload."""
     certificate_number: _builtins.str
     """Verification certificate of the scale valid at the weigh time; empty when there is none."""
+    rule_set_origin: _builtins.str
+    """Platform above that published the rule set, six digits; empty for a rule set of the platform that recorded the weighing."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Why the limit and the verdict are what they are, in the order applied; codes from the rule set."""
@@ -250,10 +253,11 @@ class Judgement(_message.Message):
         reasons: _abc.Iterable[_builtins.str] | None = ...,
         certificate_number: _builtins.str = ...,
         axle_excesses: _abc.Iterable[Global___AxleExcess] | None = ...,
+        rule_set_origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_conservative_limit_kg", b"_conservative_limit_kg", "_excess_kg", b"_excess_kg", "_lenient_limit_kg", b"_lenient_limit_kg", "_overload_rate_permille", b"_overload_rate_permille", "_tolerance_kg", b"_tolerance_kg", "conservative_limit_kg", b"conservative_limit_kg", "excess_kg", b"excess_kg", "lenient_limit_kg", b"lenient_limit_kg", "overload_rate_permille", b"overload_rate_permille", "tolerance_kg", b"tolerance_kg"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conservative_limit_kg", b"_conservative_limit_kg", "_excess_kg", b"_excess_kg", "_lenient_limit_kg", b"_lenient_limit_kg", "_overload_rate_permille", b"_overload_rate_permille", "_tolerance_kg", b"_tolerance_kg", "axle_excesses", b"axle_excesses", "certificate_number", b"certificate_number", "conservative_limit_kg", b"conservative_limit_kg", "excess_kg", b"excess_kg", "lenient_limit_kg", b"lenient_limit_kg", "overload_rate_permille", b"overload_rate_permille", "reasons", b"reasons", "rule_set_id", b"rule_set_id", "rule_set_version", b"rule_set_version", "severity", b"severity", "tolerance_kg", b"tolerance_kg", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conservative_limit_kg", b"_conservative_limit_kg", "_excess_kg", b"_excess_kg", "_lenient_limit_kg", b"_lenient_limit_kg", "_overload_rate_permille", b"_overload_rate_permille", "_tolerance_kg", b"_tolerance_kg", "axle_excesses", b"axle_excesses", "certificate_number", b"certificate_number", "conservative_limit_kg", b"conservative_limit_kg", "excess_kg", b"excess_kg", "lenient_limit_kg", b"lenient_limit_kg", "overload_rate_permille", b"overload_rate_permille", "reasons", b"reasons", "rule_set_id", b"rule_set_id", "rule_set_origin", b"rule_set_origin", "rule_set_version", b"rule_set_version", "severity", b"severity", "tolerance_kg", b"tolerance_kg", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conservative_limit_kg: _TypeAlias = _typing.Literal["conservative_limit_kg"]  # noqa: Y015
     _WhichOneofArgType__conservative_limit_kg: _TypeAlias = _typing.Literal["_conservative_limit_kg", b"_conservative_limit_kg"]  # noqa: Y015
