@@ -14,12 +14,13 @@ from services.common.database import Engine, raw_connection, translate_errors
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.request import request_context
-from services.journal import merkle, projection, store
+from services.journal import projection, store
 from services.journal.addressed_batch import AddressedBatch
 from services.journal.addressed_incoming import SignedStep, check_batch
+from services.journal.addressed_proofs import continue_step, prove_entries, step_gap
 from services.journal.digests import Digester
-from services.journal.entries import EntryBuilder, is_platform_code, parse
-from services.journal.incoming import history_mismatch, read_log_start, verify_signature
+from services.journal.entries import EntryBuilder
+from services.journal.incoming import history_mismatch, read_log_start
 from services.journal.limits import ADDRESSED_ORIGINS_MAX
 from services.journal.log_writer import LogWriter
 from services.journal.notes import SignedCheckpoint
@@ -129,7 +130,7 @@ class AddressedReceiver:
             return log
         entries = first.step.entries
         if first.step.previous_size or not entries or entries[0].sequence != 1:
-            raise _gap(origin, 0, first.step.previous_size)
+            raise step_gap(origin, 0, first.step.previous_size)
         if store.read_head(connection, origin) is not None:
             raise ServiceError(
                 Reason.ORIGIN_NOT_ALLOWED,
@@ -163,9 +164,9 @@ class AddressedReceiver:
             if step.size <= log.through_sequence:
                 _check_held(log.origin, step, held_steps.get(step.size))
             else:
-                new_steps.append(_continue(digester, log, step, size, root))
+                new_steps.append(continue_step(digester, log, step, size, root))
                 size, root = step.size, step.root
-            for entry in _prove(digester, log.origin, step):
+            for entry in prove_entries(digester, log.origin, step):
                 held = held_leaves.get(entry.sequence)
                 if held is None:
                     new_entries.append(entry)
@@ -215,44 +216,3 @@ def _check_held(origin: str, step: SignedStep, held: Step | None) -> None:
         raise history_mismatch(origin, step.size, "another root was signed at this size")
     if held.previous_size != step.step.previous_size:
         raise history_mismatch(origin, step.size, "the step before it is another one")
-
-
-def _continue(digester: Digester, log: AddressedLog, step: SignedStep, size: int, root: bytes) -> Step:
-    """Return a step that follows on from a size and root, proven and signed."""
-    origin, previous_size, path = log.origin, step.step.previous_size, step.step.consistency_path
-    if previous_size != size:
-        raise _gap(origin, size, previous_size)
-    verified = verify_signature(origin, step.signed, log.verifier_key)
-    is_continued = merkle.verify_consistency(digester, size, step.size, root, step.root, path) if size else not path
-    if not is_continued:
-        raise history_mismatch(
-            origin, step.size, f"the checkpoint at {step.size} is not proven to continue the one held at {size}"
-        )
-    return Step(step.size, previous_size, verified.format(), path)
-
-
-def _prove(digester: Digester, origin: str, step: SignedStep) -> list[CopiedEntry]:
-    """Return the entries of a step, each proven to be in the log and addressed to somebody."""
-    copied = []
-    for one in step.step.entries:
-        leaf = digester.leaf(one.entry)
-        if not merkle.verify_inclusion(digester, leaf, one.sequence - 1, step.size, one.inclusion_path, step.root):
-            raise history_mismatch(
-                origin, one.sequence, f"the entry is not proven to be in the log of the checkpoint at {step.size}"
-            )
-        parsed = parse(one.entry)
-        audience = parsed.audience if parsed is not None and one.sequence > 1 else ""
-        if one.sequence > 1 and not is_platform_code(audience):
-            raise ServiceError(
-                Reason.INVALID_ARGUMENT, f"entry {one.sequence} of the log of {origin} is addressed to nobody"
-            )
-        copied.append(CopiedEntry(one.sequence, audience, one.entry, leaf, one.inclusion_path))
-    return copied
-
-
-def _gap(origin: str, expected: int, actual: int) -> ServiceError:
-    return ServiceError(
-        Reason.SEQUENCE_GAP,
-        f"the addressed entries of {origin} go on behind size {expected} here, not behind {actual}",
-        metadata={"origin": origin, "expected_sequence": str(expected)},
-    )
