@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from services.journal.group_commit import GroupCommit
 from services.journal.store import tail
 from tests.conftest import Databases
-from tests.journal.journals import Journal, make_tables
+from tests.journal.journals import WAIT_SECONDS, Journal, make_tables
 from tests.journal.paper_log import CITY, COUNTY, PROVINCE
+from tests.journal.recorder import Committer, CommitterOf, Recorder
 
 MakeJournal = Callable[..., Journal]
 
@@ -55,3 +57,18 @@ def city(journal: MakeJournal) -> Journal:
 def province(journal: MakeJournal) -> Journal:
     """Make the province's journal, begun."""
     return journal(PROVINCE).begin()
+
+
+@pytest.fixture
+def committer_of() -> Iterator[CommitterOf]:
+    """Start group commits that are stopped after the test."""
+    with ExitStack() as stack:
+
+        def start(recorder: Recorder) -> Committer:
+            committer: Committer = GroupCommit("test", recorder.plan, recorder.commit)
+            committer.start()
+            stack.callback(committer.stop, WAIT_SECONDS)
+            stack.callback(recorder.gate.set)
+            return committer
+
+        yield start

@@ -1,98 +1,27 @@
 """Batches that wait together are committed together, with the outcome that they have one by one."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from datetime import timedelta
-from itertools import pairwise
-from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.common.database import RawConnection
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
-from services.journal import receiver, store
-from services.journal.incoming import PreparedBatch
 from services.journal.limits import (
-    BATCH_BYTES_MAX,
-    BATCH_RECORDS_MAX,
     RUN_BATCHES_MAX,
-    RUN_BYTES_MAX,
-    RUN_RECORDS_MAX,
 )
 from services.journal.notes import SignedCheckpoint
-from services.journal.receiver import IncomingBatch, Received
+from services.journal.receiver import IncomingBatch
 from services.journal.store import checkpoints
 from tests.journal.conftest import MakeJournal
 from tests.journal.invariants import KnownLog, check_kept_checkpoints, check_reading
-from tests.journal.journals import WAIT_SECONDS, Journal, eventually
+from tests.journal.journals import Journal
 from tests.journal.paper_log import CITY, COUNTY, STREAM, PaperLog, entry_of, signer_of
+from tests.journal.runs import Held, answers, paper_known, prepared, receive_singly, receive_together, stored
 
 COSIGNER = signer_of(CITY).verifier_key
-
-
-def prepared(city: Journal, *batches: IncomingBatch) -> list[PreparedBatch]:
-    """Prepare batches as those of one stream."""
-    run: list[PreparedBatch] = []
-    expected = None
-    for batch in batches:
-        run.append(city.receiver._preparer.prepare(batch, expected))
-        expected = run[-1].expected_head
-    return run
-
-
-def receive_together(city: Journal, *batches: IncomingBatch) -> list[Received]:
-    """Receive batches as one run; fails unless they are planned as one."""
-    run = prepared(city, *batches)
-    assert all(receiver._is_continued(one, following) for one, following in pairwise(run))
-    return list(city.receiver.commit(run))
-
-
-def receive_singly(city: Journal, *batches: IncomingBatch) -> list[Received]:
-    """Receive each batch in a stream of its own."""
-    return [received for batch in batches for received in city.receive(batch)]
-
-
-def answers(received: list[Received]) -> list[tuple[Any, ...]]:
-    return [(one.head, one.duplicate_count, one.parked_count, one.checkpoint) for one in received]
-
-
-def stored(city: Journal) -> dict[str, Any]:
-    """Return everything that is stored but for the moments at which entries were parked."""
-    return {**city.content(), "journal_parked": city.parked()}
-
-
-def paper_known(paper: PaperLog) -> KnownLog:
-    return KnownLog(paper.origin, STREAM, paper.signer.verifier_key, paper.entries)
-
-
-class Held:
-    """Lets the first batch of a stream wait in its projection until all the others are prepared, or one is refused."""
-
-    def __init__(self, city: Journal) -> None:
-        self._city = city
-        self._is_in_projection = threading.Event()
-        city.projection.before_project = self._hold
-
-    def receive(self, *batches: IncomingBatch) -> Iterator[Received]:
-        return self._city.receiver.receive_all(self._source(batches))
-
-    def _source(self, batches: Sequence[IncomingBatch]) -> Iterator[IncomingBatch]:
-        yield batches[0]
-        assert self._is_in_projection.wait(WAIT_SECONDS)
-        yield from batches[1:]
-
-    def _hold(self, connection: RawConnection) -> None:
-        if not self._is_in_projection.is_set():
-            self._is_in_projection.set()
-            names = {"weighing-receive"}
-            eventually(
-                lambda: names.isdisjoint(thread.name for thread in threading.enumerate()), "the others are prepared"
-            )
-
 
 # As one by one
 
@@ -294,124 +223,3 @@ def test_a_restart_in_mid_run_goes_on_where_it_stood(city: Journal, journal: Mak
     assert [one.duplicate_count for one in received[:3]] == [50, 50, 0]
     assert restarted.entries(COUNTY) == paper.entries
     check_kept_checkpoints(restarted, paper_known(paper))
-
-
-# Connections that are killed
-
-
-STEPS: list[tuple[Any, str]] = [
-    (store, "lock_head"),
-    (checkpoints, "newest_kept"),
-    (store, "copy_entries"),
-    (store, "insert_parked"),
-    (receiver, "store_run"),
-]
-
-
-@pytest.mark.parametrize("step", [*STEPS, None], ids=lambda step: step[1] if step else "project")
-@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
-def test_a_connection_killed_at_any_step_of_a_run_leaves_nothing(
-    city: Journal, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str] | None, is_before: bool
-) -> None:
-    paper = PaperLog().add_many(300).add_raw(b"\xff").add_many(30)
-    city.receive(paper.batch(1, 250))
-    before = city.content()
-    is_done = threading.Event()
-
-    def kill(connection: RawConnection) -> None:
-        if not is_done.is_set():
-            is_done.set()
-            with psycopg.connect(city.url, autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
-
-    if step is None:
-        city.projection.before_project = kill
-    else:
-        module, name = step
-        true_step = getattr(module, name)
-
-        def killed_step(connection: RawConnection, *values: Any) -> Any:
-            if is_before:
-                kill(connection)
-            result = true_step(connection, *values)
-            kill(connection)
-            return result
-
-        monkeypatch.setattr(module, name, killed_step)
-    batches = (paper.batch(251, 270), paper.batch(271, 310), paper.batch(311))
-    with pytest.raises(ServiceError) as refusal:
-        receive_together(city, *batches)
-    assert refusal.value.reason is Reason.DATABASE_UNAVAILABLE
-    assert city.content() == before
-    # And the next try goes through, on a new connection.
-    received = receive_together(city, *batches)
-    assert (received[-1].head.root, [one.parked_count for one in received]) == (paper.root(), [0, 1, 0])
-    check_kept_checkpoints(city, paper_known(paper))
-
-
-# Streams side by side
-
-
-def test_two_streams_that_push_the_same_log_at_once(city: Journal) -> None:
-    paper = PaperLog().add_many(2_000)
-    batches = [paper.batches(*range(step, 2_000, step)) for step in (23, 40, 97)]
-    results: list[list[Received]] = []
-
-    def push(own: list[IncomingBatch]) -> None:
-        results.append(city.receive(*own))
-
-    threads = [threading.Thread(target=push, args=(own,)) for own in batches]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(2 * WAIT_SECONDS)
-        assert not thread.is_alive()
-    assert sorted(len(received) for received in results) == sorted(map(len, batches))
-    assert city.entries(COUNTY) == paper.entries
-    assert list(city.notes(COUNTY)) == list(range(2, 2_002))
-    head = city.head(COUNTY)
-    assert head is not None
-    assert head.root == paper.root()
-    check_kept_checkpoints(city, paper_known(paper))
-
-
-# Bounds
-
-
-def waiting(*sizes: tuple[int, int]) -> list[PreparedBatch]:
-    signed = SignedCheckpoint.parse(PaperLog().checkpoint())
-    incoming = IncomingBatch(COUNTY, 1, [], "")
-    return [
-        PreparedBatch(incoming, "sha256", [b""] * records, [], [], signed, None, byte_count, None, None)
-        for records, byte_count in sizes
-    ]
-
-
-def test_no_more_is_prepared_ahead_than_a_run_may_hold() -> None:
-    assert receiver._has_room([])
-    full = BATCH_RECORDS_MAX, 400_000
-    assert receiver._has_room(waiting(full, full, full))
-    assert not receiver._has_room(waiting(full, full, full, (1, 1)))
-    assert receiver._has_room(waiting((64, BATCH_BYTES_MAX)))
-    assert not receiver._has_room(waiting((64, BATCH_BYTES_MAX), (1, 1)))
-    assert receiver._has_room(waiting(*[(1, 1)] * (RUN_BATCHES_MAX - 1)))
-    assert not receiver._has_room(waiting(*[(1, 1)] * RUN_BATCHES_MAX))
-
-
-def test_a_run_stays_within_its_bounds(city: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[list[PreparedBatch]] = []
-    true_commit = city.receiver.commit
-
-    def commit(run: Any) -> Iterator[Received]:
-        runs.append(list(run))
-        return true_commit(run)
-
-    monkeypatch.setattr(city.receiver, "commit", commit)
-    paper = PaperLog().add_many(3_000).add(*[bytes(60_000)] * 200).add_many(500)
-    edges = [*range(500, 3_000, 500), *range(3_000, 3_200, 60), *range(3_210, 3_700, 4)]
-    city.receive(*paper.batches(*edges))
-    assert city.size(COUNTY) == paper.size
-    for run in runs:
-        assert len(run) <= RUN_BATCHES_MAX
-        assert sum(len(batch.leaves) for batch in run) <= RUN_RECORDS_MAX
-        assert sum(batch.byte_count for batch in run) <= RUN_BYTES_MAX
