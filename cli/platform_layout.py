@@ -16,7 +16,7 @@ RESERVATION_OFFSET = 10
 HEALTH_OFFSET = 10
 
 # Where the relays of lower platforms dial in, by mutual TLS. No service has it.
-PEER_OFFSET = 8
+PEER_OFFSET = 7
 
 # A platform's ports lie in one block: the services up to +9, the reservation, and the health ports up to +19.
 PORT_BLOCK_SIZE = 20

@@ -30,7 +30,7 @@ def answer() -> pb.GetRelayStatusResponse:
     """Make what a city's relay says that has a link upwards and one from below, with all that can be told."""
     made = pb.GetRelayStatusResponse(
         platform=CITY,
-        upstream_address="192.0.2.10:7708",
+        upstream_address="192.0.2.10:7707",
         upstream_platform="140000",
         state=pb.LINK_STATE_STALLED,
         protocol_version=2,

@@ -262,7 +262,7 @@ def test_the_terminals_interrupt_stops_in_order(tmp_path: Path) -> None:
         ),
         (["--platform", "141025", "--services", "registry", "--upstream", "127.0.0.1:7806"], "needs the service relay"),
         (["--platform", "141025", "--upstream", "city"], "give host:port"),
-        (["--platform", "141025", "--upstream", "127.0.0.1:7808"], "takes a certificate of this platform: give --tls"),
+        (["--platform", "141025", "--upstream", "127.0.0.1:7807"], "takes a certificate of this platform: give --tls"),
         (["--platform", "141025", "--tls", "."], "there is no file"),
         (["--platform", "141025", "--listen", "localhoost"], "give an IP address"),
     ],
