@@ -19,6 +19,7 @@ from bench import harness, previous_release
 from bench.harness import COUNTY, Result
 from bench.stream_ingest import BATCH_RECORDS, STATIC_SCALES
 from cli.access import CallerAccess, open_channel
+from cli.caller_tls import CallerTls
 from cli.certificates import make_certificates
 from cli.platform_process import PlatformProcess
 from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
@@ -47,7 +48,7 @@ class Site:
 
     def connect(self) -> grpc.Channel:
         """Open a channel. The caller closes it."""
-        return open_channel(self.address, CallerAccess(self.token, ca_file=self.ca_file))
+        return open_channel(self.address, CallerAccess(self.token, tls=CallerTls(self.ca_file)))
 
     def stream(self, requests: list[bytes], directory: Path) -> float:
         """Return the seconds that a stream of requests takes."""

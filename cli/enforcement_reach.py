@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cli.access import access_options, caller_access, open_channel, refusal
+from cli.access import CallerOptions, access_options, caller_access, open_channel, refusal
 
 if TYPE_CHECKING:
     from zhichao.enforcement.v1.service_pb2_grpc import EnforcementServiceStub
@@ -40,18 +40,15 @@ class Reach:
 
     data_directory: Path | None
     address: str | None
-    token_file: Path | None
-    ca_file: Path | None
+    options: CallerOptions
 
 
 def reaching(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say which service is meant and who calls, as one argument, and `--json`."""
 
     @functools.wraps(command)
-    def call(
-        data_directory: Path | None, address: str | None, token_file: Path | None, ca_file: Path | None, **more: Any
-    ) -> None:
-        command(reach=Reach(data_directory, address, token_file, ca_file), **more)
+    def call(data_directory: Path | None, address: str | None, caller_options: CallerOptions, **more: Any) -> None:
+        command(reach=Reach(data_directory, address, caller_options), **more)
 
     return _DATA(_ADDRESS(access_options(_JSON(call))))
 
@@ -71,10 +68,10 @@ def enforcement_service(reach: Reach, *, repeat_with: str = "") -> "Iterator[Enf
     if reach.data_directory is not None and reach.address:
         raise click.UsageError("give --data or --enforcement, not both")
     if reach.address:
-        address, directory, ca_file = reach.address, local_directory(reach.address), reach.ca_file
+        address, directory, options = reach.address, local_directory(reach.address), reach.options
     else:
-        address, directory, ca_file = _local_service(reach)
-    access = caller_access(reach.token_file, ca_file, directory, CALLER_TOKENS)
+        address, directory, options = _local_service(reach)
+    access = caller_access(options, directory, CALLER_TOKENS)
     with open_channel(address, access) as channel:
         try:
             yield EnforcementServiceStub(channel)
@@ -86,12 +83,12 @@ def enforcement_service(reach: Reach, *, repeat_with: str = "") -> "Iterator[Enf
             raise told from error
 
 
-def _local_service(reach: Reach) -> tuple[str, str, Path | None]:
-    """Return the address of the one platform that is meant, its data directory, and its authority."""
+def _local_service(reach: Reach) -> tuple[str, str, CallerOptions]:
+    """Return the address of the one platform that is meant, its data directory, and who calls it."""
     from cli.status_targets import TargetError, find
 
     try:
-        targets = find([str(reach.data_directory)] if reach.data_directory is not None else [], ca_file=reach.ca_file)
+        targets = find([str(reach.data_directory)] if reach.data_directory is not None else [], reach.options)
     except TargetError as error:
         raise click.UsageError(str(error)) from error
     running = [target for target in targets if not target.problem]
@@ -101,4 +98,4 @@ def _local_service(reach: Reach) -> tuple[str, str, Path | None]:
         raise click.ClickException(f"{targets[0].platform}: {targets[0].problem}")
     if "enforcement" not in running[0].addresses:
         raise click.ClickException(f"{running[0].platform} has no enforcement service there 该平台未运行执法服务")
-    return running[0].addresses["enforcement"], running[0].data_directory, running[0].ca_file
+    return running[0].addresses["enforcement"], running[0].data_directory, running[0].options

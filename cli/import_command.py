@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.access import access_options, caller_access, open_channel
+from cli.access import CallerOptions, access_options, caller_access, open_channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,8 +91,7 @@ def weighings(
     from_line: int,
     rejects: Path | None,
     as_json: bool,
-    token_file: Path | None,
-    ca_file: Path | None,
+    caller_options: CallerOptions,
 ) -> None:
     """Import weighings from the CSV file FILE.
 
@@ -153,7 +152,7 @@ def weighings(
                 first = []
                 from cli.status_targets import local_directory
 
-                caller = caller_access(token_file, ca_file, local_directory(weighing_address), ("operator",))
+                caller = caller_access(caller_options, local_directory(weighing_address), ("operator",))
                 channel = open_channel(weighing_address, caller)
                 stack.callback(channel.close)
                 result = WeighingImport(

@@ -77,6 +77,13 @@ def init(directory: Path, trust_domain: str, days: int) -> None:
     "--credential", "credential_id", metavar="ID", help="Holder of this credential, instead of the platform. 凭证编号。"
 )
 @click.option(
+    "--client",
+    "client_name",
+    metavar="NAME",
+    help="Somebody who calls with a token, instead of the platform; the certificate opens nothing by itself. "
+    "与令牌一同使用的客户端。",
+)
+@click.option(
     "--host",
     "hosts",
     multiple=True,
@@ -103,42 +110,54 @@ def issue(
     directory: Path,
     platform: str,
     credential_id: str | None,
+    client_name: str | None,
     hosts: tuple[str, ...],
     days: int,
     out_directory: Path,
     is_renewal: bool,
 ) -> None:
-    """Issue the certificate of a platform, or of the holder of a credential (an integrator that calls by certificate).
+    """Issue the certificate of a platform, of the holder of a credential, or of a client.
 
-    签发平台证书, 或以证书调用接口的凭证持有者 (集成商) 的证书。
+    The holder of a credential (an integrator) calls by the certificate alone. A client (a person, a terminal) shows a
+    token too, to a service that asks for certificates.
+
+    签发平台证书、凭证持有者 (集成商) 的证书或客户端证书; 客户端证书须与令牌一同使用。
 
     Running services take a renewed certificate by themselves. 运行中的服务会自动启用更新后的证书。
     """
-    from cli.pki.authority import PkiError, Validity, host_names
+    from cli.pki.authority import PkiError, Validity, client_spiffe_id, host_names
     from cli.pki.files import read_authority, read_issued, renew_pair, write_pair
     from services.common.access.certificates import credential_spiffe_id, platform_id
 
-    if credential_id and hosts:
-        raise click.UsageError("--host is for platforms: the holder of a credential serves nobody")
+    if credential_id and client_name:
+        raise click.UsageError("give --credential or --client, not both")
+    if (credential_id or client_name) and hosts:
+        raise click.UsageError("--host is for platforms: who only calls serves nobody")
     try:
         authority = read_authority(directory)
         validity = Validity.of_days(days)
         domain = authority.trust_domain
-        uri = credential_spiffe_id(domain, platform, credential_id) if credential_id else platform_id(domain, platform)
+        if credential_id:
+            uri = credential_spiffe_id(domain, platform, credential_id)
+        elif client_name:
+            uri = client_spiffe_id(domain, platform, client_name)
+        else:
+            uri = platform_id(domain, platform)
         if is_renewal and not hosts:
             hosts = tuple(host_names(read_issued(out_directory, uri)))
         elif is_renewal:
             read_issued(out_directory, uri)
-        pair = (
-            authority.issue_credential(platform, credential_id, validity)
-            if credential_id
-            else authority.issue_platform(platform, hosts, validity)
-        )
+        if credential_id:
+            pair = authority.issue_credential(platform, credential_id, validity)
+        elif client_name:
+            pair = authority.issue_client(platform, client_name, validity)
+        else:
+            pair = authority.issue_platform(platform, hosts, validity)
         files = (renew_pair if is_renewal else write_pair)(out_directory, pair, authority)
     except PkiError as error:
         raise click.UsageError(str(error)) from error
     click.echo(f"{uri}  until 有效至 {pair.certificate.not_valid_after_utc:%Y-%m-%d}")
-    if not credential_id:
+    if not (credential_id or client_name):
         click.echo(f"hosts 主机名: {', '.join(host_names(pair.certificate))}")
     for file in files:
         click.echo(str(file))

@@ -148,11 +148,12 @@ class PlatformProcess:
 
     def connect(self, service: str, person: str = "operator") -> "grpc.Channel":
         """Open a channel to a service as one of the people of the machine. The caller closes it."""
-        from cli.access import caller_access, open_channel
+        from cli.access import CallerOptions, caller_access, open_channel
+        from cli.status_targets import tls_of
 
         state = self.state
-        ca_file = Path(state.ca_file) if state.ca_file else None
-        return open_channel(state.addresses[service], caller_access(None, ca_file, self.data_directory, (person,)))
+        access = caller_access(CallerOptions(tls=tls_of(state)), self.data_directory, (person,))
+        return open_channel(state.addresses[service], access)
 
     @property
     def health_addresses(self) -> Mapping[str, str]:

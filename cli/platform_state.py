@@ -58,6 +58,9 @@ class PlatformState:
     peer_address: str = ""
     # The authorities that the services' certificates are checked with; empty when they speak plain text on loopback.
     ca_file: str = ""
+    # The platform's own certificate, for who calls from this machine where services ask for one; as above.
+    certificate_file: str = ""
+    key_file: str = ""
     # By service name; services that share a process have the same.
     processes: dict[str, ProcessState] = field(default_factory=dict)
     # Of the embedded server, by service name; a server given by URL is not written here, its URL may hold a password.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.access import access_options, caller_access, open_channel, refusal
+from cli.access import CallerOptions, access_options, caller_access, open_channel, refusal
 
 if TYPE_CHECKING:
     from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
@@ -30,18 +30,15 @@ class Reach:
 
     data_directory: Path | None
     registry: str | None
-    token_file: Path | None
-    ca_file: Path | None
+    options: CallerOptions
 
 
 def reaching(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say which registry is meant and who calls, as one argument, and `--json`."""
 
     @functools.wraps(command)
-    def call(
-        data_directory: Path | None, registry: str | None, token_file: Path | None, ca_file: Path | None, **more: Any
-    ) -> None:
-        command(reach=Reach(data_directory, registry, token_file, ca_file), **more)
+    def call(data_directory: Path | None, registry: str | None, caller_options: CallerOptions, **more: Any) -> None:
+        command(reach=Reach(data_directory, registry, caller_options), **more)
 
     return _DATA(_REGISTRY(access_options(_JSON(call))))
 
@@ -55,8 +52,10 @@ def access_service(reach: Reach, local_names: tuple[str, ...]) -> "Iterator[Acce
 
     if reach.data_directory is not None and reach.registry:
         raise click.UsageError("give --data or --registry, not both")
-    address, directory = (reach.registry, "") if reach.registry else _local_registry(reach.data_directory)
-    access = caller_access(reach.token_file, reach.ca_file, directory, local_names)
+    address, directory, options = (
+        (reach.registry, "", reach.options) if reach.registry else _local_registry(reach.data_directory, reach.options)
+    )
+    access = caller_access(options, directory, local_names)
     with open_channel(address, access) as channel:
         try:
             yield AccessServiceStub(channel)
@@ -64,12 +63,12 @@ def access_service(reach: Reach, local_names: tuple[str, ...]) -> "Iterator[Acce
             raise refusal(error, access) from error
 
 
-def _local_registry(data_directory: Path | None) -> tuple[str, str]:
-    """Return the address of the registry of the one platform that is meant, and its data directory."""
+def _local_registry(data_directory: Path | None, options: CallerOptions) -> tuple[str, str, CallerOptions]:
+    """Return the address of the registry of the one platform that is meant, its data directory, and who calls it."""
     from cli.status_targets import TargetError, find
 
     try:
-        targets = find([str(data_directory)] if data_directory is not None else [])
+        targets = find([str(data_directory)] if data_directory is not None else [], options)
     except TargetError as error:
         raise click.UsageError(str(error)) from error
     running = [target for target in targets if not target.problem]
@@ -79,4 +78,4 @@ def _local_registry(data_directory: Path | None) -> tuple[str, str]:
         raise click.ClickException(f"{targets[0].platform}: {targets[0].problem}")
     if "registry" not in running[0].addresses:
         raise click.ClickException(f"{running[0].platform} has no registry there 该平台未运行登记服务")
-    return running[0].addresses["registry"], running[0].data_directory
+    return running[0].addresses["registry"], running[0].data_directory, running[0].options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.access import access_options
+from cli.access import CallerOptions, access_options
 
 if TYPE_CHECKING:
     from cli.relay_parked import JournalServices
@@ -56,8 +56,7 @@ def status(
     data_directory: Path | None,
     relay_address: str | None,
     as_json: bool,
-    token_file: Path | None,
-    ca_file: Path | None,
+    caller_options: CallerOptions,
 ) -> None:
     """Show the link upwards, every log on it, and the links from below.
 
@@ -73,7 +72,7 @@ def status(
     from cli.status_probe import PlatformProbe
 
     probe = PlatformProbe(
-        _only_relay(_target(data_directory, (relay_address,) if relay_address else (), token_file, ca_file))
+        _only_relay(_target(data_directory, (relay_address,) if relay_address else (), caller_options))
     )
     try:
         figures = probe.look()
@@ -101,8 +100,7 @@ def parked(
     origin: str,
     limit: int,
     as_json: bool,
-    token_file: Path | None,
-    ca_file: Path | None,
+    caller_options: CallerOptions,
 ) -> None:
     """List entries that are held but could not be projected, of all services.
 
@@ -114,7 +112,7 @@ def parked(
 
     from cli.relay_display import parked_table
 
-    with _journals(data_directory, service_addresses, token_file, ca_file) as journals:
+    with _journals(data_directory, service_addresses, caller_options) as journals:
         found = list(journals.parked(origin, limit + 1))
     entries, has_more = found[:limit], len(found) > limit
     if as_json:
@@ -139,8 +137,7 @@ def replay(
     service_addresses: tuple[str, ...],
     origin: str,
     as_json: bool,
-    token_file: Path | None,
-    ca_file: Path | None,
+    caller_options: CallerOptions,
 ) -> None:
     """Project parked entries again, after an upgrade or a repair. May be repeated.
 
@@ -148,7 +145,7 @@ def replay(
 
     Exit status: 0 when none stays parked; 1 when some do. 退出码: 0 全部处理; 1 仍有搁置。
     """
-    with _journals(data_directory, service_addresses, token_file, ca_file) as journals:
+    with _journals(data_directory, service_addresses, caller_options) as journals:
         results: dict[str, dict[str, int]] = dict(journals.replay(origin))
     if as_json:
         click.echo(json.dumps(results, ensure_ascii=False))
@@ -171,8 +168,7 @@ def confirm_restored(
     upstream_is_lost: bool,
     yes: bool,
     as_json: bool,
-    token_file: Path | None,
-    ca_file: Path | None,
+    caller_options: CallerOptions,
 ) -> None:
     """Let services write again that were restored from a backup, where nobody above can be asked.
 
@@ -188,7 +184,7 @@ def confirm_restored(
     from cli.relay_recovery import RecoveringServices, RecoveryError
     from services.common.rpc_client import service_error
 
-    services = RecoveringServices(_target(data_directory, service_addresses, token_file, ca_file))
+    services = RecoveringServices(_target(data_directory, service_addresses, caller_options))
     try:
         recovering = services.find()
         if recovering and not upstream_is_lost and (upstream := services.upstream()):
@@ -213,9 +209,7 @@ def confirm_restored(
         click.echo(f"writes again 已恢复写入: {listed}")
 
 
-def _target(
-    data_directory: Path | None, addresses: tuple[str, ...], token_file: Path | None, ca_file: Path | None
-) -> "Target":
+def _target(data_directory: Path | None, addresses: tuple[str, ...], caller_options: CallerOptions) -> "Target":
     """Return the one platform that is meant; a usage error when it is none or several."""
     from cli.status_targets import TargetError, find
 
@@ -223,7 +217,7 @@ def _target(
         raise click.UsageError("give --data or an address, not both")
     named = [str(data_directory)] if data_directory is not None else list(addresses)
     try:
-        targets = find(named, token_file=token_file, ca_file=ca_file)
+        targets = find(named, caller_options)
     except TargetError as error:
         raise click.UsageError(str(error)) from error
     if not named:
@@ -250,14 +244,14 @@ def _only_relay(target: "Target") -> "Target":
 
 @contextmanager
 def _journals(
-    data_directory: Path | None, addresses: tuple[str, ...], token_file: Path | None, ca_file: Path | None
+    data_directory: Path | None, addresses: tuple[str, ...], caller_options: CallerOptions
 ) -> "Iterator[JournalServices]":
     import grpc
 
     from cli.relay_parked import JournalServices
     from services.common.rpc_client import service_error
 
-    target = _target(data_directory, addresses, token_file, ca_file)
+    target = _target(data_directory, addresses, caller_options)
     if set(target.addresses) <= {"relay"}:
         raise click.UsageError("the relay holds no entries itself: name the other services with --service, or --data")
     with JournalServices(target) as journals:

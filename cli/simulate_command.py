@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.access import CallerAccess, access_options, caller_access, open_channel
+from cli.access import CallerAccess, CallerOptions, access_options, caller_access, open_channel
 from cli.simulate.options import TrafficOptions
 from cli.simulate.site import COUNTY, SEED_MAX, UNITS_MAX
 
@@ -111,8 +111,7 @@ def command(
     drain_seconds: float,
     as_json: bool,
     issuer_token_file: Path | None,
-    token_file: Path | None,
-    ca_file: Path | None,
+    caller_options: CallerOptions,
     **rates: float,
 ) -> None:
     """Send simulated weighings to a platform.
@@ -144,10 +143,12 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     directory = local_directory(weighing_address, registry_address)
-    caller = caller_access(token_file, ca_file, directory, ("operator",))
+    caller = caller_access(caller_options, directory, ("operator",))
     tokens = {unit.source_unit_id: caller.token for unit in site.units}
     if registry_address is not None:
-        issuer = caller_access(issuer_token_file, ca_file, directory, ("security",))
+        issuer = caller_access(
+            dataclasses.replace(caller_options, token_file=issuer_token_file), directory, ("security",)
+        )
         try:
             _register(console, registry_address, site, caller)
             with open_channel(registry_address, issuer) as channel:
@@ -155,7 +156,7 @@ def command(
         except ServiceError as error:
             raise click.ClickException(f"registration: {error.message} ({error.reason}) {error.message_zh}") from error
     simulation = Simulation(
-        lambda: open_channel(weighing_address, CallerAccess(ca_file=ca_file)),
+        lambda: open_channel(weighing_address, CallerAccess(tls=caller_options.tls)),
         site,
         tokens,
         seed=seed,

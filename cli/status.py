@@ -5,12 +5,11 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cli.access import access_options
+from cli.access import CallerOptions, access_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,9 +26,7 @@ LOOK_SECONDS = 1.0
 @click.option("--watch", "is_watched", is_flag=True, help="Go on until Ctrl-C. 持续刷新。")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with --watch one line per look. 以 JSON 输出。")
 @access_options
-def status(
-    named: tuple[str, ...], is_watched: bool, as_json: bool, token_file: Path | None, ca_file: Path | None
-) -> None:
+def status(named: tuple[str, ...], is_watched: bool, as_json: bool, caller_options: CallerOptions) -> None:
     """Show what running platforms hold and how far their links are.
 
     查看各级平台的数据、链路与服务状态。
@@ -46,7 +43,7 @@ def status(
     from cli.status_targets import TargetError, find
 
     try:
-        targets = find(named, token_file=token_file, ca_file=ca_file)
+        targets = find(named, caller_options)
     except TargetError as error:
         raise click.UsageError(str(error)) from error
     with PlatformProbes(targets) as probes:

@@ -1,5 +1,6 @@
 """Finds the platforms that a command is about: by data directory, by address, or all that run here."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,8 +9,10 @@ import grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from cli import platform_state
-from cli.access import caller_access, open_channel
+from cli.access import CallerOptions, caller_access, open_channel
+from cli.caller_tls import CallerTls, without_certificate_hint
 from cli.platform_layout import SERVICES
+from services.common.reasons import Reason
 from services.common.rpc_client import service_error
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
@@ -37,10 +40,9 @@ class Target:
     health_addresses: Mapping[str, str] = field(default_factory=dict)
     database_urls: Mapping[str, str] = field(default_factory=dict)
     data_directory: str = ""
-    # The authorities that its services' certificates are checked with; empty for plain text on loopback.
-    ca_file: Path | None = None
-    # Whose token is shown; None for one of the people of the machine that the platform runs on.
-    token_file: Path | None = None
+    # Whose token is shown, none for one of the people of the machine that the platform runs on; and by which
+    # certificates it is reached, none for plain text on loopback.
+    options: CallerOptions = field(default_factory=CallerOptions)
     # Why it cannot be looked at; empty when it can.
     problem: str = ""
 
@@ -49,8 +51,7 @@ class Target:
 
         Raises click.ClickException for a file that cannot be used.
         """
-        access = caller_access(self.token_file, self.ca_file, self.data_directory, people)
-        return open_channel(self.addresses[service], access)
+        return open_channel(self.addresses[service], caller_access(self.options, self.data_directory, people))
 
 
 def local_directory(*addresses: str | None) -> str:
@@ -66,16 +67,36 @@ def local_directory(*addresses: str | None) -> str:
     return ""
 
 
-def find(named: Sequence[str], *, token_file: Path | None = None, ca_file: Path | None = None) -> list[Target]:
+def find(named: Sequence[str], options: CallerOptions | None = None) -> list[Target]:
     """Return the platforms named, or all on this machine when none is. Raises TargetError.
 
-    `token_file` and `ca_file` are for platforms named by address, and take the place of what lies in data directories.
+    `options` are for platforms named by address, and take the place of what lies in data directories.
     """
-    found = _find(named, token_file, ca_file)
-    return [replace(one, token_file=token_file or one.token_file, ca_file=ca_file or one.ca_file) for one in found]
+    options = options or CallerOptions()
+    return [replace(one, options=_over(options, one)) for one in _find(named, options)]
 
 
-def _find(named: Sequence[str], token_file: Path | None, ca_file: Path | None) -> list[Target]:
+def _over(options: CallerOptions, target: Target) -> CallerOptions:
+    found = target.options
+    # A platform of this machine that speaks plain text does so whatever the environment names for others.
+    is_plaintext = bool(target.data_directory) and found.tls == CallerTls()
+    tls = found.tls if is_plaintext else options.tls.over(found.tls)
+    return CallerOptions(options.token_file or found.token_file, tls)
+
+
+def tls_of(state: platform_state.PlatformState) -> CallerTls:
+    """Return how services of this machine are reached: by the platform's own certificate, for whoever may read its key.
+
+    Services that ask for certificates take that of their platform.
+    """
+    if not state.ca_file:
+        return CallerTls()
+    key_file = Path(state.key_file) if state.key_file and os.access(state.key_file, os.R_OK) else None
+    certificate_file = Path(state.certificate_file) if key_file is not None else None
+    return CallerTls(Path(state.ca_file), certificate_file, key_file)
+
+
+def _find(named: Sequence[str], options: CallerOptions) -> list[Target]:
     if not named:
         files = [path for pattern in DEFAULT_PATTERNS for path in sorted(Path().glob(pattern))]
         if not files:
@@ -92,7 +113,7 @@ def _find(named: Sequence[str], token_file: Path | None, ca_file: Path | None) -
             addresses.append(name)
         else:
             raise TargetError(f"{name}: neither a data directory nor an address like 127.0.0.1:7706")
-    return targets + from_addresses(addresses, token_file, ca_file)
+    return targets + from_addresses(addresses, options)
 
 
 def from_directories(directory: Path) -> list[Target]:
@@ -122,19 +143,17 @@ def from_directory(directory: Path) -> Target:
         health_addresses=running.health_addresses,
         database_urls=running.database_urls,
         data_directory=str(directory),
-        ca_file=Path(running.ca_file) if running.ca_file else None,
+        options=CallerOptions(tls=tls_of(running)),
     )
 
 
-def from_addresses(
-    addresses: Sequence[str], token_file: Path | None = None, ca_file: Path | None = None
-) -> list[Target]:
+def from_addresses(addresses: Sequence[str], options: CallerOptions) -> list[Target]:
     """Ask each address which service of which platform it is, and put those of one platform together."""
     found: dict[str, dict[str, str]] = {}
     problems: list[Target] = []
     for address in addresses:
         try:
-            platform, service = identify(address, token_file, ca_file)
+            platform, service = identify(address, options)
         except TargetError as error:
             problems.append(Target(address, problem=str(error)))
             continue
@@ -142,9 +161,9 @@ def from_addresses(
     return [Target(platform, addresses=_ordered(services)) for platform, services in found.items()] + problems
 
 
-def identify(address: str, token_file: Path | None = None, ca_file: Path | None = None) -> tuple[str, str]:
+def identify(address: str, options: CallerOptions) -> tuple[str, str]:
     """Return platform code and service name behind an address. Raises TargetError."""
-    channel = open_channel(address, caller_access(token_file, ca_file, local_directory(address), ("operator",)))
+    channel = open_channel(address, caller_access(options, local_directory(address), ("operator",)))
     try:
         grpc.channel_ready_future(channel).result(timeout=LOOK_SECONDS_MAX)
         served = ProtoReflectionDescriptorDatabase(channel).get_services()
@@ -154,9 +173,11 @@ def identify(address: str, token_file: Path | None = None, ca_file: Path | None 
             raise TargetError("is no service of a platform 不是平台服务")
         return _platform_code(channel, service), service
     except grpc.FutureTimeoutError:
-        raise TargetError("unreachable 无法连接") from None
+        raise TargetError("unreachable 无法连接" + without_certificate_hint(options.tls)) from None
     except grpc.RpcError as rpc_error:
-        raise TargetError(service_error(rpc_error).message) from rpc_error
+        refused = service_error(rpc_error)
+        hint = without_certificate_hint(options.tls) if refused.reason is Reason.SERVICE_UNAVAILABLE else ""
+        raise TargetError(refused.message + hint) from rpc_error
     finally:
         channel.close()
 

@@ -19,6 +19,8 @@ PLAINTEXT_VARIABLE = "ZHICHAO_PLAINTEXT_LOOPBACK"
 TLS_VARIABLES = ("ZHICHAO_TLS_CERTIFICATE_FILE", "ZHICHAO_TLS_KEY_FILE", "ZHICHAO_TLS_CA_FILE")
 # As `zhichao pki issue` and cert-manager name them, in the order of the variables.
 TLS_FILES = ("tls.crt", "tls.key", "ca.crt")
+# As pydantic reads a setting that is true.
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 GRACE_VARIABLE = "ZHICHAO_STOP_GRACE_SECONDS"
 
 # What services take for running calls unless told (services.common.settings), and beyond it: they allow themselves
@@ -75,8 +77,17 @@ class UpOptions:
 
     @property
     def is_plaintext(self) -> bool:
-        """Whether the services speak plain text among themselves: where nobody else can listen in."""
-        return is_loopback(self.listen)
+        """Whether the services speak plain text: where nobody else can listen in, and none asks for certificates."""
+        return is_loopback(self.listen) and not self.services_with_certificates
+
+    @property
+    def services_with_certificates(self) -> tuple[str, ...]:
+        """The services that ask their callers for a certificate."""
+        return tuple(
+            name
+            for name in self.services
+            if (self.given(f"ZHICHAO_{name.upper()}_REQUIRE_CLIENT_CERTIFICATE") or "").lower() in _TRUE
+        )
 
     def tls_files(self) -> Mapping[str, str]:
         """Return the certificate, key and authorities by their variables; empty when there are none."""
@@ -143,7 +154,7 @@ def check(options: UpOptions) -> None:
             raise UpError(ExitCode.USAGE, "--upstream needs the service relay: add it to --services")
         host, _, port = options.upstream.rpartition(":")
         if not host or not port.isdecimal():
-            raise UpError(ExitCode.USAGE, f"--upstream {options.upstream}: give host:port, like 127.0.0.1:7808")
+            raise UpError(ExitCode.USAGE, f"--upstream {options.upstream}: give host:port, like 127.0.0.1:7807")
     # Last: who wrote an address wrongly should not make certificates for it first.
     _check_certificates(options)
 
@@ -162,6 +173,12 @@ def _check_certificates(options: UpOptions) -> None:
         raise UpError(
             ExitCode.USAGE,
             f"--listen {host} lets other machines in, which takes TLS: give --tls DIR with {', '.join(TLS_FILES)}",
+        )
+    if options.services_with_certificates and not files:
+        raise UpError(
+            ExitCode.USAGE,
+            f"{', '.join(options.services_with_certificates)} asks for certificates, which takes TLS: give --tls DIR "
+            f"with {', '.join(TLS_FILES)}",
         )
     if options.upstream and not files:
         raise UpError(

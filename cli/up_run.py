@@ -29,6 +29,7 @@ from cli.up_children import Child, Children, ServiceEndedError, end_left_over
 from cli.up_health import HealthChecks
 from cli.up_options import (
     SIGNING_KEY_VARIABLE,
+    TLS_VARIABLES,
     ExitCode,
     UpError,
     UpOptions,
@@ -93,7 +94,7 @@ class PlatformRun:
             health_addresses={name: place.health for name, place in found.items()},
             signing_key_file=str(key_file),
             peer_address=self._peer_address() if has_peers else "",
-            ca_file="" if self._options.is_plaintext else tls_files["ZHICHAO_TLS_CA_FILE"],
+            **self._caller_files(tls_files),
         )
         with signals.interrupting():
             database_urls = self._start_databases(stack, state_file)
@@ -210,26 +211,34 @@ class PlatformRun:
         except up_secrets.SecretsError as error:
             raise UpError(ExitCode.DATA_DIRECTORY, str(error)) from error
 
+    def _caller_files(self, tls_files: Mapping[str, str]) -> Mapping[str, str]:
+        """Return what somebody on this machine reaches the services by; nothing where they speak plain text."""
+        if self._options.is_plaintext:
+            return {}
+        certificate, key, ca = (str(Path(tls_files[variable]).absolute()) for variable in TLS_VARIABLES)
+        return {"ca_file": ca, "certificate_file": certificate, "key_file": key}
+
     def _peer_address(self) -> str:
         return join(self._options.listen, self._base_port + PEER_OFFSET)
 
     def _issue_credentials(self, state: PlatformState, secrets: PlatformSecrets) -> None:
+        from cli.caller_tls import CallerTlsError
+        from cli.status_targets import tls_of
         from services.common.access.tokens import bearer
         from services.common.rpc_client import connect
-        from services.common.tls import TrustedAuthorities
 
         address = state.addresses.get("registry")
         if not self._options.issues_credentials or address is None:
             return
-        tls = TrustedAuthorities(Path(state.ca_file)) if state.ca_file else None
         try:
+            tls = tls_of(state).load()
             up_credentials.ensure(
                 self._options.platform,
                 self._files.secrets,
                 secrets.bootstrap_token,
                 lambda token: connect(address, tls=tls, credentials=lambda: bearer(token)),
             )
-        except up_credentials.LocalCredentialsError as error:
+        except (CallerTlsError, up_credentials.LocalCredentialsError) as error:
             raise UpError(ExitCode.SERVICE, str(error)) from error
 
     def _start_databases(self, stack: ExitStack, state_file: StateFile) -> dict[str, str]:

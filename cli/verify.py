@@ -5,12 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cli.access import access_options
+from cli.access import CallerOptions, access_options
 
 if TYPE_CHECKING:
     from cli.status_targets import Target
@@ -70,8 +69,7 @@ def verify(
     sample: int,
     seed: int,
     as_json: bool,
-    token_file: Path | None,
-    ca_file: Path | None,
+    caller_options: CallerOptions,
 ) -> None:
     """Check journals from their stored bytes: places, digests, roots, signatures, cosignatures and proofs.
 
@@ -91,7 +89,7 @@ def verify(
     began = time.monotonic()
     try:
         with ExitStack() as stack:
-            find = partial(status_targets.find, token_file=token_file, ca_file=ca_file)
+            find = partial(status_targets.find, options=caller_options)
             platforms, other = _open(stack, find, named, database_urls, against, is_by_rpc=is_by_rpc)
             keys = _keys(key_texts)
             for one in [*platforms, *([other] if other else [])]:

@@ -1,5 +1,5 @@
-"""Makes the certificate of an authority and, signed by it, those of platforms and of holders of credentials (RFC 5280).
-Pure: keys and certificates in memory; files are written elsewhere.
+"""Makes the certificate of an authority and, signed by it, those of platforms, of holders of credentials and of clients
+(RFC 5280). Pure: keys and certificates in memory; files are written elsewhere.
 """
 
 import ipaddress
@@ -40,6 +40,7 @@ LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 _PLATFORM: Final = re.compile(r"[0-9]{6}")
 _CREDENTIAL_ID: Final = re.compile(r"[a-z0-9-]{1,64}")
+_CLIENT_NAME: Final = _CREDENTIAL_ID
 # RFC 1123, 2.1; the first label may be a wildcard.
 _HOST_NAME: Final = re.compile(
     r"(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -144,6 +145,18 @@ class Authority:
         # It never serves: whoever holds it must not pass for a platform's server.
         return self._issue(f"credential {credential_id}"[:64], [uri], [ExtendedKeyUsageOID.CLIENT_AUTH], validity)
 
+    def issue_client(self, platform: str, name: str, validity: Validity) -> KeyPair:
+        """Issue a certificate that lets its holder connect and says nothing of who calls: that takes a token.
+
+        Raises PkiError.
+        """
+        if not _PLATFORM.fullmatch(platform):
+            raise PkiError(f"--platform {platform!r}: the six-digit division code of the platform")
+        if not _CLIENT_NAME.fullmatch(name):
+            raise PkiError(f"--client {name!r}: 1 to 64 characters of a-z 0-9 -")
+        uri = _uri(client_spiffe_id(self.trust_domain, platform, name))
+        return self._issue(f"client {name}"[:64], [uri], [ExtendedKeyUsageOID.CLIENT_AUTH], validity)
+
     def _issue(
         self,
         common_name: str,
@@ -171,6 +184,11 @@ class Authority:
             .sign(self.pair.key, SHA256())
         )
         return KeyPair(certificate, key)
+
+
+def client_spiffe_id(trust_domain: str, platform: str, name: str) -> str:
+    """Return the SPIFFE id of a client of a platform, which services take for nobody's: it opens nothing by itself."""
+    return f"{platform_id(trust_domain, platform)}/client/{name}"
 
 
 def uri_names(certificate: x509.Certificate) -> list[str]:

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from cli.access import CallerOptions
 from cli.certificates import make_certificates
 from cli.platform_process import PlatformProcess
 from cli.relay_command import relay
@@ -67,8 +68,8 @@ def test_a_platform_is_found_by_directory_and_by_addresses(platform: PlatformPro
         assert found.addresses == platform.addresses
     token_file = token_of(platform, "operator")
     services = ("relay", "registry", "enforcement", "weighing")
-    (found,) = find([platform.address(name) for name in services], token_file=token_file)
-    assert found == Target("141025", addresses=platform.addresses, token_file=token_file)
+    (found,) = find([platform.address(name) for name in services], CallerOptions(token_file))
+    assert found == Target("141025", addresses=platform.addresses, options=CallerOptions(token_file))
     assert list(found.addresses) == ["registry", "weighing", "enforcement", "relay"]
 
 
@@ -96,7 +97,7 @@ def test_what_is_not_there_is_shown_as_such(platform: PlatformProcess, tmp_path:
     assert exit_code == 1
     assert f"{NOBODY}: unreachable" in output
     with pytest.raises(TargetError):
-        identify(NOBODY)
+        identify(NOBODY, CallerOptions())
     for named in (str(tmp_path), "no such thing"):
         assert invoke(status, named)[0] == 2
 

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 import grpc
 
-from cli.access import caller_access, open_channel
+from cli.access import CallerOptions, caller_access, open_channel
 from cli.platform_process import PlatformProcess
 from cli.simulate.registration import register_below, register_site
 from cli.simulate.site import Site
@@ -39,7 +39,9 @@ class Caller:
         return cls(process.addresses, process.data_directory)
 
     def open(self, service: str) -> grpc.Channel:
-        return open_channel(self._addresses[service], caller_access(None, None, self._data_directory, ("operator",)))
+        return open_channel(
+            self._addresses[service], caller_access(CallerOptions(), self._data_directory, ("operator",))
+        )
 
     def positions(self, stream: str) -> dict[str, tuple[int, bytes]]:
         """Return size and root of every log of a stream by origin."""
