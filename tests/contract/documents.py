@@ -58,8 +58,13 @@ class CodeBlock:
 
 def code_blocks(document: Path, language: str) -> list[CodeBlock]:
     """Return a document's blocks of one language, in order."""
+    return [block for block in all_code_blocks(document) if block.language == language]
+
+
+def all_code_blocks(document: Path) -> list[CodeBlock]:
+    """Return all blocks of a document, in order."""
     found = _FENCE.findall(document.read_text(encoding="utf-8"))
-    return [CodeBlock(document, name, text) for name, text in found if name == language]
+    return [CodeBlock(document, name, text) for name, text in found]
 
 
 def links(document: Path) -> list[str]:

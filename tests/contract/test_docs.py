@@ -9,13 +9,26 @@ import pytest
 
 from cli.main import COMMANDS
 from cli.main import main as zhichao
-from tests.contract.documents import ROOT, anchors, code_blocks, documents, links, text_of, tracked_files
+from tests.contract.documents import (
+    ROOT,
+    CodeBlock,
+    all_code_blocks,
+    anchors,
+    code_blocks,
+    documents,
+    links,
+    text_of,
+    tracked_files,
+)
 
 READMES = ("README.md", "README.zh-CN.md")
 DOCUMENTS = [path.relative_to(ROOT).as_posix() for path in documents()]
 
 # Written by `make bench` runs, not by hand; a document may name it before there are figures.
 WRITTEN_LATER = {"docs/benchmarks.md"}
+
+# Drawings hold words: of platforms, and of folders.
+DRAWN = ("┌", "protos/zhichao/…")
 
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|Users|work|mnt)/[\w.-]+")
 PACKAGE_HOST = re.compile(
@@ -62,6 +75,25 @@ def test_the_main_commands_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_block_is_empty(name: str) -> None:
+    assert [block.language for block in all_code_blocks(ROOT / name) if not block.text.strip()] == []
+
+
+def test_both_readmes_show_the_same_commands_and_answers() -> None:
+    """Texts and comments differ; what is typed and what is printed do not."""
+    english, chinese = (
+        [
+            (block.language, _without_comments(block))
+            for block in all_code_blocks(ROOT / name)
+            if not any(part in block.text for part in DRAWN)
+        ]
+        for name in READMES
+    )
+
+    assert english == chinese
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_commands_in_shell_blocks_exist(name: str) -> None:
     wrong = [
         problem
@@ -86,6 +118,10 @@ def test_make_targets_in_shell_blocks_exist(name: str) -> None:
     }
 
     assert named - targets == set()
+
+
+def _without_comments(block: CodeBlock) -> str:
+    return "\n".join(line for line in block.text.splitlines() if not line.startswith("#"))
 
 
 def _problem(words: list[str]) -> str:
@@ -127,8 +163,8 @@ def test_no_file_gives_away_a_machine() -> None:
         hits += [
             address
             for line in text.splitlines()
-            # Sections of an RFC are numbered like addresses.
-            if "RFC" not in line
+            # Sections of an RFC and of a national standard are numbered like addresses.
+            if "RFC" not in line and "GB/T" not in line
             for address in ADDRESS.findall(line)
             if not _is_harmless(address)
         ]
