@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from services.common.access.divisions import Divisions
 from services.common.access.mounting import AppAccess, ServiceAccess, registry_opener, service_tokens
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
@@ -61,7 +62,7 @@ class WeighingApp:
             divisions=self._access.control.knowledge.known_divisions,
             is_recovering=platform.recovering,
         )
-        directory = Directory(settings.rule_set_id)
+        self._directory = directory = Directory(settings.rule_set_id, platform.platform)
         self._follower = DirectoryFollower(self._engine, directory, platform.platform, open_registry)
         writer = self._journal.writer
         self._processes = [
@@ -76,7 +77,9 @@ class WeighingApp:
             STREAM, self._recorder.plan, figures.metered(self._recorder.commit)
         )
         self._journal.metrics.watch_queue(lambda: self._committer.waiting_records)
-        knowledge = self._access.control.knowledge
+        self._knowledge = knowledge = self._access.control.knowledge
+        self._divisions: Divisions | None = None
+        knowledge.on_change(self._take_divisions)
         self.handlers = WeighingHandlers(
             self._engine,
             platform.platform,
@@ -114,6 +117,7 @@ class WeighingApp:
                 migrate(self._config.service.database_url, MIGRATIONS)
             self._journal.start()
             starting.callback(self._journal.stop)
+            self._take_divisions()
             self._access.start()
             starting.callback(self._access.stop)
             self._follower.start()
@@ -124,6 +128,12 @@ class WeighingApp:
             starting.callback(self._committer.stop, COMMIT_STOP_SECONDS)
             self.server.start()
             self._started = starting.pop_all()
+
+    def _take_divisions(self) -> None:
+        """Let the directory know which division lies below which: of rule sets from above the nearest judges."""
+        if (divisions := self._knowledge.divisions) is not self._divisions:
+            self._divisions = divisions
+            self._directory.put(divisions)
 
     def stop(self, grace_seconds: float) -> None:
         """Stop in reverse: let running calls finish, commit what waits, then the follower, the journal, the

@@ -141,6 +141,7 @@ def _serialized(judgement: Judgement, site: Site) -> bytes:
         verdict=int(judgement.verdict),  # type: ignore[arg-type]  # the numbers are the proto's
         rule_set_id=site.rules.rule_set.rule_set_id,
         rule_set_version=site.rules.rule_set.version,
+        rule_set_origin=site.rule_set_origin,
         severity=int(judgement.severity),  # type: ignore[arg-type]  # the numbers are the proto's
         reasons=judgement.reasons if site.is_in_force else (*judgement.reasons, RULES_NOT_IN_FORCE),
         certificate_number=site.certificate_number,

@@ -1,8 +1,17 @@
 """Registry resources as the directory and the rules take them. Pure."""
 
+from typing import Final
+
 from services.weighing import rules as domain_rules
+from services.weighing.addressed import AddressedRow
 from services.weighing.directory import Certificate, DirectoryObject, Scale, SourceUnit, WeighingPoint
+from services.weighing.rule_sets import AddressedRuleSet
 from zhichao.registry.v1 import resources_pb2 as registry_pb
+
+RULE_SET_KIND: Final = registry_pb.RuleSet.DESCRIPTOR.full_name
+
+RULE_SET_SCHEMA: Final = 1
+"""Newest meaning of a rule set that this release judges by; one of a newer platform above waits for the upgrade."""
 
 
 def directory_object(kind: str, payload: bytes) -> tuple[str, DirectoryObject] | None:
@@ -29,6 +38,18 @@ def directory_object(kind: str, payload: bytes) -> tuple[str, DirectoryObject] |
             rule_set = registry_pb.RuleSet.FromString(payload)
             return f"{rule_set.rule_set_id}/{rule_set.version}", rule_set_from_message(rule_set)
     return None
+
+
+def addressed_object(row: AddressedRow) -> AddressedRuleSet | None:
+    """Return what a weighing needs of an entry that a platform above has addressed; None for other kinds
+    and for a meaning that is newer than this release.
+
+    Raises DecodeError.
+    """
+    if row.kind != RULE_SET_KIND or row.schema > RULE_SET_SCHEMA:
+        return None
+    rule_set = rule_set_from_message(registry_pb.RuleSet.FromString(row.payload))
+    return AddressedRuleSet(row.origin, row.sequence, row.audience, rule_set)
 
 
 def rule_set_from_message(message: registry_pb.RuleSet) -> domain_rules.RuleSet:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.common.access.divisions import Divisions
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.weighing.rows import day_text, pack_site
+from services.weighing.rule_sets import AddressedRuleSet, RuleSets
 from services.weighing.rules import RuleSet
 from services.weighing.verdict import CompiledRules, Judgement
 
@@ -64,7 +66,7 @@ class Certificate:
     valid_until: str
 
 
-DirectoryObject = SourceUnit | WeighingPoint | Scale | Certificate | RuleSet
+DirectoryObject = SourceUnit | WeighingPoint | Scale | Certificate | RuleSet | AddressedRuleSet | Divisions
 
 
 @dataclass(slots=True)
@@ -76,6 +78,8 @@ class Site:
     capacity_kg: int
     certificate_number: str
     rules: CompiledRules
+    rule_set_origin: str
+    """Platform above that published the rules; empty for this platform's own."""
     is_in_force: bool
     """False when no version of the rule set was in force on that day and the nearest one judges instead."""
     packed: bytes
@@ -88,15 +92,16 @@ class Site:
 class Directory:
     """The objects of the registry by key. Threads may share it; a change empties the resolved sites."""
 
-    def __init__(self, rule_set_id_default: str) -> None:
+    def __init__(self, rule_set_id_default: str, platform: str) -> None:
         self.rule_set_id_default = rule_set_id_default
+        self.platform = platform
         self._newest: dict[tuple[str, ...], tuple[int, DirectoryObject]] = {}
         self._version = 0
         self._units: dict[str, SourceUnit] = {}
         self._points: set[tuple[str, str]] = set()
         self._scales: dict[tuple[str, str], Scale] = {}
         self._certificates: dict[tuple[str, str], dict[str, Certificate]] = {}
-        self._rule_sets: dict[str, dict[int, CompiledRules]] = {}
+        self._rule_sets = RuleSets(platform)
         self._sites: dict[tuple[str, str, str, int], Site] = {}
         self._guard = threading.Lock()
 
@@ -115,8 +120,12 @@ class Directory:
                     # New dictionaries: a thread that resolves a site may be going through the old ones.
                     self._certificates[key] = {**self._certificates.get(key, {}), changed.certificate_number: changed}
                 case RuleSet():
-                    versions = self._rule_sets.get(changed.rule_set_id, {})
-                    self._rule_sets[changed.rule_set_id] = {**versions, changed.version: CompiledRules(changed)}
+                    self._rule_sets.put_own(changed)
+                case AddressedRuleSet():
+                    if not self._rule_sets.put_addressed(changed):
+                        return
+                case Divisions():
+                    self._rule_sets.divisions = changed
             self._version += 1
             self._newest[_key(changed)] = (self._version, changed)
             # A new dictionary, so that a thread that resolves meanwhile cannot put an old site into it.
@@ -124,7 +133,12 @@ class Directory:
 
     def counts(self) -> Mapping[str, int]:
         """Return how many objects of each kind are known, for the log."""
-        return {"units": len(self._units), "scales": len(self._scales), "rule_sets": len(self._rule_sets)}
+        return {
+            "units": len(self._units),
+            "scales": len(self._scales),
+            "rule_sets": self._rule_sets.own_count,
+            "rule_sets_from_above": self._rule_sets.addressed_count,
+        }
 
     def changes_since(self, version: int) -> tuple[int, list[DirectoryObject]]:
         """Return the version now, and the newest state of what changed after another one; everything after 0."""
@@ -173,15 +187,15 @@ class Directory:
                 metadata={"scale_id": scale_id},
             )
         rule_set_id = unit.rule_set_id or self.rule_set_id_default
-        versions = self._rule_sets.get(rule_set_id)
-        if not versions:
+        chosen = self._rule_sets.choose(rule_set_id, unit.division_code, day)
+        if chosen is None:
             raise ServiceError(
                 Reason.NO_RULE_SET,
-                f"rule set {rule_set_id!r} is not held on this platform: publish it or name another one for the unit",
-                message_zh=f"本平台没有规则集 {rule_set_id!r}，请先发布或为该单位指定其他规则集",
+                f"rule set {rule_set_id!r} is held neither of this platform nor of one above: publish it, wait until "
+                "it has come down, or name another one for the unit",
+                message_zh=f"本平台没有规则集 {rule_set_id!r}，上级亦未下发，请发布、等待下发或为该单位指定其他规则集",
                 metadata={"rule_set_id": rule_set_id},
             )
-        in_force = [version for version, rules in versions.items() if rules.rule_set.is_effective_on(day)]
         certificates = self._certificates.get((source_unit_id, scale_id), {}).values()
         valid = [one for one in certificates if one.valid_from <= day <= one.valid_until]
         return Site(
@@ -190,8 +204,9 @@ class Directory:
             capacity_kg=scale.capacity_kg,
             # Of several valid certificates the one that lasts longest was issued last.
             certificate_number=max(valid, key=lambda one: one.valid_until).certificate_number if valid else "",
-            rules=versions[max(in_force)] if in_force else _nearest(versions, day),
-            is_in_force=bool(in_force),
+            rules=chosen.rules,
+            rule_set_origin="" if chosen.owner == self.platform else chosen.owner,
+            is_in_force=chosen.is_in_force,
             packed=pack_site(source_unit_id, weighing_point_id, scale_id),
         )
 
@@ -208,15 +223,8 @@ def _key(changed: DirectoryObject) -> tuple[str, ...]:
             return "certificate", changed.source_unit_id, changed.scale_id, changed.certificate_number
         case RuleSet():
             return "rule-set", changed.rule_set_id, str(changed.version)
-
-
-def _nearest(versions: Mapping[int, CompiledRules], day: str) -> CompiledRules:
-    """Return the version to judge with when none was in force: the first one later, or else the last one.
-
-    A terminal whose clock stands years back must not escape judgement; the judgement says that the rules were not in
-    force.
-    """
-    later = [rules for rules in versions.values() if rules.rule_set.effective_from > day]
-    if later:
-        return min(later, key=lambda rules: (rules.rule_set.effective_from, -rules.rule_set.version))
-    return max(versions.values(), key=lambda rules: (rules.rule_set.effective_from, rules.rule_set.version))
+        case AddressedRuleSet():
+            rule_set = changed.rule_set
+            return "addressed-rule-set", changed.origin, rule_set.rule_set_id, str(rule_set.version)
+        case Divisions():
+            return ("divisions",)

@@ -1,5 +1,5 @@
-"""Follows the registry's own log and keeps the directory: in memory for judging, in tables for a start without the
-registry.
+"""Follows the registry's own log, and what platforms above have addressed, and keeps the directory: in memory for
+judging, in tables for a start without the registry.
 """
 
 import threading
@@ -13,15 +13,13 @@ from google.protobuf.message import DecodeError
 
 from services.common.database import Engine, raw_connection, translate_errors
 from services.common.errors import ServiceError
-from services.common.rpc_client import service_error
 from services.journal.entries import parse
 from services.weighing import convert_directory
+from services.weighing.addressed_follower import AddressedFollower
 from services.weighing.directory import Directory
+from services.weighing.follow_loop import FollowLoop
 from services.weighing.store import directory as store
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
-
-RECONNECT_SECONDS_MAX: Final = 5.0
-"""Longest pause between tries to reach the registry; changes there are rare, so nothing is lost by it."""
 
 LOOK_AGAIN_SECONDS_MAX: Final = 1.0
 """Longest wait of a record for the directory to catch up with a registration made a moment ago."""
@@ -48,14 +46,12 @@ class DirectoryFollower:
         self._open_registry = open_registry
         self._position = 0
         self._moved = threading.Condition()
-        self._stopping = threading.Event()
-        self._hurry = threading.Event()
         self._look_began = self._look_ended = 0.0
         self._is_look_good = True
         self._look_guard = threading.Lock()
-        self._call: grpc.Call | None = None
         self._channel: grpc.Channel | None = None
-        self._thread = threading.Thread(target=self._run, name="directory-follower", daemon=True)
+        self.loop = FollowLoop("directory-follower", self._follow, lambda: self._position)
+        self.addressed = AddressedFollower(engine, directory, origin)
 
     @property
     def position(self) -> int:
@@ -69,17 +65,21 @@ class DirectoryFollower:
             self._position = store.read_position(connection, self._origin)
             for kind, payload in store.read_objects(connection):
                 self._put(kind, payload)
-        _log.info("directory_loaded", position=self._position, **self._directory.counts())
+            self.addressed.load(connection)
+        _log.info(
+            "directory_loaded",
+            position=self._position,
+            positions_above=self.addressed.positions,
+            **self._directory.counts(),
+        )
         self._channel = self._open_registry()
-        self._thread.start()
+        self.loop.start()
+        self.addressed.start(self._channel)
 
     def stop(self) -> None:
         """Stop following."""
-        self._stopping.set()
-        self._hurry.set()
-        if self._call is not None:
-            self._call.cancel()
-        self._thread.join(RECONNECT_SECONDS_MAX)
+        self.loop.stop()
+        self.addressed.stop()
         if self._channel is not None:
             self._channel.close()
 
@@ -90,7 +90,7 @@ class DirectoryFollower:
             # A look that began after we asked has seen what we are after; one that failed a moment ago fails again.
             is_paused = not self._is_look_good and asked < self._look_ended + LOOK_AGAIN_PAUSE_SECONDS
             if self._look_began <= asked and not is_paused:
-                if self._stopping.wait(max(self._look_began + LOOK_AGAIN_INTERVAL_SECONDS - asked, 0.0)):
+                if self.loop.stopping.wait(max(self._look_began + LOOK_AGAIN_INTERVAL_SECONDS - asked, 0.0)):
                     return False
                 self._look_began = time.monotonic()
                 self._is_look_good = self._look()
@@ -100,37 +100,22 @@ class DirectoryFollower:
     def _look(self) -> bool:
         if self._channel is None:
             return False
+        ends_at = time.monotonic() + LOOK_AGAIN_SECONDS_MAX
         stub = journal_pb2_grpc.JournalServiceStub(self._channel)
         try:
             answer = stub.ListPositions(
                 journal_pb2.ListPositionsRequest(origin=self._origin), timeout=LOOK_AGAIN_SECONDS_MAX
             )
-        except (grpc.RpcError, ValueError):
+            self.addressed.look(self._channel, max(ends_at - time.monotonic(), 0.0))
+        except (grpc.RpcError, ServiceError, ValueError):
             # ValueError is what a channel that was closed at our stop raises.
             return False
         wanted = max((position.size for position in answer.positions), default=0)
         # The registry is there: a follower that pauses after an outage need not pause any longer.
-        self._hurry.set()
+        self.loop.hurry()
+        self.addressed.loop.hurry()
         with self._moved:
-            return self._moved.wait_for(lambda: self._position >= wanted, LOOK_AGAIN_SECONDS_MAX)
-
-    def _run(self) -> None:
-        pause = 0.1
-        while not self._stopping.is_set():
-            before = self._position
-            try:
-                self._follow()
-            except grpc.RpcError as error:
-                if not self._stopping.is_set():
-                    _log.warning("registry_follow_interrupted", reason=service_error(error).reason.value)
-            except ServiceError as error:
-                _log.warning("registry_follow_interrupted", reason=error.reason.value)
-            except Exception:  # noqa: BLE001 - logged with its traceback
-                # The thread outlives any fault: without it a new scale would stay unknown until the next start.
-                _log.exception("registry_follow_failed", position=self._position)
-            pause = 0.1 if self._position > before else min(pause * 2, RECONNECT_SECONDS_MAX)
-            self._hurry.wait(pause)
-            self._hurry.clear()
+            return self._moved.wait_for(lambda: self._position >= wanted, max(ends_at - time.monotonic(), 0.0))
 
     def _follow(self) -> None:
         if self._channel is None:
@@ -138,13 +123,10 @@ class DirectoryFollower:
         stub = journal_pb2_grpc.JournalServiceStub(self._channel)
         request = journal_pb2.ReadEntriesRequest(origin=self._origin, first_sequence=self._position + 1, follow=True)
         call = stub.ReadEntries(request)
-        self._call = call
-        if self._stopping.is_set():
-            # stop() may have looked for a call before this one was there.
-            call.cancel()
+        self.loop.hold(call)
         for response in call:
             self._take(response.batch)
-            if self._stopping.is_set():
+            if self.loop.stopping.is_set():
                 call.cancel()
                 return
 

@@ -167,7 +167,13 @@ class PreparingProcess:
             # A process that was stopped takes nothing more: without these we would wait for it for ever.
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
-            arguments = (str(theirs.fileno()), self._digest_algorithm, self._directory.rule_set_id_default)
+            directory = self._directory
+            arguments = (
+                str(theirs.fileno()),
+                self._digest_algorithm,
+                directory.rule_set_id_default,
+                directory.platform,
+            )
             process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 # -P: nothing is imported from whatever directory we happen to be in.
                 [sys.executable, "-P", "-m", preparing_worker.__name__, *arguments],

@@ -47,9 +47,9 @@ def receive(connection: Connection) -> Any:
     return marshal.loads(content)  # noqa: S302 - over a socket that only our own parent or child has
 
 
-def serve(connection: Connection, digest_algorithm: str, rule_set_id_default: str) -> None:
+def serve(connection: Connection, digest_algorithm: str, rule_set_id_default: str, platform: str) -> None:
     """Answer until the other side closes the connection or says nothing for long."""
-    directory = Directory(rule_set_id_default)
+    directory = Directory(rule_set_id_default, platform)
     preparer = RecordPreparer(Digester(digest_algorithm), directory, lambda: False)
     send(connection, True)
     while connection.poll(IDLE_SECONDS):

@@ -119,8 +119,10 @@ directory_addressed_entries = sa.Table(
     sa.Column("origin", _ID, primary_key=True),
     sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("audience", _ID, nullable=False),
-    # Full message name and bytes of what the entry holds.
+    # Full message name, version of its meaning, and bytes of what the entry holds. One of a newer meaning waits for the
+    # release that knows it.
     sa.Column("kind", _ID, nullable=False),
+    sa.Column("schema", sa.BigInteger, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),
     info=APPEND_ONLY,
 )

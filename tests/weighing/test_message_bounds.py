@@ -31,7 +31,7 @@ from services.weighing.preparing import RecordPreparer
 from tests.wire import field
 
 preparer = BatchPreparer(
-    RecordPreparer(Digester("sha256"), Directory("order-62-2016"), lambda: False), [], SystemClock()
+    RecordPreparer(Digester("sha256"), Directory("order-62-2016", "141025"), lambda: False), [], SystemClock()
 )
 content = %s
 assert 8_000_000 < len(content) <= 16 * 1024 * 1024, len(content)
@@ -99,7 +99,7 @@ def test_a_unit_lies_within_a_division_or_is_refused() -> None:
 
 
 def test_only_records_of_the_caller_s_units_go_on() -> None:
-    preparer = RecordPreparer(Digester("sha256"), Directory("order-62-2016"), lambda: True)
+    preparer = RecordPreparer(Digester("sha256"), Directory("order-62-2016", "141025"), lambda: True)
     batch = [record("r-1"), record("r-2", source_unit_id="141025-009"), record("", source_unit_id="141025-009")]
     contents = [one.SerializeToString() for one in batch]
     bounds = Bounds.of(TERMINAL, "141025", Divisions())

@@ -53,7 +53,7 @@ def directory(shared: RunningWeighing) -> Directory:
     # The service follows the registry; it knows the site once it has recorded there.
     shared.record_all([record("known")])
     found: Directory = shared.app._processes[0]._directory
-    copy = Directory(found.rule_set_id_default)
+    copy = Directory(found.rule_set_id_default, found.platform)
     for changed in found.changes_since(0)[1]:
         copy.put(changed)
     return copy
@@ -146,7 +146,7 @@ def test_records_that_are_fit_only_here_keep_their_places(
 ) -> None:
     batch = made_up(seed)
     asked(process, batch)
-    registered = Directory(directory.rule_set_id_default)
+    registered = Directory(directory.rule_set_id_default, directory.platform)
     for changed in directory.changes_since(0)[1]:
         registered.put(changed)
     registered.put(SourceUnit("nobody", "141025", ""))
@@ -329,7 +329,7 @@ def test_ends_when_the_service_is_killed(tmp_path: Path) -> None:
         "from services.weighing.directory import Directory\n"
         "from services.weighing.preparing_process import PreparingProcess\n"
         "from datetime import datetime, UTC\n"
-        "process = PreparingProcess(Directory('none'), 'sha256')\n"
+        "process = PreparingProcess(Directory('none', '141025'), 'sha256')\n"
         "one = bytes([10, 0])\n"
         "ends = time.monotonic() + 30\n"
         "while process.prepare(one, datetime.now(UTC), '', '') is None and time.monotonic() < ends: time.sleep(0.01)\n"

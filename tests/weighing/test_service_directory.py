@@ -14,6 +14,7 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.weighing import convert, convert_directory
 from services.weighing import directory as directory_module
+from services.weighing import rule_sets as rule_sets_module
 from services.weighing.directory import Certificate, Directory, Scale, SourceUnit, WeighingPoint
 from services.weighing.rules import RuleSet
 from services.weighing.verdict import CompiledRules
@@ -74,7 +75,7 @@ def test_a_follower_that_pauses_goes_on_at_once_when_a_record_needs_it(
     beside: RunningWeighing, own_registry: RunningRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     follower = beside.app._follower
-    follow, failures, is_well = follower._follow, list[int](), threading.Event()
+    follow, failures, is_well = follower.loop._follow, list[int](), threading.Event()
 
     def failing() -> None:
         if not is_well.is_set():
@@ -82,10 +83,10 @@ def test_a_follower_that_pauses_goes_on_at_once_when_a_record_needs_it(
             raise ServiceError(Reason.SERVICE_UNAVAILABLE, "away")
         follow()
 
-    monkeypatch.setattr(follower, "_follow", failing)
-    wait_until(lambda: follower._call is not None, "it follows")
-    assert follower._call is not None
-    follower._call.cancel()
+    monkeypatch.setattr(follower.loop, "_follow", failing)
+    wait_until(lambda: follower.loop.call is not None, "it follows")
+    assert follower.loop.call is not None
+    follower.loop.call.cancel()
     # The pauses between tries have grown beyond what a record waits.
     wait_until(lambda: len(failures) == 4, "it pauses")
     is_well.set()
@@ -150,7 +151,7 @@ def test_an_object_that_cannot_be_used_stops_nothing(
             raise ValueError("a rule that this release cannot use")
         return CompiledRules(rules)
 
-    monkeypatch.setattr(directory_module, "CompiledRules", compiled)
+    monkeypatch.setattr(rule_sets_module, "CompiledRules", compiled)
     own_registry.append_raw("zhichao.registry.v1.Scale", b"\xff\xff")
     own_registry.append_raw("zhichao.registry.v1.Later", b"later")
     create(own_registry, examples.rule_set(rule_set_id="unusable"))
@@ -198,7 +199,7 @@ def test_two_replicas_keep_one_directory(beside: RunningWeighing, own_registry: 
 
 
 def filled() -> Directory:
-    made = Directory("rules")
+    made = Directory("rules", "141025")
     made.put(SourceUnit(UNIT, "141025", ""))
     made.put(WeighingPoint(UNIT, "gate-1"))
     made.put(Scale(UNIT, "gate-1", "scale-1", 1, 120_000))

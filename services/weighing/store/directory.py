@@ -1,9 +1,12 @@
 """The weighing service's copy of the registry's directory: objects as journalled there, and the position they are
-held at.
+held at; and what platforms above have addressed to this one.
 """
 
 from collections.abc import Sequence
+from dataclasses import astuple
 
+from services.journal.store.addressed import AddressedLog
+from services.weighing.addressed import AddressedRow
 from services.weighing.store.weighings import Connection
 
 
@@ -43,3 +46,38 @@ def store_objects(
             [(kind, key, payload) for (kind, key), payload in newest.items()],
         )
         cursor.execute("UPDATE directory_positions SET sequence = %s WHERE origin = %s", (sequence, origin))
+
+
+def read_addressed_logs(connection: Connection) -> list[AddressedLog]:
+    """Return where the registry logs of platforms above stand here."""
+    rows = connection.execute(
+        "SELECT origin, through_sequence, root, digest_algorithm, verifier_key FROM directory_addressed_logs"
+    ).fetchall()
+    return [AddressedLog(row[0], row[1], bytes(row[2]), row[3], row[4], None) for row in rows]
+
+
+def read_addressed_entries(connection: Connection) -> list[AddressedRow]:
+    """Return everything held of platforms above, in the order of each log."""
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(
+            "SELECT origin, sequence, audience, kind, schema, payload FROM directory_addressed_entries"
+            " ORDER BY origin, sequence"
+        ).fetchall()
+    return [AddressedRow(*row) for row in rows]
+
+
+def store_addressed(connection: Connection, log: AddressedLog, entries: Sequence[AddressedRow]) -> None:
+    """Store entries, and how far their log was taken. What another replica has stored, or further, stays."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO directory_addressed_entries (origin, sequence, audience, kind, schema, payload)"
+            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            [astuple(one) for one in entries],
+        )
+        cursor.execute(
+            "INSERT INTO directory_addressed_logs AS held"
+            " (origin, through_sequence, root, digest_algorithm, verifier_key) VALUES (%s, %s, %s, %s, %s)"
+            " ON CONFLICT (origin) DO UPDATE SET through_sequence = excluded.through_sequence, root = excluded.root"
+            " WHERE held.through_sequence < excluded.through_sequence",
+            (log.origin, log.through_sequence, log.root, log.digest_algorithm, log.verifier_key),
+        )

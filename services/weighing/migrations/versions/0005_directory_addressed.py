@@ -26,5 +26,6 @@ def upgrade() -> None:
         sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("audience", text, nullable=False),
         sa.Column("kind", text, nullable=False),
+        sa.Column("schema", sa.BigInteger, nullable=False),
         sa.Column("payload", sa.LargeBinary, nullable=False),
     )
