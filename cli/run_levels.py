@@ -16,7 +16,6 @@ from cli.status_targets import Target
 
 # From one level to the next: 7700, 7800, 7900 as in the documentation.
 PORT_STEP = 100
-HIGHEST_PORT = 65_535
 
 # Settings of one platform in the caller's environment: three cannot share a database, a key or an upstream.
 _SETTINGS_OF_ONE = (

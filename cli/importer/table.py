@@ -16,8 +16,6 @@ COLUMNS_MAX = 500
 _SAMPLED_BYTES_MAX = 64 * 1024 * 1024
 _SEPARATORS = ",;\t|"
 
-ENCODINGS = ("utf-8", "gb18030")
-
 
 class TableError(Exception):
     """The file cannot be read as a table at all."""

@@ -51,12 +51,6 @@ class Account:
         resolved = directory.resolve()
         return all(self._may(path.stat(), stat.S_IXUSR) for path in (resolved, *resolved.parents))
 
-    def can_write(self, directory: Path) -> bool:
-        """Say whether the account itself may make files in the directory, by permission bits."""
-        if not self.is_switched:
-            return os.access(directory, os.W_OK | os.X_OK)
-        return self._may(directory.stat(), stat.S_IXUSR) and self._may(directory.stat(), stat.S_IWUSR)
-
     def _may(self, status: os.stat_result, owner_bit: int) -> bool:
         if status.st_uid == self.uid:
             return bool(status.st_mode & owner_bit)

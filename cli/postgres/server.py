@@ -181,10 +181,6 @@ class EmbeddedPostgres:
             self._files_number = None
         self._directory.release()
 
-    def wait_until_ready(self, timeout_seconds: float) -> bool:
-        """Wait until the server accepts connections, as after a restart; False when it does not in time."""
-        return self._ready.wait(timeout_seconds)
-
     def query(self, sql: str, *, database: str = SUPERUSER) -> str:
         """Run statements through `psql` and return what it prints, one row a line without decoration.
 

@@ -11,8 +11,6 @@ import grpc
 from services.common.tls import ClientTls, channel_credentials
 from services.common.tls_files import TlsBundle
 
-_Callable = Callable[..., Any]
-
 
 class RenewedChannel(grpc.Channel):
     """A TLS channel to one address, as stubs and interceptors use any other."""

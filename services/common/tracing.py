@@ -48,7 +48,6 @@ class SpanKind(Enum):
     """Which part of a conversation a span is."""
 
     SERVER = auto()
-    CLIENT = auto()
     INTERNAL = auto()
     PRODUCER = auto()
     CONSUMER = auto()

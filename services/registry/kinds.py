@@ -197,4 +197,3 @@ KINDS: Final[tuple[Kind[Any], ...]] = (
     RULE_SET,
 )
 BY_NAME: Final[Mapping[str, Kind[Any]]] = MappingProxyType({kind.name: kind for kind in KINDS})
-BY_RESOURCE_TYPE: Final[Mapping[str, Kind[Any]]] = MappingProxyType({kind.resource_type: kind for kind in KINDS})

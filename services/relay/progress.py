@@ -281,11 +281,6 @@ class ProgressTable:
                 found.append(Stall(key, waited, row.cause, row.detail))
         return found
 
-    @property
-    def unheard_streams(self) -> list[str]:
-        """Streams whose service has not said yet what it holds."""
-        return sorted(self._unheard)
-
     def progress(self, now: datetime) -> list[LogProgress]:
         """Return how far each log has come, ordered by stream and origin."""
         return [self._progress(key, row, now) for key, row in sorted(self._rows.items())]

@@ -18,7 +18,6 @@ from structlog.testing import capture_logs
 from cli.postgres import EmbeddedPostgres
 from services.common.database import create_engine, raw_connection, reading, translate_errors, wait_until_reachable
 from services.common.database.engine import driver_url
-from services.common.database.failures import is_disconnect
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 
@@ -343,14 +342,3 @@ def test_wait_is_given_up_when_not_wanted(tmp_path: Path) -> None:
     assert not wait_until_reachable(
         f"postgresql://postgres@/postgres?host={tmp_path}", timeout_seconds=60, is_wanted=lambda: next(wanted)
     )
-
-
-def test_disconnect_is_told_from_other_failures(database_url: str) -> None:
-    with closing(psycopg.connect(database_url)) as connection, closing(psycopg.connect(database_url)) as killer:
-        with pytest.raises(psycopg.Error) as syntax:
-            connection.execute("SELEC")
-        killer.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
-        with pytest.raises(psycopg.Error) as gone:
-            connection.rollback()
-
-    assert (is_disconnect(syntax.value), is_disconnect(gone.value)) == (False, True)

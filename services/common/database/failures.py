@@ -52,14 +52,6 @@ def translate_errors() -> Iterator[None]:
         _translate(error)
 
 
-def is_disconnect(error: BaseException) -> bool:
-    """Tell whether the connection is gone, so that what listens on it must connect again."""
-    origin = error.orig if isinstance(error, exc.DBAPIError) else error
-    if not isinstance(origin, psycopg.OperationalError | psycopg.InterfaceError):
-        return False
-    return origin.sqlstate is None or origin.sqlstate.startswith(("08", "57P"))
-
-
 def _translate(error: exc.DBAPIError | psycopg.Error | exc.TimeoutError) -> NoReturn:
     failure = _failure(error)
     if failure is None:
