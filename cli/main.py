@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "relay": LazyCommand("cli.relay_command", "relay", "Look after the connection to the upper level. 上下级转发"),
     "notice": LazyCommand("cli.notice_command", "notice", "Issue and acknowledge notices. 通报下发与签收"),
     "duty-check": LazyCommand("cli.duty_check_command", "duty_check", "Ask the persons on duty. 查岗与应答"),
+    "rule-set": LazyCommand("cli.rule_set_command", "rule_set", "Check and publish rule sets. 规则集校验与发布"),
     "credential": LazyCommand("cli.credential_command", "credential", "Issue and revoke credentials. 凭证管理"),
     "whoami": LazyCommand("cli.credential_command", "whoami", "Show who a token is. 查看身份"),
 }

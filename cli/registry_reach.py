@@ -12,6 +12,8 @@ import click
 from cli.access import CallerOptions, access_options, caller_access, open_channel, refusal
 
 if TYPE_CHECKING:
+    import grpc
+
     from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
 
 _DATA = click.option(
@@ -45,10 +47,17 @@ def reaching(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def access_service(reach: Reach, local_names: tuple[str, ...]) -> "Iterator[AccessServiceStub]":
-    """Reach the registry that is meant; what it refuses becomes a message."""
-    import grpc
-
+    """Reach the access service of the registry that is meant; what it refuses becomes a message."""
     from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
+
+    with registry_channel(reach, local_names) as channel:
+        yield AccessServiceStub(channel)
+
+
+@contextmanager
+def registry_channel(reach: Reach, local_names: tuple[str, ...]) -> "Iterator[grpc.Channel]":
+    """Open a channel to the registry that is meant; what it refuses becomes a message."""
+    import grpc
 
     if reach.data_directory is not None and reach.registry:
         raise click.UsageError("give --data or --registry, not both")
@@ -58,7 +67,7 @@ def access_service(reach: Reach, local_names: tuple[str, ...]) -> "Iterator[Acce
     access = caller_access(options, directory, local_names)
     with open_channel(address, access) as channel:
         try:
-            yield AccessServiceStub(channel)
+            yield channel
         except grpc.RpcError as error:
             raise refusal(error, access) from error
 
