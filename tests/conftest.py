@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,6 +107,12 @@ def socket_directory() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="zc-"))
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_aside() -> None:
+    """Keep the log lines of services in this process out of what a command prints: they may come after its answer."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 @pytest.fixture(autouse=True)

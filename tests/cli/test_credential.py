@@ -44,7 +44,7 @@ def admin_file(registry: RunningRegistry, tmp_path: Path) -> Path:
 
 
 def last_document(output: str) -> Any:
-    """Read what a command printed; before it stand log lines of the registry, which runs in this process."""
+    """Read what a command printed last."""
     return json.loads(output.splitlines()[-1])
 
 
