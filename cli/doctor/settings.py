@@ -53,9 +53,12 @@ def check_settings(subject: Subject) -> Finding:
             Text(text.replace("\n", "; "), "配置有误"),
             Text("set what is named; python -m services --check-config shows all", "按提示修改配置"),
         )
-    unused = [line.removeprefix("# ") for line in text.splitlines() if "did you mean" in line]
+    # A variable of the commands, or of another service, is nothing to be warned of.
+    unused = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("#") and "; " in line]
     if unused:
-        return warn(Text("; ".join(unused), "有未使用的变量名"), Text("correct the names", "更正变量名"))
+        return warn(
+            Text("; ".join(unused), "有未使用或已取消的变量"), Text("correct or remove them", "更正或删除这些变量")
+        )
     return ok(f"{len(subject.services)} services: {', '.join(subject.services)}", "配置可用")
 
 

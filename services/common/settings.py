@@ -17,6 +17,16 @@ PREFIX = "ZHICHAO_"
 # One file per variable, named like it in lower case, as Kubernetes mounts a Secret.
 SECRETS_DIR_VARIABLE = "ZHICHAO_SECRETS_DIR"
 
+REMOVED: Mapping[str, str] = {
+    "ZHICHAO_ALLOW_PLAINTEXT_NETWORK": "addresses that other machines reach take TLS since 0.2.0: "
+    "docs/operate/upgrade.md",
+}
+"""Settings of former releases, and what is there instead: whoever relied on one has to hear of it."""
+
+SIMILARITY_MIN = 0.75
+"""How much of a misspelt name, without the prefix, is that of a setting. Slips and other abbreviations have 0.78 and
+more; other names of this project, such as ZHICHAO_TOKEN_FILE of the commands, up to 0.73."""
+
 MASK = "***"
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 
@@ -251,11 +261,17 @@ def check_config(
         return False, "\n".join(problems)
     lines = [f"{name}={value}" for name, value in effective(groups)]
     known = [variable_name(cls, field) for cls in classes for field in cls.model_fields]
-    for name in sorted(variables):
-        if name.startswith(PREFIX) and name not in known and name != SECRETS_DIR_VARIABLE:
-            meant = get_close_matches(name, known, n=1)
-            lines.append(f"# {name} is not used here" + (f"; did you mean {meant[0]}?" if meant else ""))
+    unused = (name for name in sorted(variables) if name.startswith(PREFIX) and name not in known)
+    lines += [f"# {name} {_why_unused(name, known)}" for name in unused if name != SECRETS_DIR_VARIABLE]
     return True, "\n".join(lines)
+
+
+def _why_unused(name: str, known: Sequence[str]) -> str:
+    if name in REMOVED:
+        return f"is gone; {REMOVED[name]}"
+    names = [one.removeprefix(PREFIX) for one in known]
+    meant = get_close_matches(name.removeprefix(PREFIX), names, n=1, cutoff=SIMILARITY_MIN)
+    return "is not used here" + (f"; did you mean {PREFIX}{meant[0]}?" if meant else "")
 
 
 def masked(name: str, value: Any) -> str:

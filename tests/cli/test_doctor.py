@@ -51,6 +51,27 @@ def test_a_misspelt_setting_is_named() -> None:
     assert "ZHICHAO_WEIGHING_THREADS" in found.message.english
 
 
+def test_a_setting_of_a_former_release_is_named() -> None:
+    environment = {
+        "ZHICHAO_WEIGHING_DATABASE_URL": "postgresql://weighing@db.example/weighing",
+        "ZHICHAO_ALLOW_PLAINTEXT_NETWORK": "true",
+    }
+    found = settings.check_settings(subject(environment=environment))
+
+    assert found.level is Level.WARN
+    assert "ZHICHAO_ALLOW_PLAINTEXT_NETWORK is gone" in found.message.english
+
+
+def test_a_variable_of_the_commands_is_no_warning() -> None:
+    environment = {
+        "ZHICHAO_WEIGHING_DATABASE_URL": "postgresql://weighing@db.example/weighing",
+        "ZHICHAO_TOKEN_FILE": "operator.token",
+        "ZHICHAO_TLS_DIR": "tls",
+    }
+
+    assert settings.check_settings(subject(environment=environment)).level is Level.OK
+
+
 def test_no_secret_is_told(tmp_path: Path) -> None:
     environment = {"ZHICHAO_WEIGHING_DATABASE_URL": "mysql://weighing:hunter2@db.example/weighing"}
     found = examination.examine(

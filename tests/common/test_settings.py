@@ -153,6 +153,21 @@ def test_check_config_finds_a_misspelt_variable() -> None:
     assert "# ZHICHAO_LOG_FROMAT is not used here; did you mean ZHICHAO_LOG_FORMAT?" in text.splitlines()
 
 
+def test_check_config_says_what_became_of_a_setting_of_a_former_release() -> None:
+    _, text = check_config([PlatformSettings], PLATFORM | {"ZHICHAO_ALLOW_PLAINTEXT_NETWORK": "true"})
+
+    (line,) = [line for line in text.splitlines() if line.startswith("#")]
+    assert line.startswith("# ZHICHAO_ALLOW_PLAINTEXT_NETWORK is gone; ")
+    assert "docs/operate/upgrade.md" in line
+
+
+@pytest.mark.parametrize("name", ["ZHICHAO_TLS_DIR", "ZHICHAO_TOKEN_FILE", "ZHICHAO_POSTGRES_BIN"])
+def test_check_config_takes_no_variable_of_the_commands_for_a_slip(name: str) -> None:
+    _, text = check_config([PlatformSettings], PLATFORM | {name: "x"})
+
+    assert f"# {name} is not used here" in text.splitlines()
+
+
 def test_check_config_collects_the_problems_of_all_groups() -> None:
     is_well, text = check_config([PlatformSettings, WeighbridgeSettings], {})
 
