@@ -64,12 +64,20 @@ class AddressedFollower:
         """Stop following."""
         self.loop.stop()
 
-    def look(self, channel: grpc.Channel, timeout_seconds: float) -> None:
-        """Take everything that the registry holds now. Raises grpc.RpcError, and ServiceError for our database.
+    def look(self, channel: grpc.Channel, timeout_seconds: float) -> bool:
+        """Take everything that the registry holds now. False when it does not answer in time, or cannot be kept.
 
         What is refused is not told again: the stream has, and looks are many.
         """
-        self._read(channel, follow=False, timeout_seconds=timeout_seconds)
+        try:
+            self._read(channel, follow=False, timeout_seconds=timeout_seconds)
+        except (grpc.RpcError, ServiceError):
+            return False
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            # A record waits for this, which has nothing to do with the fault.
+            _log.exception("addressed_look_failed", positions=self.positions)
+            return False
+        return True
 
     def _follow(self) -> None:
         if self._channel is not None:

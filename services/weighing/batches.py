@@ -7,7 +7,14 @@ from services.common.clock import Clock
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.reasons import Reason
 from services.weighing.bounds import UNBOUND, Bounds
-from services.weighing.preparing import BATCH_RECORDS_MAX, Prepared, RecordPreparer, not_records, records_of
+from services.weighing.preparing import (
+    BATCH_RECORDS_MAX,
+    Prepared,
+    PreparedBatch,
+    RecordPreparer,
+    not_records,
+    records_of,
+)
 from services.weighing.preparing_process import BATCH_BYTES_MIN, PreparingProcess
 from zhichao.weighing.v1 import record_pb2
 
@@ -25,9 +32,9 @@ class BatchPreparer:
 
     def prepare_one(
         self, record: record_pb2.WeighingRecord, actor: str, request_id: str, bounds: Bounds = UNBOUND
-    ) -> Prepared:
-        """Prepare one record; `bounds` are the sender's."""
-        return self._preparer.prepare([record.SerializeToString()], self._clock.now(), actor, request_id, bounds)
+    ) -> PreparedBatch:
+        """Prepare one record; `bounds` are the sender's. Raises ServiceError for its refusal."""
+        return self._preparer.prepare_one(record, self._clock.now(), actor, request_id, bounds)
 
     def prepare(self, content: bytes, actor: str, request_id: str, bounds: Bounds = UNBOUND) -> Prepared:
         """Prepare the records of a batch request; `bounds` are the sender's.

@@ -12,7 +12,6 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from services.common.database import Engine, raw_connection, translate_errors
-from services.common.errors import ServiceError
 from services.journal.entries import parse
 from services.weighing import convert_directory
 from services.weighing.addressed_follower import AddressedFollower
@@ -106,9 +105,10 @@ class DirectoryFollower:
             answer = stub.ListPositions(
                 journal_pb2.ListPositionsRequest(origin=self._origin), timeout=LOOK_AGAIN_SECONDS_MAX
             )
-            self.addressed.look(self._channel, max(ends_at - time.monotonic(), 0.0))
-        except (grpc.RpcError, ServiceError, ValueError):
+        except (grpc.RpcError, ValueError):
             # ValueError is what a channel that was closed at our stop raises.
+            return False
+        if not self.addressed.look(self._channel, max(ends_at - time.monotonic(), 0.0)):
             return False
         wanted = max((position.size for position in answer.positions), default=0)
         # The registry is there: a follower that pauses after an outage need not pause any longer.

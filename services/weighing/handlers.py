@@ -77,9 +77,7 @@ class WeighingHandlers:
         request = request_context()
         sender = request.principal
         bounds = Bounds.of(sender, self._origin, self._divisions())
-        batch, refusals = self._preparer.prepare_one(record, sender.name, request.request_id, bounds)
-        if refusals:
-            raise refusals[0].error
+        batch = self._preparer.prepare_one(record, sender.name, request.request_id, bounds)
         began_ns = time.time_ns()
         (outcome,) = self._committer.run(batch)
         if isinstance(outcome, ServiceError):

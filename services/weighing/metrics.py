@@ -3,10 +3,12 @@
 import collections
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from services.common.metrics import Counter, Metrics
 from services.common.reasons import Reason
+from services.common.request import request_context
 from services.journal.metrics import OWN, JournalMetrics
 from services.weighing.preparing import PreparedBatch
 from services.weighing.recording import NewlyRecorded, Outcome, Recorded, RecordPlan
@@ -42,16 +44,23 @@ class WeighingMetrics:
     def metered(
         self, commit: Callable[[RecordPlan], list[Sequence[Outcome]]]
     ) -> Callable[[RecordPlan], list[Sequence[Outcome]]]:
-        """Return the commit of records with its time and its outcomes counted, once they are durable."""
+        """Return the commit of records with its time and its outcomes counted, once they are durable.
+
+        Nobody waits for his answer until they are counted.
+        """
 
         def commit_and_count(plan: RecordPlan) -> list[Sequence[Outcome]]:
             began = time.monotonic()
             results = commit(plan)
-            self._journal.committed(OWN, sum(map(len, plan.batches)), time.monotonic() - began)
-            self._count(plan.batches, results)
+            note = partial(self._note, plan.batches, results, time.monotonic() - began)
+            request_context().after_answer(note)
             return results
 
         return commit_and_count
+
+    def _note(self, batches: Sequence[PreparedBatch], results: Sequence[Sequence[Outcome]], seconds: float) -> None:
+        self._journal.committed(OWN, sum(map(len, batches)), seconds)
+        self._count(batches, results)
 
     def _count(self, batches: Sequence[PreparedBatch], results: Sequence[Sequence[Outcome]]) -> None:
         verdicts: collections.Counter[int] = collections.Counter()

@@ -118,7 +118,7 @@ class RecordPreparer:
         prepare_one = self._prepare
         for place, content in enumerate(contents):
             try:
-                key, entry, row, judgement = prepare_one(content, reception, build, bounds)
+                key, entry, row, judgement = prepare_one(_parsed(content), reception, build, bounds)
             except ServiceError as refusal:
                 # With its traceback it would keep the parsed record, which may be large.
                 refusals[place] = Refused(_record_id(content), refusal.with_traceback(None))
@@ -132,17 +132,25 @@ class RecordPreparer:
         batch.leaves = self._digester.leaves(entries)
         return Prepared(batch, refusals)
 
+    def prepare_one(
+        self, record: record_pb2.WeighingRecord, now: datetime, actor: str, request_id: str, bounds: Bounds = UNBOUND
+    ) -> PreparedBatch:
+        """Prepare one record that is parsed already. Raises ServiceError for its refusal."""
+        size = record.ByteSize()
+        if size > RECORD_BYTES_MAX:
+            raise _too_large(size)
+        build = EntryBuilder(convert.WEIGHING_KIND, WEIGHING_SCHEMA, now, actor, request_id).build_bytes
+        key, entry, row, judgement = self._prepare(record, convert.Reception(timestamp(now)), build, bounds)
+        leaves = self._digester.leaves([entry])
+        return PreparedBatch(now, actor, request_id, [key], [entry], leaves, [row], [judgement])
+
     def _prepare(
         self,
-        sent: bytes,
+        record: record_pb2.WeighingRecord,
         reception: convert.Reception,
         build: Callable[[bytes], bytes],
         bounds: Bounds,
     ) -> _PreparedRecord:
-        if len(sent) > RECORD_BYTES_MAX:
-            # Not parsed: a megabyte of empty axles would take twenty.
-            raise _too_large(len(sent))
-        record = record_pb2.WeighingRecord.FromString(sent)
         unit = record.source_unit_id
         if bounds.source_unit_ids is not None and unit not in bounds.source_unit_ids:
             raise bounds.outside_units(unit)
@@ -229,6 +237,13 @@ class RecordPreparer:
                 metadata={"service": "registry"},
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from refusal
+
+
+def _parsed(content: bytes) -> record_pb2.WeighingRecord:
+    if len(content) > RECORD_BYTES_MAX:
+        # Not parsed: a megabyte of empty axles would take twenty.
+        raise _too_large(len(content))
+    return record_pb2.WeighingRecord.FromString(content)
 
 
 def records_of(content: bytes) -> list[bytes]:

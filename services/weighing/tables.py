@@ -2,11 +2,13 @@
 
 import sqlalchemy as sa
 
+from services.common.access import tables as access_tables
 from services.common.database import APPEND_ONLY
 from services.journal import tables as journal_tables
 
 metadata = sa.MetaData()
 journal_tables.define(metadata)
+access_tables.define(metadata)
 
 # Identifiers are compared byte by byte: collation C is faster and the same on every server.
 _ID = sa.Text(collation="C")

@@ -9,27 +9,10 @@ from services.registry import shipped
 from tests.conftest import Databases
 from tests.registry import examples
 from tests.registry.calls import create, get, list_all, refused_get
-from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry
+from tests.registry.downlink import carry_down
+from tests.registry.harness import RunningRegistry
 from zhichao.journal.v1 import entry_pb2
-from zhichao.journal.v1 import journal_pb2 as journal
 from zhichao.registry.v1 import resources_pb2 as pb
-
-
-def carry_down(upper: RunningRegistry, lower: RunningRegistry) -> int:
-    """Do what the relays do: hand everything addressed to the lower platform over; return how many entries came."""
-    positions = lower.journal.ListAddressedPositions(
-        journal.ListAddressedPositionsRequest(), timeout=TIMEOUT_SECONDS
-    ).positions
-    request = journal.ReadAddressedEntriesRequest(platform=lower.platform, positions=positions)
-    count = 0
-    for answer in upper.journal.ReadAddressedEntries(request, timeout=TIMEOUT_SECONDS):
-        if answer.WhichOneof("content") != "batch":
-            continue
-        append = journal.AppendAddressedEntriesRequest(batch=answer.batch)
-        taken = lower.journal.AppendAddressedEntries(append, timeout=TIMEOUT_SECONDS)
-        assert taken.parked_count == 0
-        count += sum(entry.sequence > 1 for step in answer.batch.steps for entry in step.entries)
-    return count
 
 
 def audiences(registry: RunningRegistry) -> dict[str, str]:

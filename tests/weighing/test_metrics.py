@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Databases
 from tests.metrics import Scrape, scrape
 from tests.registry.harness import RunningRegistry
-from tests.weighing.harness import PLATFORM, RunningWeighing
+from tests.weighing.harness import PLATFORM, RunningWeighing, wait_until
 from tests.weighing.records import BY_VERDICT, record, records
 
 
@@ -28,6 +28,12 @@ def look(weighing: RunningWeighing) -> Scrape:
     return scrape(weighing.app.metrics_server.address)
 
 
+def look_once_recorded(weighing: RunningWeighing, count: int) -> Scrape:
+    """Look once so many are counted: lone records are, a moment after their answers."""
+    wait_until(lambda: look(weighing).value("zhichao_weighings_recorded_total") == count, f"{count} are counted")
+    return look(weighing)
+
+
 def test_records_are_counted_by_what_became_of_them(metered: RunningWeighing) -> None:
     one = record("one")
     metered.record(one)
@@ -38,7 +44,7 @@ def test_records_are_counted_by_what_became_of_them(metered: RunningWeighing) ->
     metered.record_all([*records(40, "batch"), one, record("batch-0")])
     list(metered.stream([records(30, "stream"), records(30, "stream")]))
 
-    seen = look(metered)
+    seen = look_once_recorded(metered, 71)
     assert {
         name: seen.value(f"zhichao_{name}_total")
         for name in ("weighings_recorded", "weighing_duplicates", "weighing_conflicts")
@@ -57,7 +63,7 @@ def test_verdicts_are_counted(metered: RunningWeighing) -> None:
         metered.record_all(records(number + 1, f"many-{number}", **fields))
         metered.record(record(f"lone-{number}", **fields))
 
-    judged = look(metered).values("zhichao_weighings_judged_total", "verdict")
+    judged = look_once_recorded(metered, 14).values("zhichao_weighings_judged_total", "verdict")
     assert judged == {"compliant": 2, "undetermined": 3, "suspected": 4, "not_judged": 5}
 
 
@@ -65,7 +71,7 @@ def test_commits_are_timed(metered: RunningWeighing) -> None:
     metered.record(record("lone"))
     metered.record_all(records(500))
 
-    seen = look(metered)
+    seen = look_once_recorded(metered, 501)
     own = {"stream": "weighing", "source": "own"}
     assert seen.value("zhichao_journal_commit_duration_seconds_count", **own) == 2
     assert seen.value("zhichao_journal_commit_records_sum", **own) == 501

@@ -74,7 +74,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNKNOWN_SCALE: _ErrorReason.ValueType  # 22
     """The record's scale is not registered at its weighing point. Metadata: `scale_id`. Status FAILED_PRECONDITION."""
     ERROR_REASON_NO_RULE_SET: _ErrorReason.ValueType  # 23
-    """No version of the unit's rule set is held on this platform. Metadata: `rule_set_id`. Status FAILED_PRECONDITION."""
+    """No version of the unit's rule set is held here, neither of this platform nor of one above. The record may be sent again
+    under its id once one was published or has come down. Metadata: `rule_set_id`. Status FAILED_PRECONDITION.
+    """
     ERROR_REASON_RECORD_CONFLICT: _ErrorReason.ValueType  # 24
     """A record with this id and other content is already held; the first is kept, this one is journalled as a conflicting
     submission. Metadata: `record_id`, `origin`, `sequence`. Status ALREADY_EXISTS.
@@ -147,8 +149,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 69
     """The bytes of a message are not the message of its method. Status INVALID_ARGUMENT."""
     ERROR_REASON_ACCESS_UNKNOWN: _ErrorReason.ValueType  # 70
-    """The service does not know who may do what: it could not ask the registry since its start or for too long. RetryInfo is
-    set. Status UNAVAILABLE.
+    """The service does not know who may do what: it could not ask the registry since its start or for too long, or it does not
+    know the caller and has not heard from the registry for so long that the caller may be newer. RetryInfo is set. Status
+    UNAVAILABLE.
     """
     ERROR_REASON_ROLES_CONFLICT: _ErrorReason.ValueType  # 71
     """Two of the three administrators in one credential. Metadata: `roles`. Status FAILED_PRECONDITION."""
@@ -231,7 +234,9 @@ FAILED_PRECONDITION.
 ERROR_REASON_UNKNOWN_SCALE: ErrorReason.ValueType  # 22
 """The record's scale is not registered at its weighing point. Metadata: `scale_id`. Status FAILED_PRECONDITION."""
 ERROR_REASON_NO_RULE_SET: ErrorReason.ValueType  # 23
-"""No version of the unit's rule set is held on this platform. Metadata: `rule_set_id`. Status FAILED_PRECONDITION."""
+"""No version of the unit's rule set is held here, neither of this platform nor of one above. The record may be sent again
+under its id once one was published or has come down. Metadata: `rule_set_id`. Status FAILED_PRECONDITION.
+"""
 ERROR_REASON_RECORD_CONFLICT: ErrorReason.ValueType  # 24
 """A record with this id and other content is already held; the first is kept, this one is journalled as a conflicting
 submission. Metadata: `record_id`, `origin`, `sequence`. Status ALREADY_EXISTS.
@@ -304,8 +309,9 @@ ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 68
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 69
 """The bytes of a message are not the message of its method. Status INVALID_ARGUMENT."""
 ERROR_REASON_ACCESS_UNKNOWN: ErrorReason.ValueType  # 70
-"""The service does not know who may do what: it could not ask the registry since its start or for too long. RetryInfo is
-set. Status UNAVAILABLE.
+"""The service does not know who may do what: it could not ask the registry since its start or for too long, or it does not
+know the caller and has not heard from the registry for so long that the caller may be newer. RetryInfo is set. Status
+UNAVAILABLE.
 """
 ERROR_REASON_ROLES_CONFLICT: ErrorReason.ValueType  # 71
 """Two of the three administrators in one credential. Metadata: `roles`. Status FAILED_PRECONDITION."""
