@@ -6,7 +6,7 @@
 set -eu
 
 usage() {
-    cat >&2 <<'TEXT'
+    cat <<'TEXT'
 usage: secrets.sh [--database HOST:PORT] [--s3 CA_FILE] DIRECTORY
 
   --database HOST:PORT  a PostgreSQL outside of the cluster, instead of the component postgres
@@ -14,6 +14,11 @@ usage: secrets.sh [--database HOST:PORT] [--s3 CA_FILE] DIRECTORY
   --s3 CA_FILE          also for the components s3 and backup; CA_FILE is the certificate of the CA behind the issuer
                         同时生成对象存储与备份所需的密钥
 TEXT
+}
+
+wrong() {
+    [ $# -eq 0 ] || echo "secrets.sh: $1" >&2
+    usage >&2
     exit 2
 }
 
@@ -21,18 +26,33 @@ database=
 s3_ca=
 while [ $# -gt 0 ]; do
     case $1 in
-        --database) [ $# -ge 2 ] || usage; database=$2; shift 2 ;;
-        --s3) [ $# -ge 2 ] && [ -r "$2" ] || usage; s3_ca=$2; shift 2 ;;
-        -*) usage ;;
+        --database) [ $# -ge 2 ] || wrong "--database HOST:PORT"; database=$2; shift 2 ;;
+        --s3)
+            [ $# -ge 2 ] || wrong "--s3 CA_FILE"
+            [ -r "$2" ] || wrong "--s3 $2: cannot be read 无法读取该文件"
+            s3_ca=$2
+            shift 2
+            ;;
+        -h | --help) usage; exit 0 ;;
+        -*) wrong "$1: no such option 没有该选项" ;;
         *) break ;;
     esac
 done
-[ $# -eq 1 ] || usage
+[ $# -eq 1 ] || wrong
 directory=$1
+
+# Before anything is made: half of a platform's Secrets are of no use.
+for tool in openssl kubectl; do
+    command -v "$tool" > /dev/null || { echo "secrets.sh: $tool is not on the path 找不到 $tool" >&2; exit 1; }
+done
 
 # Nobody else reads what is written here, and a second run cannot replace the keys of a platform that runs.
 umask 077
-mkdir "$directory" || exit 1
+if ! mkdir "$directory"; then
+    echo "secrets.sh: nothing was made; name a new directory, since a platform's keys are made once" >&2
+    echo "未生成任何文件: 请指定新目录, 平台密钥只生成一次" >&2
+    exit 1
+fi
 parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT
 

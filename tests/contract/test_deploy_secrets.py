@@ -152,6 +152,8 @@ def test_a_second_run_replaces_nothing(directory: Path) -> None:
     done = run(directory)
 
     assert done.returncode == 1
+    assert "name a new directory" in done.stderr
+    assert "请指定新目录" in done.stderr
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
@@ -165,7 +167,44 @@ def test_a_database_outside_has_its_address_in_the_urls(tmp_path: Path) -> None:
     assert not [name for name in made if name.startswith("database-role-")]
 
 
-@pytest.mark.parametrize("words", [(), ("--s3", "absent", "made"), ("--other", "made"), ("one", "two")])
-def test_wrong_words_are_refused(words: tuple[str, ...], tmp_path: Path) -> None:
-    assert run(*(tmp_path / word if word in {"made", "one", "two"} else word for word in words)).returncode == 2
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "usage: secrets.sh"),
+        (("--s3", "absent", "made"), "--s3 absent: cannot be read"),
+        (("--database",), "--database HOST:PORT"),
+        (("--other", "made"), "--other: no such option"),
+        (("one", "two"), "usage: secrets.sh"),
+    ],
+)
+def test_wrong_words_are_refused(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    done = run(*(tmp_path / word if word in {"made", "one", "two"} else word for word in words))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_no_mistake() -> None:
+    done = run("--help")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: secrets.sh")
+
+
+def test_nothing_is_begun_without_the_programs(tmp_path: Path) -> None:
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    (bare / "sh").symlink_to("/bin/sh")
+    done = subprocess.run(
+        ["/bin/sh", K8S / "secrets.sh", tmp_path / "made"],
+        env={"PATH": str(bare)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "openssl is not on the path" in done.stderr
+    assert not (tmp_path / "made").exists()
