@@ -57,6 +57,13 @@ class RequestContext:
         """
         del callback  # Nothing ends outside of a call.
 
+    def after_answer(self, do: Callable[[], None]) -> None:
+        """Do what its caller need not wait for once a unary call has its answer; at once anywhere else.
+
+        Done in the same thread, whatever becomes of the call.
+        """
+        do()
+
 
 _OUTSIDE = RequestContext()
 _current: ContextVar[RequestContext] = ContextVar("zhichao_request", default=_OUTSIDE)

@@ -45,6 +45,7 @@ class _Left(threading.local):
 
     def __init__(self) -> None:
         self.lines: list[tuple[Call, str, float]] = []
+        self.tasks: list[Callable[[], None]] = []
 
 
 _left = _Left()
@@ -88,6 +89,7 @@ class Call(RequestContext):
         self.metrics = metrics
         self.started = started
         self.is_stream = False
+        self.thread = threading.get_ident()
         self.messages_in = 0
         self.messages_out = 0
         # Values of personal data sent and not yet written down; from when on (time.monotonic()) they have to be.
@@ -105,7 +107,6 @@ class Call(RequestContext):
         """Add what only streams need: unary calls are many and short."""
         self.is_stream = True
         self.send = send
-        self.thread = threading.get_ident()
         self.is_reading = False
         self.has_ended = False
         self._guard = threading.Lock()
@@ -133,6 +134,13 @@ class Call(RequestContext):
         # Stopping is looked at after the callback is known: one of both sides sees the other.
         if not self.grpc_context.add_callback(callback) or self.stopping.is_set():
             callback()
+
+    def after_answer(self, do: Callable[[], None]) -> None:
+        """Do what nobody need wait for once a unary call has its answer; at once in streams and other threads."""
+        if self.is_stream or threading.get_ident() != self.thread:
+            do()
+        else:
+            _left.tasks.append(do)
 
     def claim_end(self) -> bool:
         """Take the right to send the status; only one thread gets it, gRPC would send two."""
@@ -232,8 +240,15 @@ def finish_after_answer(call: Call) -> None:
 
 
 def do_what_was_left() -> None:
-    """Write the lines that calls of this thread have left."""
-    lines = _left.lines
+    """Do what calls of this thread have left, then write their lines."""
+    tasks, lines = _left.tasks, _left.lines
+    for do in tasks:
+        try:
+            do()
+        except Exception:
+            # The answer is out; what else is left must be done all the same.
+            log.exception("after_answer_failed")
+    tasks.clear()
     while lines:
         call, status, ended = lines.pop()
         _write(call, status, ended)

@@ -366,7 +366,7 @@ def test_one_that_ended_for_want_of_work_is_started_again(process: PreparingProc
 def serving() -> Iterator[tuple[Connection, threading.Thread]]:
     ours, theirs = socket.socketpair()
     with Connection(ours.detach()) as connection, Connection(theirs.detach()) as other:
-        thread = threading.Thread(target=preparing_worker.serve, args=(other, "sha256", "none"))
+        thread = threading.Thread(target=preparing_worker.serve, args=(other, "sha256", "none", "141025"))
         thread.start()
         yield connection, thread
 
