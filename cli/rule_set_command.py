@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
+from cli.help_text import CommandGroup
 from cli.registry_reach import Reach, reaching, registry_channel
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ EXAMPLES: Final = """\b
 zhichao rule-set show order-62-2016 --json > shanxi.json
 zhichao rule-set validate shanxi.json
 zhichao rule-set publish shanxi.json --to 141000
+zhichao rule-set receipts shanxi-2026
 zhichao rule-set list --on 2026-07-01
 """
 
 
-@click.group("rule-set", epilog=EXAMPLES)
+@click.group("rule-set", cls=CommandGroup, epilog=EXAMPLES)
 def rule_set() -> None:
     """Check and publish the figures that judge, and look at them.
 
@@ -166,6 +168,53 @@ def show(rule_set_id: str, version: int | None, origin: str, reach: Reach, as_js
     with registry_channel(reach, CALLER_TOKENS) as channel:
         stub = service_pb2_grpc.RegistryServiceStub(channel)
         _show(stub.GetRuleSet(request, timeout=CALL_SECONDS_MAX).rule_set, as_json=as_json)
+
+
+@rule_set.command("receipts")
+@click.argument("rule_set_id", metavar="ID")
+@click.option("--version", type=click.IntRange(1), help="Version; the newest if none. 版本, 默认最新。")
+@click.option(
+    "--origin", default="", metavar="CODE", help="Platform that published it; the nearest if none. 发布平台。"
+)
+@reaching
+def receipts(rule_set_id: str, version: int | None, origin: str, reach: Reach, as_json: bool) -> None:
+    """List the platforms below that have received a rule set, as far as their receipts have come here.
+
+    列出已送达的下级平台。
+    """
+    from rich.console import Console
+
+    from cli.rule_set_display import as_document, receipt_table, rule_set_facts
+    from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
+    from zhichao.registry.v1 import service_pb2, service_pb2_grpc
+
+    named = service_pb2.GetRuleSetRequest(rule_set_id=rule_set_id, version=version or 0, origin=origin)
+    found: list[journal_pb2.ReceivedAddressedEntry] = []
+    with registry_channel(reach, CALLER_TOKENS) as channel:
+        stub = service_pb2_grpc.RegistryServiceStub(channel)
+        published = stub.GetRuleSet(named, timeout=CALL_SECONDS_MAX).rule_set
+        info = published.info
+        request = journal_pb2.ListAddressedReceiptsRequest(
+            origin=info.origin, first_sequence=info.sequence, last_sequence=info.sequence, page_size=PAGE_SIZE
+        )
+        journal = journal_pb2_grpc.JournalServiceStub(channel)
+        while True:
+            answer = journal.ListAddressedReceipts(request, timeout=CALL_SECONDS_MAX)
+            found += answer.receipts
+            request.page_token = answer.next_page_token
+            if not answer.next_page_token:
+                break
+    if as_json:
+        heading = {"rule_set_id": published.rule_set_id, "version": published.version, "origin": info.origin}
+        document = {**heading, "receipts": [as_document(one) for one in found]}
+        click.echo(json.dumps(document, ensure_ascii=False))
+        return
+    console = Console()
+    console.print(rule_set_facts(published))
+    if found:
+        console.print(receipt_table(found))
+    else:
+        click.echo("received by nobody yet 尚无平台送达")
 
 
 def _show(found: "resources_pb2.RuleSet", *, as_json: bool, is_brief: bool = False) -> None:

@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from cli.credential_display import CHINA_TIME, local_time
+from zhichao.journal.v1 import journal_pb2
 from zhichao.registry.v1 import resources_pb2 as pb
 
 FIGURES: Final = ("gross_limits", "modifiers", "axle_group_limits", "scale_tolerances", "severity_bands")
@@ -23,9 +25,9 @@ _SCALES: Final = {
 _TIRES: Final = {"single": "single 单胎", "dual": "dual 双胎"}
 
 
-def as_document(rule_set: pb.RuleSet) -> dict[str, Any]:
-    """Return a rule set as JSON shows it."""
-    return MessageToDict(rule_set, preserving_proto_field_name=True)
+def as_document(message: Message) -> dict[str, Any]:
+    """Return a message as JSON shows it."""
+    return MessageToDict(message, preserving_proto_field_name=True)
 
 
 def as_heading(rule_set: pb.RuleSet) -> dict[str, Any]:
@@ -82,6 +84,14 @@ def rule_set_facts(rule_set: pb.RuleSet) -> Table:
     table.add_row("State 状态", _state_text(rule_set))
     for warning in rule_set.info.warnings:
         table.add_row("Warning 提示", Text(f"{warning.field} {warning.description}", "yellow"))
+    return table
+
+
+def receipt_table(receipts: Sequence[journal_pb2.ReceivedAddressedEntry]) -> Table:
+    """Make the table of platforms that have received a rule set."""
+    table = _titled("Received 送达情况", "Platform 平台", "Received 送达时间")
+    for one in receipts:
+        table.add_row(one.platform, local_time(one.receive_time))
     return table
 
 

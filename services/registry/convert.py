@@ -149,9 +149,10 @@ def times(message: AnyResource) -> tuple[datetime, datetime]:
     return info.create_time.ToDatetime(tzinfo=UTC), info.update_time.ToDatetime(tzinfo=UTC)
 
 
-def complete(message: AnyResource, origin: str, etag: str, warnings: list[Violation]) -> None:
+def complete(message: AnyResource, origin: str, sequence: int, etag: str, warnings: list[Violation]) -> None:
     """Add to a resource read from a payload what follows from its place and content."""
     message.info.origin = origin
+    message.info.sequence = sequence
     message.info.etag = etag
     del message.info.warnings[:]
     for field, description in warnings:

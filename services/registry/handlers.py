@@ -289,7 +289,7 @@ class RegistryHandlers:
         day = day_in_china(self._clock.now())
         doubts = Doubts.look_up(connection, kind, list(zip(origins, messages, strict=True)), self._writer.origin, day)
         for row, message in zip(rows, messages, strict=True):
-            convert.complete(message, row.origin, row.etag, doubts.of(row.origin, message))
+            convert.complete(message, row.origin, row.sequence, row.etag, doubts.of(row.origin, message))
         return messages
 
 

@@ -141,7 +141,13 @@ def test_it_is_published_for_a_division_and_shown_there(
     assert (published["jurisdiction"], published["info"]["origin"]) == (COUNTY, CITY)
     assert "of-the-city" not in county.done("list")
 
+    assert "received by nobody yet" in city.done("receipts", "of-the-city")
     assert carry_down(registries[CITY], registries[COUNTY]) == 1
+    registries[CITY].receive(registries[COUNTY].batches())
+    received = city.document("receipts", "of-the-city")
+    assert (received["origin"], received["version"]) == (CITY, 1)
+    assert [(one["platform"], "receive_time" in one) for one in received["receipts"]] == [(COUNTY, True)]
+    assert COUNTY in city.done("receipts", "of-the-city").splitlines()[-1]
 
     (listed,) = county.document("list", "--id", "of-the-city")["rule_sets"]
     assert (listed["info"]["origin"], listed["version"], listed["state"]) == (CITY, 1, "in force")
