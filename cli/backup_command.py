@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from cli.help_text import CommandGroup
+
 if TYPE_CHECKING:
     from cli.backup.record import BackupError, BackupRecord, LogRecord
 
@@ -24,7 +26,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result a
 _BACKUP = click.argument("backup", type=click.Path(path_type=Path, file_okay=False, exists=True))
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def backup() -> None:
     """Back up and restore a platform with its own PostgreSQL.
 

@@ -18,8 +18,9 @@ ROLE_OPTION: Final = click.option(
     "--role",
     "roles",
     type=click.Choice(tuple(ROLES)),
+    metavar="ROLE",
     multiple=True,
-    help="Role of a person; may be repeated. 人员角色, 可多次使用。",
+    help=f"Role of a person; may be repeated: {', '.join(ROLES)}. 人员角色, 可多次使用。",
 )
 UNIT_OPTION: Final = click.option(
     "--unit",

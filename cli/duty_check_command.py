@@ -17,6 +17,7 @@ from cli.directive_options import (
     scope_number,
 )
 from cli.enforcement_reach import CALL_SECONDS_MAX, Reach, enforcement_service, reaching
+from cli.help_text import CommandGroup
 
 if TYPE_CHECKING:
     from zhichao.enforcement.v1 import service_pb2
@@ -34,7 +35,7 @@ zhichao duty-check answer dc-7 示例甲在岗 --issuer 141000 --officer 示例�
 """
 
 
-@click.group("duty-check", epilog=EXAMPLES)
+@click.group("duty-check", cls=CommandGroup, epilog=EXAMPLES)
 def duty_check() -> None:
     """Ask the persons on duty below, and answer when asked from above.
 

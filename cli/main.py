@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import click
 
+from cli.help_text import HelpFormatter
+
 
 @dataclass(frozen=True)
 class LazyCommand:
@@ -40,10 +42,13 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "backup": LazyCommand("cli.backup_command", "backup", "Back up and restore a platform. 备份与恢复"),
     "pki": LazyCommand("cli.pki_command", "pki", "Make and look at certificates. 证书签发与查看"),
     "relay": LazyCommand("cli.relay_command", "relay", "Look after the connection to the upper level. 上下级转发"),
+    "platform": LazyCommand("cli.platform_command", "platform", "Register platforms below. 平台登记"),
+    "division": LazyCommand("cli.division_command", "division", "Record divisions. 行政区划登记"),
     "notice": LazyCommand("cli.notice_command", "notice", "Issue and acknowledge notices. 通报下发与签收"),
     "duty-check": LazyCommand("cli.duty_check_command", "duty_check", "Ask the persons on duty. 查岗与应答"),
     "rule-set": LazyCommand("cli.rule_set_command", "rule_set", "Check and publish rule sets. 规则集校验与发布"),
     "credential": LazyCommand("cli.credential_command", "credential", "Issue and revoke credentials. 凭证管理"),
+    "audit-log": LazyCommand("cli.audit_log_command", "audit_log", "Look at and export the audit log. 审计日志"),
     "whoami": LazyCommand("cli.credential_command", "whoami", "Show who a token is. 查看身份"),
 }
 
@@ -69,6 +74,10 @@ class LazyGroup(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+
+# For every command, the imported ones too.
+click.Context.formatter_class = HelpFormatter
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -18,6 +18,7 @@ from cli.directive_options import (
     scope_number,
 )
 from cli.enforcement_reach import CALL_SECONDS_MAX, Reach, enforcement_service, reaching
+from cli.help_text import CommandGroup
 
 if TYPE_CHECKING:
     from zhichao.enforcement.v1 import service_pb2
@@ -27,13 +28,14 @@ KINDS: Final = ("bulletin", "instruction", "information")
 # The first line keeps the others from being joined.
 EXAMPLES: Final = """\b
 zhichao notice issue --to 141025 --to 141024 --kind instruction \\
-    --title 关于核查超限线索的督办 --body-file text.txt --deadline "2025-03-05 18:00"
+    --title 关于核查超限线索的督办 --body-file text.txt \\
+    --deadline "2025-03-05 18:00"
 zhichao notice list --direction received --standing open
 zhichao notice acknowledge n-7 --issuer 141000 --officer 示例甲 --text 已传达
 """
 
 
-@click.group("notice", epilog=EXAMPLES)
+@click.group("notice", cls=CommandGroup, epilog=EXAMPLES)
 def notice() -> None:
     """Issue notices to platforms below, and acknowledge those from above.
 
