@@ -1,9 +1,9 @@
 """Who this platform is towards its neighbours."""
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Self
 
+from services.common.metrics import software_version
 from services.journal.notes import Signer
 
 
@@ -20,12 +20,4 @@ class Identity:
     @classmethod
     def of(cls, platform: str, signer: Signer) -> Self:
         """Take the public part of the platform's key, and the release of this software."""
-        return cls(platform, _software_version(), signer.verifier_key.format())
-
-
-def _software_version() -> str:
-    try:
-        return version("zhichao")
-    except PackageNotFoundError:
-        # Runs from a copy that was not installed.
-        return ""
+        return cls(platform, software_version(), signer.verifier_key.format())
