@@ -24,13 +24,12 @@ SERVICES: Final = ("registry", "weighing", "enforcement", "relay")
 
 SWITCH_INTERVAL_SECONDS: Final = 0.0001
 """How long one thread may keep the interpreter while others want it. At Python's default of 5 ms the thread that
-commits
-waits that long after every answer of the database (docs/benchmarks.md, streamed weighings)."""
+commits waits that long after every answer of the database (docs/benchmarks.md, streamed weighings)."""
 
 COLLECT_AFTER_OBJECTS: Final = 50_000
-"""New objects between two looks for garbage. At Python's default of 700 the collector walks the records of a batch
-dozens of
-times and takes a quarter of the time of a backlog (docs/benchmarks.md); next to nothing here refers to itself."""
+"""New objects between two looks for garbage. At Python's default of 700 the collector walks the records of a
+batch dozens of times and takes a quarter of the time of a backlog (docs/benchmarks.md); next to nothing here refers to
+itself."""
 
 COLLECT_ALL_AFTER_LOOKS: Final = 50
 """Looks at the young objects between two looks at the old ones, of which most live as long as the process."""
