@@ -88,7 +88,8 @@ deploy-check: $(VENV)/dev.stamp ## Sites of deploy/k8s build and are valid; Dock
 	@echo "==> Deployment"
 	@$(BIN)/python -m pytest --quiet -p no:cacheprovider -n 0 tests/contract/test_deploy_image.py \
 		tests/contract/test_deploy_policies.py tests/contract/test_deploy_references.py \
-		tests/contract/test_deploy_secrets.py tests/contract/test_deploy_settings.py tests/contract/test_deploy_sites.py
+		tests/contract/test_deploy_secrets.py tests/contract/test_deploy_settings.py tests/contract/test_deploy_sites.py \
+		tests/contract/test_release.py
 
 .PHONY: image-check
 image-check: $(VENV)/dev.stamp ## Run the Dockerfile's build stage without a container engine
@@ -108,6 +109,10 @@ fmt: $(VENV)/dev.stamp ## Format Python and protos, fix what lint can fix
 .PHONY: gen
 gen: $(VENV)/dev.stamp ## Generate gen/ from protos/
 	@$(BIN)/python tools/generate.py
+
+.PHONY: release
+release: $(VENV)/dev.stamp ## Write the version of pyproject.toml wherever deploy/ names it
+	@$(BIN)/python tools/release.py
 
 .PHONY: lock
 lock: .venv-lock/uv.stamp ## Write the locks from pyproject.toml (UPGRADE=1 for newer indirect ones)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.contract.deployments import SERVICES, SITES, WITH_DATABASE, Document, Peer, Site, is_allowed, matches, site
 from tests.contract.documents import ROOT
+from tools.release import dashed, version_of
 
 KUBERNETES_GUIDE = ROOT / "docs" / "operate" / "kubernetes.md"
 MADE_BY_THE_DATABASE_OPERATOR = {"database-ca"}
@@ -166,7 +167,7 @@ INSIDE = {
     *(("relay", service, PORT[service]) for service in SERVICES if service != "relay"),
     *(("monitoring", service, PORT[service] + 20) for service in SERVICES),
 }
-CLIENTS = [name for service in WITH_DATABASE for name in (service, f"{service}-migrate-0-1-0")]
+CLIENTS = [name for service in WITH_DATABASE for name in (service, f"{service}-migrate-{dashed(version_of())}")]
 DATABASE = {
     *((client, "database", 5432) for client in CLIENTS),
     *(("database", "database", port) for port in (5432, 8000)),
