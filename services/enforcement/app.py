@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 
 from services.common.access.mounting import AppAccess, ServiceAccess, registry_opener, service_tokens
+from services.common.access.store import AccessStore
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
 from services.common.metrics import Metrics
@@ -39,7 +40,9 @@ class EnforcementApp:
         self.metrics = Metrics(STREAM, platform.platform)
         self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
         open_registry = registry_opener(platform, settings.registry_address, STREAM)
-        self._access = access or ServiceAccess.build(platform, service_tokens(platform), open_registry, clock)
+        self._access = access or ServiceAccess.build(
+            platform, service_tokens(platform), open_registry, clock, AccessStore(self._engine)
+        )
         control = self._access.control
         holding = Holding(platform.platform, control.knowledge)
         self._journal = JournalParts.build(

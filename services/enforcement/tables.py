@@ -1,5 +1,6 @@
 """The tables of the enforcement service. All but the last are projections of its journal: own entries, those addressed
-to this platform or to be passed on, and those that come up from platforms below.
+to this platform or to be passed on, and those that come up from platforms below. Beside them stands what is kept of the
+registry's word on access.
 
 Nothing refers to anything by a foreign key: logs of several origins come in any order, and an acknowledgement may be
 here before its notice, as after a county has moved to this platform.
@@ -10,12 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from services.common.access import tables as access_tables
 from services.common.database import APPEND_ONLY
 from services.journal import tables as journal_tables
 
 METADATA = sa.MetaData()
 
 journal_tables.define(METADATA)
+access_tables.define(METADATA)
 
 
 def _text(name: str, *, is_key: bool = False) -> sa.Column[Any]:

@@ -11,9 +11,9 @@ import structlog
 
 from services.common.access.control import AccessControl
 from services.common.access.convert import access_change
-from services.common.access.follower import REPORT_SECONDS, UseBook
 from services.common.access.knowledge import AccessKnowledge
 from services.common.access.mounting import service_tokens
+from services.common.access.uses import REPORT_SECONDS, UseBook, newest
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.common.errors import ServiceError
@@ -49,6 +49,7 @@ class OwnAccess:
         self._knowledge = knowledge
         self._bootstrap = bootstrap
         self._uses = UseBook(clock)
+        self._unkept: dict[str, datetime] = {}
         self._uses_kept_at = clock.monotonic()
         self._keep_uses = keep_uses
         self._statement = AccessStatement(platform)
@@ -109,7 +110,7 @@ class OwnAccess:
                     said = self._statement.read(connection, now)
                     if self._bootstrap.is_configured:
                         # Each time: it begins anew when the last administrator's time is over.
-                        self._bootstrap.is_over = bool(bindings.administrators(connection, self._platform, now))
+                        self._bootstrap.note_administrators(bindings.administrators(connection, self._platform, now))
                 for message in said:
                     self._knowledge.take(access_change(message))
             except BaseException:
@@ -126,10 +127,13 @@ class OwnAccess:
             self._tail.wait(self._platform, seen, lambda: not self._stopping.is_set())
 
     def _keep(self) -> None:
-        """Keep the last uses of the registry itself; what cannot be kept is forgotten, the next use says the same."""
+        """Keep the last uses of the registry itself; what cannot be kept waits for the next time."""
         self._uses_kept_at = self._clock.monotonic()
-        uses = self._uses.take()
+        uses = newest(self._unkept | self._uses.take())
         try:
             self._keep_uses(uses, len(uses))
         except ServiceError as error:
+            self._unkept = uses
             _log.warning("credential_uses_not_kept", count=len(uses), reason=error.reason.value)
+        else:
+            self._unkept = {}

@@ -13,11 +13,11 @@ import pytest
 from services.common import rpc_call
 from services.common.access.caller import Caller
 from services.common.access.certificates import CertificateIdentity
-from services.common.access.knowledge import KnownCredential, KnownPlatform, KnownSecret
+from services.common.access.knowledge import CURRENT_SECONDS_MAX, KnownCredential, KnownPlatform, KnownSecret
 from services.common.access.limits import STREAMS_MAX
 from services.common.access.permissions import PrincipalKind, Role, permissions_of
 from services.common.access.principal import Principal, platform_principal, service_principal
-from services.common.access.tokens import bearer, digest
+from services.common.access.tokens import bearer, digest, format_token
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.request import request_context
@@ -234,6 +234,60 @@ def test_whoever_does_not_take_the_refusal_is_cut_off(serve: Serve, monkeypatch:
         threading.Thread(target=cut, daemon=True).start()
         assert ended.wait(20), "the thread of the stream is free again"
         stream.cancel()
+
+
+# What is not known while the registry is away
+
+
+@pytest.mark.parametrize("token", [format_token("p-2", "A" * 43), format_token("p-1", "A" * 43)])
+def test_a_token_that_may_be_newer_than_the_last_word_is_not_refused_for_good(
+    access: Access, clock: SetClock, token: str
+) -> None:
+    """A credential may have been issued, or rotated, since the registry was heard last."""
+    caller, _ = person(access, Role.VIEWER)
+
+    def refusal() -> ServiceError:
+        with pytest.raises(ServiceError) as raised:
+            access.control.caller_of_metadata(bearer(token))
+        return raised.value
+
+    clock.seconds += CURRENT_SECONDS_MAX
+    assert (refusal().reason, refusal().status) == (Reason.INVALID_CREDENTIALS, "UNAUTHENTICATED")
+    clock.seconds += 1
+    assert (refusal().reason, refusal().status) == (Reason.ACCESS_UNKNOWN, "UNAVAILABLE")
+    assert refusal().retry_after_seconds
+    assert standing(access, caller) is None
+    access.say()
+    assert refusal().reason is Reason.INVALID_CREDENTIALS
+
+
+def test_what_the_last_word_says_is_final(access: Access, clock: SetClock) -> None:
+    token = access.person(Role.VIEWER, name="p-1")
+    gone = access.issue(terminal("gone"), is_revoked=True)
+    ended = access.issue(terminal("ended"), valid=timedelta(seconds=1))
+    clock.seconds += CURRENT_SECONDS_MAX + 1
+    clock.moment += timedelta(seconds=1)
+    reasons = []
+    for shown in (gone, ended):
+        with pytest.raises(ServiceError) as raised:
+            access.control.caller_of_metadata(bearer(shown))
+        reasons.append(raised.value.reason)
+    assert reasons == [Reason.CREDENTIAL_REVOKED, Reason.CREDENTIAL_EXPIRED]
+    assert access.control.caller_of_metadata(bearer(token)) is not None
+
+
+def test_a_platform_and_a_certificate_may_be_newer_too(access: Access, clock: SetClock) -> None:
+    ends_at = clock.now() + timedelta(days=1)
+    for identity in (CertificateIdentity("141025", ends_at), CertificateIdentity("141000", ends_at, "firm")):
+        for seconds, reason in (
+            (0.0, {Reason.PLATFORM_NOT_REGISTERED, Reason.INVALID_CREDENTIALS}),
+            (CURRENT_SECONDS_MAX + 1, {Reason.ACCESS_UNKNOWN}),
+        ):
+            access.say()
+            clock.seconds += seconds
+            with pytest.raises(ServiceError) as raised:
+                access.control.caller_of_certificate(identity)
+            assert raised.value.reason in reason
 
 
 # How many

@@ -1,6 +1,7 @@
 """The service as a platform runs it: it learns from its own registry who may do what, and says when that is away."""
 
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -67,6 +68,43 @@ def test_it_lives_with_its_registry(databases: Databases, socket_directory: Path
         revoke = access_pb2.RevokeCredentialRequest(credential_id="officer-1", reason="test")
         registry.access.RevokeCredential(revoke, timeout=TIMEOUT_SECONDS)
         wait_until(lambda: outcome("n-3") is Reason.CREDENTIAL_REVOKED, "the revocation to be known")
+
+
+def test_it_starts_without_its_registry(databases: Databases, socket_directory: Path) -> None:
+    """By what it has kept of the registry's word: who was let in before still is, and divisions lie where they lay."""
+    with ExitStack() as running:
+        registry = RunningRegistry(databases, socket_directory, CITY)
+        running.callback(registry.close)
+        create(registry, examples.division(division_code="140671", parent_code=CITY, is_extra_zone=True))
+        database_url = databases.borrow(SCHEMA, migrate)
+        running.callback(databases.give_back, SCHEMA, database_url)
+        config = EnforcementConfig.load(
+            {
+                **registry.environment,
+                "ZHICHAO_ENFORCEMENT_DATABASE_URL": database_url,
+                "ZHICHAO_ENFORCEMENT_LISTEN": f"unix:{socket_directory}/enforcement.sock",
+                "ZHICHAO_ENFORCEMENT_REGISTRY_ADDRESS": registry.address,
+            }
+        )
+        request = access_pb2.CreateCredentialRequest(
+            credential=access_examples.person(CITY, "OFFICER", credential_id="officer-1")
+        )
+        token = registry.access.CreateCredential(request, timeout=TIMEOUT_SECONDS).token
+        app = build(config, registry.clock)
+        app.start()
+        wait_until(lambda: app._access.control.knowledge.is_known, "the registry to be heard")
+        app.stop(2.0)
+        registry.stop()
+        registry.clock.moment += timedelta(minutes=5)
+
+        again = build(config, registry.clock)
+        again.start()
+        running.callback(again.stop, 2.0)
+        with connect(again.server.address, credentials=lambda: tokens.bearer(token)) as channel:
+            answer = EnforcementServiceStub(channel).ListNotices(pb.ListNoticesRequest(), timeout=TIMEOUT_SECONDS)
+
+        assert list(answer.held_notices) == []
+        assert again._access.control.knowledge.known_divisions().is_within("140671", CITY)
 
 
 def test_what_is_below_what_must_be_known(city: RunningEnforcement) -> None:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from services.common.access.control import AccessControl
-from services.common.access.follower import AccessFollower, UseBook
+from services.common.access.follower import AccessFollower
 from services.common.access.knowledge import AccessKnowledge
 from services.common.clock import SystemClock
 from services.common.database import create_engine, raw_connection, reading
@@ -266,7 +266,7 @@ def test_a_service_that_follows_lets_in_and_out(registry: RunningRegistry) -> No
         bearer = (("authorization", f"Bearer {registry.service_token}"),)
         return connect(registry.address, credentials=lambda: bearer)
 
-    follower = AccessFollower(knowledge, UseBook(registry.clock), open_registry)
+    follower = AccessFollower(knowledge, open_registry)
     follower.start()
     try:
         eventually(lambda: knowledge.is_known, "the first statement")

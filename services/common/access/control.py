@@ -93,7 +93,7 @@ class AccessControl:
         known = self.knowledge.credential(token.credential_id)
         ends_at = known.secret_ends_at(presented) if known is not None else None
         if known is None or ends_at is None:
-            raise _invalid("the token is not one of this platform's: compare it with the one that was issued")
+            raise self._unknown("the token", "the token is not one of this platform's: compare it with the one issued")
         self._check_credential(token.credential_id, known, ends_at)
         if self._on_use is not None:
             self._on_use(token.credential_id)
@@ -113,7 +113,8 @@ class AccessControl:
             self._check_age()
             known = self.knowledge.credential(identity.credential_id)
             if known is None:
-                raise _invalid("the certificate names a credential that this platform has not issued")
+                what = "the credential that the certificate names"
+                raise self._unknown(what, f"{what} is none that this platform has issued")
             self._check_credential(identity.credential_id, known, known.expires_at)
             if self._on_use is not None:
                 self._on_use(identity.credential_id)
@@ -137,6 +138,8 @@ class AccessControl:
                 message_zh=f"对端即为本平台 {code}，上级平台须为其他平台",
                 metadata={"platform": code},
             )
+        if known is None and not self.knowledge.is_current:
+            raise self._may_be_newer(f"platform {code}")
         if known is None or known.upstream_code != self.platform:
             raise ServiceError(
                 Reason.PLATFORM_NOT_REGISTERED,
@@ -242,6 +245,14 @@ class AccessControl:
         if age > self._stale_seconds:
             since = "since its start" if age == float("inf") else f"for {age:.0f} s"
             raise _access_unknown(f"it has not heard from the registry {since}")
+
+    def _unknown(self, what: str, message: str) -> ServiceError:
+        """Make the refusal of what is not known here: final only if this service has just heard what there is."""
+        return _invalid(message) if self.knowledge.is_current else self._may_be_newer(what)
+
+    def _may_be_newer(self, what: str) -> ServiceError:
+        age = self.knowledge.age_seconds()
+        return _access_unknown(f"it has not heard from the registry for {age:.0f} s, and {what} may be newer than that")
 
     def _check_credential(self, credential_id: str, known: KnownCredential, ends_at: float) -> None:
         """Refuse a credential that was revoked, or has ended: as a whole, or as it was shown."""

@@ -1,16 +1,15 @@
-"""Follows what the registry says of access, and tells it when credentials were used last."""
+"""Follows what the registry says of access."""
 
 import threading
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final
 
 import grpc
 import structlog
 
 from services.common.access.convert import access_change
+from services.common.access.keeping import StatementKeeper
 from services.common.access.knowledge import AccessKnowledge
-from services.common.clock import Clock
 from services.common.rpc_client import service_error
 from zhichao.access.v1 import service_pb2, service_pb2_grpc
 
@@ -22,62 +21,44 @@ PAUSE_SECONDS_MIN: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 2.0
 """Pauses between tries: a registry that comes back is found before a revocation is overdue."""
 
-REPORT_SECONDS: Final = 60.0
-"""Last uses are kept to the minute, so they are told once a minute."""
-
-USES_MAX: Final = 10_000
-"""Credentials whose use waits to be told; more in one minute than a province has terminals at work. Beyond it the use
-is told a minute later."""
-
-CALL_SECONDS_MAX: Final = 5.0
+STOP_SECONDS_MAX: Final = 5.0
+"""How long a stop waits for the thread: its call is cancelled."""
 
 _log = structlog.get_logger()
 
 
-class UseBook:
-    """Notes which credentials were used, cheaply, for the next report."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._uses: dict[str, datetime] = {}
-
-    def note(self, credential_id: str) -> None:
-        """Note a use now. One that is noted already and not yet told stays as it is: a minute decides nothing."""
-        if credential_id not in self._uses and len(self._uses) < USES_MAX:
-            self._uses[credential_id] = self._clock.now()
-
-    def take(self) -> dict[str, datetime]:
-        """Take what was noted and begin anew."""
-        taken, self._uses = self._uses, {}
-        return taken
-
-
 class AccessFollower:
-    """Keeps an AccessKnowledge in step with the registry of this platform, which may be away."""
+    """Keeps an AccessKnowledge in step with the registry of this platform, which may be away.
 
-    def __init__(self, knowledge: AccessKnowledge, uses: UseBook, open_channel: Callable[[], grpc.Channel]) -> None:
+    With a `keeper` everything that is heard is kept, and what was kept is known while the registry is away.
+    """
+
+    def __init__(
+        self,
+        knowledge: AccessKnowledge,
+        open_channel: Callable[[], grpc.Channel],
+        keeper: StatementKeeper | None = None,
+    ) -> None:
         self._knowledge = knowledge
-        self._uses = uses
         self._open_channel = open_channel
+        self._keeper = keeper
         self._stopping = threading.Event()
         self._guard = threading.Lock()
         self._call: grpc.Call | None = None
-        self._follow_thread = threading.Thread(target=self._run, name="access-follower", daemon=True)
-        self._report_thread = threading.Thread(target=self._report, name="access-report", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="access-follower", daemon=True)
 
     def start(self) -> None:
         """Start to follow. Never fails: a registry that is away is waited for."""
-        self._follow_thread.start()
-        self._report_thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
-        """Stop following."""
+        """Stop following. May be called when it was never started."""
         self._stopping.set()
         with self._guard:
             if self._call is not None:
                 self._call.cancel()
-        self._follow_thread.join(CALL_SECONDS_MAX)
-        self._report_thread.join(CALL_SECONDS_MAX)
+        if self._thread.ident is not None:
+            self._thread.join(STOP_SECONDS_MAX)
 
     def _run(self) -> None:
         pause = PAUSE_SECONDS_MIN
@@ -95,6 +76,8 @@ class AccessFollower:
             except Exception:  # noqa: BLE001 - logged with its traceback
                 # The thread outlives any fault: without it no new credential would be known until the next start.
                 _log.exception("access_follow_failed")
+            if self._keeper is not None:
+                self._keeper.offer(self._knowledge)
             self._knowledge.remind()
             self._stopping.wait(pause)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
@@ -113,6 +96,8 @@ class AccessFollower:
             for message in call:
                 watchdog.feed()
                 self._knowledge.take(access_change(message))
+                if self._keeper is not None:
+                    self._keeper.take(message)
                 if not has_heard:
                     has_heard = True
                     _log.info("access_followed", credentials=len(message.credentials), platforms=len(message.platforms))
@@ -124,24 +109,6 @@ class AccessFollower:
             with self._guard:
                 self._call = None
         return has_heard
-
-    def _report(self) -> None:
-        while not self._stopping.wait(REPORT_SECONDS):
-            self.report()
-
-    def report(self) -> None:
-        """Tell the registry of the last uses; what cannot be told is forgotten, the next use says the same."""
-        uses = self._uses.take()
-        if not uses:
-            return
-        request = service_pb2.ReportUseRequest()
-        for credential_id, used in uses.items():
-            request.uses.add(credential_id=credential_id).last_use_time.FromDatetime(used)
-        try:
-            with self._open_channel() as channel:
-                service_pb2_grpc.AccessServiceStub(channel).ReportUse(request, timeout=CALL_SECONDS_MAX)
-        except grpc.RpcError as error:
-            _log.warning("credential_uses_not_told", count=len(uses), reason=service_error(error).reason.value)
 
 
 class _Watchdog:

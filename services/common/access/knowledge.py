@@ -15,6 +15,10 @@ from services.common.reasons import Reason
 DIVISIONS_RETRY_SECONDS: Final = 2.0
 """What a caller is told to wait until divisions are known: a registry that runs states everything within a second."""
 
+CURRENT_SECONDS_MAX: Final = 10.0
+"""Knowledge older than this may lack what the registry has issued meanwhile: as long as the registry can be reached
+everything is known within 10 seconds (the contract of AccessService)."""
+
 
 @dataclass(frozen=True, slots=True)
 class KnownSecret:
@@ -73,7 +77,8 @@ class AccessChange:
 class AccessKnowledge:
     """Holds what is known; changed by whoever follows the registry, read by every call without a lock.
 
-    Nothing is known before the first complete statement. `age_seconds` counts from the last word of the registry.
+    Nothing is known before the first complete statement: of the registry, or of what was kept of it over a restart.
+    `age_seconds` counts from the last word of the registry.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -107,6 +112,11 @@ class AccessKnowledge:
         """Whether a complete statement has been heard."""
         return self._heard_at is not None
 
+    @property
+    def is_current(self) -> bool:
+        """Whether whatever the registry has issued is known: a token that is not known was never issued then."""
+        return self.age_seconds() <= CURRENT_SECONDS_MAX
+
     def age_seconds(self) -> float:
         """Return the seconds since the registry said that this is all; infinite before it has."""
         heard_at = self._heard_at
@@ -129,8 +139,8 @@ class AccessKnowledge:
         with self._guard:
             self._listeners.append(listener)
 
-    def take(self, change: AccessChange) -> None:
-        """Take what the registry said; it is in force once a message says that all was said."""
+    def take(self, change: AccessChange, *, age_seconds: float = 0.0) -> None:
+        """Take what the registry said that long ago; it is in force once a message says that all was said."""
         with self._guard:
             before = None if change.is_restart else self._pending
             merged = _merged(before, change) if before is not None else change
@@ -139,8 +149,14 @@ class AccessKnowledge:
                 return
             self._pending = None
             self._put_in_force(merged)
-            self._heard_at = self._monotonic()
+            self._heard_at = self._monotonic() - age_seconds
         self.remind()
+
+    def grow_old(self, age_seconds: float) -> None:
+        """Take note that what is known is at least that old, as a clock shows that was set right meanwhile."""
+        with self._guard:
+            if self._heard_at is not None:
+                self._heard_at = min(self._heard_at, self._monotonic() - age_seconds)
 
     def remind(self) -> None:
         """Call back as if the registry had said something: rights end by the passing of time too."""

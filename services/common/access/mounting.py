@@ -1,19 +1,26 @@
 """Puts the access of one service together. The service's `app` calls this and nothing else of the wiring."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import grpc
 
 from services.common.access.control import AccessControl
-from services.common.access.follower import AccessFollower, UseBook
+from services.common.access.follower import AccessFollower
+from services.common.access.keeping import StatementKeeper
 from services.common.access.knowledge import AccessKnowledge
 from services.common.access.tokens import ServiceTokens, TokenFileError
+from services.common.access.uses import UseBook, UseReporter
 from services.common.clock import Clock
 from services.common.rpc_client import connect
 from services.common.settings import PlatformSettings, SettingsError
 from services.common.tls import Transport
+
+if TYPE_CHECKING:
+    # A service without a database does without what speaks to one.
+    from services.common.access.store import AccessStore
 
 Metadata = Callable[[], tuple[tuple[str, str], ...]]
 
@@ -62,6 +69,8 @@ class ServiceAccess:
 
     control: AccessControl
     follower: AccessFollower
+    reporter: UseReporter
+    keeper: StatementKeeper | None
 
     @classmethod
     def build(
@@ -70,25 +79,45 @@ class ServiceAccess:
         tokens: ServiceTokens,
         open_registry: Callable[[], grpc.Channel],
         clock: Clock,
+        store: "AccessStore | None" = None,
     ) -> Self:
-        """Build the parts; nothing is started."""
+        """Build the parts; nothing is started. Without a `store` nothing is known at a start until the registry is
+        there.
+        """
         knowledge = AccessKnowledge(clock.monotonic)
         uses = UseBook(clock)
+        stale_seconds = platform.credentials_stale_seconds
         control = AccessControl(
             platform.platform,
             knowledge,
             tokens,
             clock,
-            stale_seconds=platform.credentials_stale_seconds,
+            stale_seconds=stale_seconds,
             trust_domain=platform.trust_domain,
             on_use=uses.note,
         )
-        return cls(control, AccessFollower(knowledge, uses, open_registry))
+        keeper = None
+        if store is not None:
+            keeper = StatementKeeper(store, platform.platform, tokens, clock, stale_seconds=stale_seconds)
+        follower = AccessFollower(knowledge, open_registry, keeper)
+        return cls(control, follower, UseReporter(uses, open_registry, store), keeper)
 
     def start(self) -> None:
-        """Start to follow the registry."""
-        self.follower.start()
+        """Take what was kept, and start to follow the registry. Raises ServiceError DATABASE_UNAVAILABLE if the service
+        keeps it; nothing runs then.
+        """
+        with ExitStack() as starting:
+            if self.keeper is not None:
+                self.keeper.start(self.control.knowledge)
+                starting.callback(self.keeper.stop)
+            self.reporter.start()
+            starting.callback(self.reporter.stop)
+            self.follower.start()
+            starting.pop_all()
 
     def stop(self) -> None:
-        """Tell the last uses and stop."""
+        """Stop following, tell the last uses, and keep what is newest."""
         self.follower.stop()
+        self.reporter.stop()
+        if self.keeper is not None:
+            self.keeper.stop()

@@ -137,6 +137,17 @@ class ServiceTokens:
             found |= hmac.compare_digest(known, secret)
         return found
 
+    def seal(self, content: bytes) -> bytes:
+        """Return what only holders of the secret can make of the content: HMAC-SHA256 (RFC 2104) with the one sent."""
+        return _seal(self._current()[0], content)
+
+    def is_seal(self, seal: bytes, content: bytes) -> bool:
+        """Tell whether a seal was made over the content with one of the platform's secrets."""
+        found = False
+        for known in self._current():
+            found |= hmac.compare_digest(_seal(known, content), seal)
+        return found
+
     def metadata(self, service: str) -> Callable[[], tuple[tuple[str, str], ...]]:
         """Return what makes the metadata of calls by a service of the platform."""
         return lambda: (*bearer(self.sent()), (SERVICE_METADATA, service))
@@ -171,6 +182,10 @@ def read_secret_file(path: Path) -> tuple[str, ...]:
         if not _SECRET.fullmatch(secret):
             raise TokenFileError(f"{path}: line {number} is no secret of 43 characters of A-Z a-z 0-9 _ -")
     return found
+
+
+def _seal(secret: str, content: bytes) -> bytes:
+    return hmac.digest(secret.encode("ascii"), content, "sha256")
 
 
 def _read(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
