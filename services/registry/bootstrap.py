@@ -2,8 +2,11 @@
 operator, are known to this registry alone, and only as long as nobody else can issue credentials.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
+
+import structlog
 
 from services.common.access.limits import KIND_LIMITS
 from services.common.access.permissions import PrincipalKind, Role, permissions_of
@@ -14,6 +17,8 @@ from services.registry import refusals
 from services.registry.credentials import BOOTSTRAP_ID
 
 VARIABLE: Final = "ZHICHAO_REGISTRY_BOOTSTRAP_TOKEN_FILE"
+
+_log = structlog.get_logger()
 
 
 class Bootstrap:
@@ -36,6 +41,18 @@ class Bootstrap:
     def is_configured(self) -> bool:
         """Whether there is a file at all."""
         return self._digest is not None
+
+    def note_administrators(self, credential_ids: Collection[str]) -> None:
+        """Take note of the valid credentials of security administrators: without any the token is accepted.
+
+        Loudly: as long as it is, whoever holds the file is the security administrator.
+        """
+        is_over = bool(credential_ids)
+        if self.is_over and not is_over:
+            _log.warning("bootstrap_token_accepted", cause="no valid credential of a security administrator")
+        elif is_over and not self.is_over:
+            _log.info("bootstrap_token_refused", administrators=len(credential_ids))
+        self.is_over = is_over
 
     def principal(self, token: Token) -> Principal | None:
         """Return the first security administrator for the right token; None for any other.

@@ -19,15 +19,13 @@ from services.common.access.permissions import Permission, PrincipalKind
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, translate_errors
 from services.common.request import request_context
-from services.journal.entries import EntryBuilder
 from services.journal.log_writer import LogWriter
 from services.journal.store import LogHead
-from services.registry import bindings, convert, convert_access, forms, refusals
+from services.registry import bindings, convert, convert_access, credential_entries, forms, refusals
 from services.registry import credentials as rules
 from services.registry.calendar import day_in_china
 from services.registry.credentials import CredentialKind
 from services.registry.forms import Violation
-from services.registry.projection import prepare_credential
 from services.registry.scope import Scope
 from services.registry.store import credentials as credential_store
 from services.registry.store.credentials import CredentialRow
@@ -203,18 +201,16 @@ class CredentialHandlers:
     def _write(self, connection: RawConnection, head: LogHead, message: pb.Credential, now: datetime) -> pb.Credential:
         """Append the entry and write its row, both in the caller's transaction."""
         request = request_context()
-        payload = convert_access.to_payload(message)
-        builder = EntryBuilder(
-            convert_access.KIND, convert_access.SCHEMA, now, request_context().principal.name, request.request_id
+        (row,) = credential_entries.append(
+            connection,
+            self._writer,
+            head,
+            [message],
+            now,
+            actor=request.principal.name,
+            request_id=request.request_id,
         )
-        added = builder.build(payload, self._writer.digester)
-        (place,) = self._writer.append(connection, head, [added], now)
-        # The same way as a received entry, so that table and journal cannot disagree.
-        credential_store.upsert(connection, place.origin, [prepare_credential(payload).at(place.sequence)])
-        row = credential_store.read(connection, place.origin, message.credential_id)
-        if row is None:
-            raise LookupError("the credential that was just written is not there")
-        return convert_access.shown(payload, row.origin, row.etag, row.last_use_time)
+        return convert_access.shown(row.content, row.origin, row.etag, row.last_use_time)
 
     def _changeable(
         self, connection: RawConnection, credential_id: str, now: datetime
