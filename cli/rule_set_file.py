@@ -41,7 +41,11 @@ def read_rule_set(file: TextIO) -> RuleSetFile:
         content = file.read(FILE_CHARACTERS_MAX + 1)
         if len(content) > FILE_CHARACTERS_MAX:
             return _unreadable(name, f"has more than {FILE_CHARACTERS_MAX:,} characters 文件过大")
-        rule_set = json_format.Parse(content.lstrip("\ufeff"), resources_pb2.RuleSet())
+        content = content.lstrip("\ufeff \t\r\n")
+        if not content.startswith("{"):
+            # The parser takes an empty list for an empty message, and stumbles over a number.
+            return _unreadable(name, "is no rule set in JSON: it does not begin with { 不是 JSON 格式的规则集")
+        rule_set = json_format.Parse(content, resources_pb2.RuleSet())
     except UnicodeDecodeError as error:
         return _unreadable(name, f"is not UTF-8 ({error.reason}) 文件不是 UTF-8 编码")
     except json_format.ParseError as error:

@@ -71,7 +71,8 @@ class AddressedFollower:
         """
         try:
             self._read(channel, follow=False, timeout_seconds=timeout_seconds)
-        except (grpc.RpcError, ServiceError):
+        except (grpc.RpcError, ServiceError, ValueError):
+            # ValueError is what a channel that was closed at our stop raises.
             return False
         except Exception:  # noqa: BLE001 - logged with its traceback
             # A record waits for this, which has nothing to do with the fault.

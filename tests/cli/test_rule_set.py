@@ -1,6 +1,7 @@
 """`zhichao rule-set` against real registries: files are checked, published at the city, and shown at the county."""
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -108,6 +109,8 @@ def test_what_is_wrong_is_told_as_json_too(tmp_path: Path) -> None:
         ('{"ruleSetId": 7}', "is no rule set in JSON"),
         ('{"figures": []}', "is no rule set in JSON"),
         ("[]", "is no rule set in JSON"),
+        ("7", "is no rule set in JSON"),
+        ('{"version": 1, "version": 2}', "is no rule set in JSON"),
         ("{" + " " * rule_set_file.FILE_CHARACTERS_MAX, "has more than"),
     ],
 )
@@ -147,7 +150,7 @@ def test_it_is_published_for_a_division_and_shown_there(
     received = city.document("receipts", "of-the-city")
     assert (received["origin"], received["version"]) == (CITY, 1)
     assert [(one["platform"], "receive_time" in one) for one in received["receipts"]] == [(COUNTY, True)]
-    assert COUNTY in city.done("receipts", "of-the-city").splitlines()[-1]
+    assert re.search(rf"{COUNTY} +20[0-9-]+ [0-9:]+", city.done("receipts", "of-the-city"))
 
     (listed,) = county.document("list", "--id", "of-the-city")["rule_sets"]
     assert (listed["info"]["origin"], listed["version"], listed["state"]) == (CITY, 1, "in force")
@@ -210,7 +213,7 @@ def test_lists_page_and_narrow(city: Shell, tmp_path: Path, monkeypatch: pytest.
         "paged-1",
         "paged-2",
     ]
-    assert city.done("list", "--origin", COUNTY).splitlines()[-1] == "no rule sets 无规则集"
+    assert city.done("list", "--origin", "140500").splitlines()[-1] == "no rule sets 无规则集"
 
 
 def test_only_who_may_publishes(registries: dict[str, RunningRegistry], city: Shell, tmp_path: Path) -> None:

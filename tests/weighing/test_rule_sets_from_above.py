@@ -22,6 +22,9 @@ from zhichao.weighing.v1 import weighing_pb2
 
 CITY, PROVINCE, ZONE, OTHER_COUNTY = "141000", "140000", "140771", "141026"
 
+LARGE = 500
+"""Records of a batch that is worth the way to another process."""
+
 MakeRegistry = Callable[[str], RunningRegistry]
 
 
@@ -128,15 +131,14 @@ def test_the_province_s_judges_two_hops_below_until_the_county_has_one_of_its_ow
 def test_a_new_version_from_above_replaces_the_former_one_from_its_first_day(
     city: RunningRegistry, county: RunningRegistry, beside: RunningWeighing
 ) -> None:
-    create(city, rule_set(23_000, effective_until="2025-03-02"))
-    create(city, rule_set(30_000, version=2, effective_from="2025-03-02"))
+    create(city, rule_set(23_000))
+    create(city, rule_set(30_000, version=2, effective_from="2025-03-01"))
     carry_down(city, county)
     wait_for(beside, city)
-    assert whose(judged(beside, "first-day")) == (CITY, "example", 1)
-    next_day = record("next-day")
-    next_day.weigh_time.seconds += 86_400
-    beside.clock.moment = beside.clock.moment.replace(day=3)
-    assert whose(beside.record(next_day).judgement) == (CITY, "example", 2)
+    assert whose(judged(beside, "first-day")) == (CITY, "example", 2)
+    day_before = record("day-before")
+    day_before.weigh_time.seconds -= 86_400
+    assert whose(beside.record(day_before).judgement) == (CITY, "example", 1)
     years_back = record("years-back")
     years_back.weigh_time.FromJsonString("2012-01-01T00:00:00Z")
     judgement = beside.record(years_back).judgement
@@ -243,8 +245,8 @@ def test_a_backlog_is_judged_by_it_in_the_process_beside(
     carry_down(city, county)
     judged(beside, "first")
     (process,) = beside.app._processes
-    wait_until(lambda: beside.record_all(records(200)) and process._is_ready, "the process beside is there")
-    answers = beside.record_all(records(200, "backlog"))
+    wait_until(lambda: beside.record_all(records(LARGE)) and process._is_ready, "the process beside is there")
+    answers = beside.record_all(records(LARGE, "backlog"))
     assert process._directory_version == beside.app._directory.changes_since(0)[0]
     assert {whose(answer.recorded.judgement) for answer in answers} == {(CITY, "example", 1)}
 
