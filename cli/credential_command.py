@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cli.credential_display import ROLES
+from cli.credential_recover_command import recover
 from cli.credential_request import (
     CREDENTIAL_KINDS,
     credential_message,
@@ -250,6 +251,9 @@ def revoke(
     request = service_pb2.RevokeCredentialRequest(credential_id=credential_id, reason=reason)
     with access_service(reach, ADMINISTRATOR_TOKENS) as stub:
         _show(stub.RevokeCredential(request, timeout=CALL_SECONDS_MAX).credential, as_json=as_json)
+
+
+credential.add_command(recover)
 
 
 @click.command("whoami")

@@ -83,7 +83,8 @@ def ensure(
             return
         raise LocalCredentialsError(
             f"the credentials of this machine cannot be issued: {refusal.message}. Where others hold the platform's "
-            "credentials, start with --no-local-credentials"
+            "credentials, start with --no-local-credentials; where the token of the security administrator is lost, "
+            f"see `zhichao credential recover --data {directory.parent}`"
         ) from error
     except (TokenFileError, OSError) as error:
         raise LocalCredentialsError(f"the credentials of this machine cannot be kept: {error}") from error
