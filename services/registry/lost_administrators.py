@@ -15,7 +15,6 @@ from services.common.errors import FieldViolation, invalid
 from services.common.settings import PlatformSettings
 from services.journal import access_records
 from services.journal import store as journal_store
-from services.journal.access_records import SUBJECTS_MAX
 from services.journal.log_writer import LogIdentityError, LogWriter
 from services.journal.signing import load_signer
 from services.registry import bindings, convert_access, credential_entries
@@ -137,7 +136,7 @@ class LostAdministrators:
         record = access_record_pb2.AccessRecord(
             principal=ACTOR,
             method=COMMAND,
-            subjects=[f"credential_id={one.credential_id}" for one in revoked[:SUBJECTS_MAX]],
+            subjects=[f"credential_id={one.credential_id}" for one in revoked[: access_records.SUBJECTS_MAX]],
             purpose=reason,
         )
         # The head of before has been written after: the same lock, the next place.

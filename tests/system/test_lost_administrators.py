@@ -44,6 +44,7 @@ def recover(data: Path) -> list[str]:
 
 def test_the_way_back_while_it_runs_and_while_it_does_not(directory: Path, database_template: Path) -> None:
     data, stolen = directory / "county", directory / "stolen.token"
+    data.mkdir()
     copy_directory(database_template, data / "postgres")
     secrets = data / "secrets"
     with PlatformProcess(COUNTY, data, services=("registry",)) as platform:

@@ -1,4 +1,6 @@
-"""Starts in every order: levels from below and from above, and the services of one platform one by one."""
+"""Starts in every order: levels from below and from above, the services of one platform one by one, and without the
+registry, as after a power cut from which it does not come back.
+"""
 
 import itertools
 import os
@@ -6,10 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 
+import grpc
+import psycopg
 import pytest
 
 from cli import up_credentials, up_secrets
@@ -19,18 +23,24 @@ from cli.simulate.site import COUNTY, make_site
 from cli.up_health import HealthChecks
 from cli.up_options import PLAINTEXT_VARIABLE, address_variable, database_variable
 from cli.up_signing_key import ensure
-from services.common.access.tokens import bearer
-from services.common.rpc_client import connect
+from services.common.access.tokens import bearer, format_token, new_secret
+from services.common.reasons import Reason
+from services.common.rpc_client import connect, service_error
 from tests.system.checker import STREAMS, Checker, Held, describe
 from tests.system.clients import RecordSource, record_all
 from tests.system.conftest import MakeLevels
 from tests.system.history import History
-from tests.system.journals import read_positions, read_relay
+from tests.system.journals import CALL_SECONDS, calling, read_positions, read_relay
 from tests.system.levels import copy_directory
-from tests.system.reaching import Place
+from tests.system.reaching import SECURITY, Gate, Place
 from tests.system.registering import register_and_weigh
 from tests.system.waiting import wait_until
+from zhichao.access.v1 import credential_pb2
+from zhichao.access.v1 import service_pb2 as access_pb2
+from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
 from zhichao.relay.v1 import relay_pb2
+from zhichao.weighing.v1 import service_pb2
+from zhichao.weighing.v1.service_pb2_grpc import WeighingServiceStub
 
 pytestmark = pytest.mark.system
 
@@ -60,7 +70,12 @@ class Service:
     """One service as a process of its own, without `up` around it."""
 
     def __init__(
-        self, name: str, places: Mapping[str, ServiceAddresses], urls: Mapping[str, str], directory: Path
+        self,
+        name: str,
+        places: Mapping[str, ServiceAddresses],
+        urls: Mapping[str, str],
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._log = directory / f"{name}.log"
         place = places[name]
@@ -79,6 +94,7 @@ class Service:
         }
         if name in urls:
             environment[database_variable(name)] = urls[name]
+        environment |= settings or {}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "services", name], env=environment, stdout=log, stderr=log
@@ -96,6 +112,12 @@ class Service:
             return self._process.wait(STOPPED_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"did not stop:\n{self._log.read_text()}") from None
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        self._health.__exit__(None, None, None)
+        self._process.kill()
+        self._process.wait(STOPPED_SECONDS_MAX)
 
     def _is_serving(self) -> bool:
         assert self._process.poll() is None, f"ended while it started:\n{self._log.read_text()}"
@@ -116,17 +138,22 @@ def running(order: Sequence[str], urls: Mapping[str, str], directory: Path) -> I
             for name in order:
                 services.append(Service(name, places, urls, directory))
                 services[-1].wait_serving()
-            files = PlatformFiles(directory)
-            up_credentials.ensure(
-                COUNTY,
-                files.secrets,
-                files.bootstrap_token,
-                lambda token: connect(places["registry"].local, credentials=lambda: bearer(token)),
-            )
+            issue_local(places, directory)
             yield {name: Place(place.local, directory) for name, place in places.items()}
         finally:
             statuses = [service.stop() for service in services]
     assert statuses == [0] * len(order)
+
+
+def issue_local(places: Mapping[str, ServiceAddresses], directory: Path) -> None:
+    """Issue the credentials of the machine's people, unless they have theirs from an earlier start."""
+    files = PlatformFiles(directory)
+    up_credentials.ensure(
+        COUNTY,
+        files.secrets,
+        files.bootstrap_token,
+        lambda token: connect(places["registry"].local, credentials=lambda: bearer(token)),
+    )
 
 
 def test_services_start_and_stop_in_any_order(directory: Path, database_template: Path, seed: int) -> None:
@@ -145,6 +172,99 @@ def test_services_start_and_stop_in_any_order(directory: Path, database_template
                 wait_until(lambda found=found: relay_has_seen_all(found), 30, "the relay does not see all")  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
                 findings = Checker([Held(COUNTY, found)], history).check()
                 assert not findings, describe(findings)
+
+
+def test_weighing_starts_without_the_registry_and_knows_its_terminals(
+    directory: Path, database_template: Path, seed: int
+) -> None:
+    """By what it has kept of the registry's word: no weighing is refused because the registry does not come back."""
+    site, history = make_site(seed=seed, units=2), History()
+    copy_directory(database_template, directory / "postgres")
+    ensure(directory / "keys" / "signing.pem")
+    with EmbeddedPostgres(directory / "postgres", databases=STREAMS) as server, ExitStack() as stack:
+        urls = {name: server.url(name) for name in STREAMS}
+        source = RecordSource(site, seed=seed)
+        base_port, reservation = reserve_any(LOOPBACK)
+        stack.enter_context(reservation)
+        places = addresses(SERVICES, LOOPBACK, base_port)
+
+        def start(name: str, **settings: str) -> Service:
+            service = Service(name, places, urls, directory, settings)
+            stack.callback(service.kill)
+            service.wait_serving()
+            return service
+
+        registry, weighing = start("registry"), start("weighing")
+        issue_local(places, directory)
+        found = {name: Place(place.local, directory) for name, place in places.items()}
+        gate = register_and_weigh(site, history, found)
+        unit = site.units[0].source_unit_id
+        lost = issue_and_revoke(found["registry"], unit)
+        wait_until(lambda: refusal(gate, lost, unit) is Reason.CREDENTIAL_REVOKED, 30, "the revocation is not known")
+        wait_until(lambda: is_kept(urls["weighing"], "lost"), 30, "the revocation is not kept")
+        registry.kill()
+        weighing.kill()
+
+        weighing = start("weighing")
+        record_all(gate, source, history, records_max=RECORDS, seconds_max=60)
+        for terminal in gate.terminal_tokens.values():
+            assert refusal(gate, terminal, unit) not in (Reason.ACCESS_UNKNOWN, Reason.INVALID_CREDENTIALS)
+        assert refusal(gate, lost, unit) is Reason.CREDENTIAL_REVOKED
+        nobody = format_token("nobody", new_secret())
+        # Within ten seconds of its last word the registry cannot have issued what is not known.
+        wait_until(
+            lambda: refusal(gate, nobody, unit) is Reason.ACCESS_UNKNOWN, 30, "somebody unknown is refused for good"
+        )
+        assert weighing.stop() == 0
+
+        # What it keeps is not good for ever.
+        weighing = start("weighing", ZHICHAO_CREDENTIALS_STALE_SECONDS="0.001")
+        assert refusal(gate, gate.firm_token, unit) is Reason.ACCESS_UNKNOWN
+        assert weighing.stop() == 0
+        assert history.oddities == []
+
+        with running(tuple(SERVICES), urls, directory) as again:
+            gate = register_and_weigh(site, history, again)
+            record_all(gate, source, history, records_max=RECORDS, seconds_max=60)
+            findings = Checker([Held(COUNTY, again)], history).check()
+            assert not findings, describe(findings)
+
+
+def issue_and_revoke(registry: Place, unit: str) -> str:
+    """Issue a terminal's credential, revoke it, and return its token."""
+    with calling(registry, SECURITY) as channel:
+        stub = AccessServiceStub(channel)
+        credential = credential_pb2.Credential(
+            credential_id="lost",
+            kind=credential_pb2.PRINCIPAL_KIND_TERMINAL,
+            display_name="遗失的终端",
+            source_unit_ids=[unit],
+        )
+        request = access_pb2.CreateCredentialRequest(credential=credential)
+        token = stub.CreateCredential(request, timeout=CALL_SECONDS).token
+        stub.RevokeCredential(
+            access_pb2.RevokeCredentialRequest(credential_id="lost", reason="遗失"), timeout=CALL_SECONDS
+        )
+    return str(token)
+
+
+def refusal(gate: Gate, token: str, unit: str) -> Reason | None:
+    """Ask with a token; return why it was refused."""
+    with connect(gate.address, credentials=lambda: bearer(token)) as channel:
+        request = service_pb2.ListWeighingsRequest(filter=service_pb2.WeighingFilter(source_unit_id=unit))
+        try:
+            WeighingServiceStub(channel).ListWeighings(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            return service_error(error).reason
+    return None
+
+
+def is_kept(url: str, credential_id: str) -> bool:
+    """Tell whether a service keeps a credential as revoked."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT statement FROM access_statements").fetchone()
+    said = access_pb2.WatchAccessResponse.FromString(row[0]) if row else access_pb2.WatchAccessResponse()
+    return any(one.credential_id == credential_id and one.HasField("revoke_time") for one in said.credentials)
 
 
 def relay_has_seen_all(found: Mapping[str, Place]) -> bool:
