@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -18,7 +19,7 @@ from services.journal.store import read_head
 from services.journal.store.tail import Tail
 from services.journal.tracing import committed
 from services.weighing.batches import BatchPreparer
-from services.weighing.bounds import Bounds
+from services.weighing.bounds import Bounds, readable_origin
 from services.weighing.preparing import Prepared, PreparedBatch
 from services.weighing.recording import Outcome, Recorded, RecordPlan
 from services.weighing.store import queries
@@ -128,12 +129,14 @@ class WeighingHandlers:
 
     def get_by_name(self, source_unit_id: str, record_id: str) -> HeldEntry:
         """Return one weighing by its terminal's key. Raises NOT_FOUND."""
+        key = (source_unit_id, record_id)
         with translate_errors(), self._engine.begin() as pooled:
-            held = queries.find_record(raw_connection(pooled), self._origin, (source_unit_id, record_id))
+            held = queries.find_record(raw_connection(pooled), self._origin, key, self._readable_origin("", ""))
         return _found(held, f"{source_unit_id}/{record_id}")
 
     def list_weighings(self, narrow: WeighingFilter, requested: int, token: str) -> tuple[list[HeldEntry], str]:
-        """Return one page of weighings and the next page's token."""
+        """Return one page of weighings and the next page's token. Raises OUTSIDE_SCOPE, INVALID_PAGE_TOKEN."""
+        narrow = replace(narrow, origin=self._readable_origin(narrow.origin, "filter.origin"))
         size = page_size(requested, LIST_PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         digest = filter_digest(
             "ListWeighings",
@@ -153,10 +156,10 @@ class WeighingHandlers:
     def watch(
         self, origin: str, first_sequence: int, source_unit_id: str, verdicts: Sequence[int]
     ) -> Iterator[tuple[list[HeldEntry], int]]:
-        """Yield weighings in the order recorded with the sequence to go on from. Raises UNKNOWN_LOG."""
+        """Yield weighings in the order recorded with the sequence to go on from. Raises UNKNOWN_LOG, OUTSIDE_SCOPE."""
         request = request_context()
         request.on_end(self._tail.wake)
-        origin = origin or self._origin
+        origin = self._readable_origin(origin, "origin") or self._origin
         next_sequence = first_sequence
         while request.is_active():
             seen = self._tail.count(origin)
@@ -193,7 +196,8 @@ class WeighingHandlers:
         requested: int,
         token: str,
     ) -> tuple[list[DayTotalRow], str]:
-        """Return one page of day totals and the next page's token."""
+        """Return one page of day totals and the next page's token. Raises OUTSIDE_SCOPE, INVALID_PAGE_TOKEN."""
+        origin = self._readable_origin(origin, "origin")
         size = page_size(requested, TOTALS_PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         digest = filter_digest("ListDayTotals", source_unit_id, origin, str(first_day), str(last_day))
         key = decode_token(token, digest, (int, str, str))
@@ -216,12 +220,16 @@ class WeighingHandlers:
                 [FieldViolation("source_unit_id", "is empty, but record_id is only unique within a source unit")]
             )
         size = page_size(requested, TOTALS_PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+        origin = self._readable_origin("", "")
         digest = filter_digest("ListWeighingConflicts", source_unit_id, record_id)
         key = decode_token(token, digest, (int, str, int))
         after = (_time(int(key[0])), str(key[1]), int(key[2])) if key else None
         with translate_errors(), reading(self._engine) as pooled:
-            rows = queries.list_conflicts(raw_connection(pooled), source_unit_id, record_id, after, size + 1)
+            rows = queries.list_conflicts(raw_connection(pooled), source_unit_id, record_id, origin, after, size + 1)
         return _page(rows, size, digest)
+
+    def _readable_origin(self, origin: str, field: str) -> str:
+        return readable_origin(request_context().principal, self._origin, origin, field)
 
 
 def _page(rows: list[HeldEntry], size: int, digest: str) -> tuple[list[HeldEntry], str]:

@@ -137,6 +137,39 @@ def test_a_terminal_reads_its_unit_only(shared: RunningWeighing) -> None:
     ]
 
 
+def test_the_same_unit_id_at_another_platform_is_another_unit(weighing: RunningWeighing, city: RunningWeighing) -> None:
+    """Who is bound to unit 141025-001 of the city sees nothing of the county's unit of that id."""
+    weighing.record_all([record("tm-1", driver=DRIVER), record("tm-2")])
+    weighing.record_all([record("tm-1", driver=DRIVER, gross_weight_kg=9_000)])
+    city.receive(weighing.batches())
+    assert len(city.list_all()) == 2
+    name = pb.RecordName(source_unit_id=UNIT, record_id="tm-1")
+    narrow = pb.WeighingFilter(source_unit_id=UNIT)
+    elsewhere = pb.WeighingFilter(source_unit_id=UNIT, origin=PLATFORM)
+    watch = pb.WatchWeighingsRequest(source_unit_id=UNIT, origin=PLATFORM, first_sequence=1)
+
+    with calling(city, city.access.terminal(UNIT)) as stub:
+        listed = stub.ListWeighings(pb.ListWeighingsRequest(filter=narrow), timeout=TIMEOUT_SECONDS)
+        totals = stub.ListDayTotals(pb.ListDayTotalsRequest(source_unit_id=UNIT), timeout=TIMEOUT_SECONDS)
+        conflicts = stub.ListWeighingConflicts(
+            pb.ListWeighingConflictsRequest(source_unit_id=UNIT), timeout=TIMEOUT_SECONDS
+        )
+        refusals = [
+            refused(lambda: stub.GetWeighing(pb.GetWeighingRequest(record_name=name), timeout=TIMEOUT_SECONDS)),
+            refused(lambda: stub.ListWeighings(pb.ListWeighingsRequest(filter=elsewhere), timeout=TIMEOUT_SECONDS)),
+            refused(lambda: next(stub.WatchWeighings(watch, timeout=TIMEOUT_SECONDS))),
+            refused(
+                lambda: stub.ListDayTotals(
+                    pb.ListDayTotalsRequest(source_unit_id=UNIT, origin=PLATFORM), timeout=TIMEOUT_SECONDS
+                )
+            ),
+        ]
+
+    assert (list(listed.held_weighings), list(totals.day_totals), list(conflicts.held_conflicts)) == ([], [], [])
+    assert [refusal.reason for refusal in refusals] == [Reason.NOT_FOUND, *[Reason.OUTSIDE_SCOPE] * 3]
+    assert [refusal.metadata["field"] for refusal in refusals[1:]] == ["filter.origin", "origin", "origin"]
+
+
 def test_drivers_are_masked_for_who_may_not_see_them(shared: RunningWeighing) -> None:
     shared.record_all([record("th-1", driver=DRIVER)])
     request = pb.ListWeighingsRequest(filter=pb.WeighingFilter(source_unit_id=UNIT), page_size=1_000)

@@ -110,17 +110,17 @@ def get_weighing(connection: Connection, origin: str, sequence: int) -> HeldEntr
     return HeldEntry(*row) if row else None
 
 
-def find_record(connection: Connection, own_origin: str, key: RecordKey) -> HeldEntry | None:
+def find_record(connection: Connection, own_origin: str, key: RecordKey, only_origin: str = "") -> HeldEntry | None:
     """Return one weighing by its terminal's key: of this platform, or else of the first other one that holds the
-    key.
+    key. With `only_origin` of that one or none.
     """
     with connection.cursor(binary=True) as cursor:
         row = cursor.execute(
             "SELECT e.origin, e.sequence, e.leaf, e.entry, w.weigh_time FROM journal_logs l"
             " JOIN weighings w ON w.origin = l.origin AND w.source_unit_id = %s AND w.record_id = %s"
             " JOIN journal_entries e ON e.origin = w.origin AND e.sequence = w.sequence"
-            " ORDER BY w.origin <> %s, w.origin LIMIT 1",
-            (*key, own_origin),
+            " WHERE %s IN ('', l.origin) ORDER BY w.origin <> %s, w.origin LIMIT 1",
+            (*key, only_origin, own_origin),
         ).fetchone()
     return HeldEntry(*row) if row else None
 
@@ -162,10 +162,11 @@ def list_conflicts(
     connection: Connection,
     source_unit_id: str,
     record_id: str,
+    origin: str,
     after: tuple[datetime, str, int] | None,
     count: int,
 ) -> list[HeldEntry]:
-    """Return conflicting submissions after a key, newest first."""
+    """Return conflicting submissions after a key, newest first; empty texts do not narrow."""
     conditions = [sql.SQL("TRUE")]
     values: list[Any] = []
     if source_unit_id:
@@ -174,6 +175,9 @@ def list_conflicts(
     if record_id:
         conditions.append(sql.SQL("c.record_id = %s"))
         values.append(record_id)
+    if origin:
+        conditions.append(sql.SQL("c.origin = %s"))
+        values.append(origin)
     if after is not None:
         conditions.append(sql.SQL("(c.receive_time, c.origin, c.sequence) < (%s, %s, %s)"))
         values += after
