@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -75,15 +75,18 @@ class PlatformState:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read the text of a state file. Raises ValueError when it is not one of this version."""
+        """Read the text of a state file; what a newer release has added is passed over, so that one may go back to this
+        one. Raises ValueError when it is not one of this version.
+        """
         document: Any = json.loads(text)
         if not isinstance(document, dict) or document.get("version") != STATE_VERSION:
-            raise ValueError("not the state file of a platform of this version")
+            raise ValueError("not the state file of a platform of this version 不是本版本平台的状态文件")
         try:
             processes = {name: ProcessState(**process) for name, process in document.pop("processes").items()}
-            return cls(**document, processes=processes)
+            known = {one.name for one in fields(cls)}
+            return cls(**{name: value for name, value in document.items() if name in known}, processes=processes)
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"not the state file of a platform: {error}") from error
+            raise ValueError(f"not the state file of a platform: {error} 不是平台的状态文件") from error
 
 
 def read(data_directory: Path) -> PlatformState | None:
@@ -140,6 +143,7 @@ class DataLock:
             raise DirectoryHeldError(
                 f"a platform runs on {self._path.parent} already (process {holder or 'unknown'}); "
                 "stop it, or name another directory with --data"
+                " 该目录已有平台在运行, 请先停止, 或用 --data 指定其他目录"
             ) from None
         os.ftruncate(number, 0)
         os.pwrite(number, str(os.getpid()).encode(), 0)

@@ -5,6 +5,8 @@ The previous release knows no TLS. It is put behind a proxy that speaks mutual T
 is tested is the protocol between the relays, the journal's format, and the upgrade of a platform on its own data.
 """
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -126,3 +128,66 @@ def test_a_county_of_this_release_below_a_city_of_the_previous_one(
     city = Caller.of(upgraded)
     wait_until(lambda: city.replay("registry") == 0, SECONDS_MAX, "entries of the county stay parked")
     assert city.positions("registry")[COUNTY][0] > 1
+
+
+def test_a_county_of_the_previous_release_without_a_proxy_waits_for_its_upgrade(
+    old_release: Path, directory: Path, stack: ExitStack, seed: int
+) -> None:
+    """As docs/operate/upgrade.md has it: the city was upgraded first, and the county still dials in plain text."""
+    certificates = make_certificates(directory / "pki", [CITY, COUNTY])
+    site = make_site(seed=seed, units=2)
+    city_process = stack.enter_context(PlatformProcess(CITY, directory / CITY, tls_directory=certificates[CITY]))
+    city = Caller.of(city_process)
+    city.register_below(COUNTY, CITY)
+    with OldPlatform(old_release, COUNTY, directory / COUNTY, upstream=city_process.peer_address) as old:
+        county = Caller(old.addresses)
+        # Its terminals notice nothing.
+        county.register(site)
+        county.weigh(site, seed)
+        wait_until(lambda: bool(county.relay().last_error), SECONDS_MAX, lambda: str(county.relay()))
+        assert county.relay().state == relay_pb2.LINK_STATE_CONNECTING
+        written = {stream: county.positions(stream)[COUNTY] for stream in STREAMS}
+    assert [stream for stream in STREAMS if COUNTY in city.positions(stream)] == []
+
+    upgraded = stack.enter_context(
+        PlatformProcess(
+            COUNTY, directory / COUNTY, upstream=city_process.peer_address, tls_directory=certificates[COUNTY]
+        )
+    )
+    county = Caller.of(upgraded)
+    wait_until_held(city, county)
+    assert [stream for stream in STREAMS if city.positions(stream)[COUNTY][0] < written[stream][0]] == []
+    assert city.positions("weighing")[COUNTY] == written["weighing"]
+
+
+def test_a_platform_that_goes_back_to_the_previous_release_goes_on(
+    old_release: Path, directory: Path, seed: int
+) -> None:
+    site = make_site(seed=seed, units=2)
+    sizes = []
+    with PlatformProcess(COUNTY, directory / COUNTY) as process:
+        county = Caller.of(process)
+        county.register(site)
+        county.weigh(site, seed)
+        sizes.append(county.positions("weighing")[COUNTY][0])
+    # The schema is that of this release, and the registry's log holds kinds that the previous one has never seen. Its
+    # `up` does not read what this one's says of the platform, which is of no use once that has stopped.
+    (directory / COUNTY / "platform.json").unlink()
+    with OldPlatform(old_release, COUNTY, directory / COUNTY) as old:
+        county = Caller(old.addresses)
+        county.weigh(site, seed + 1)
+        sizes.append(county.positions("weighing")[COUNTY][0])
+    with PlatformProcess(COUNTY, directory / COUNTY) as process:
+        county = Caller.of(process)
+        county.weigh(site, seed + 2)
+        sizes.append(county.positions("weighing")[COUNTY][0])
+        assert sizes == sorted(set(sizes))
+        assert county.parked("registry") | county.parked("weighing") == set()
+        verified = subprocess.run(
+            [sys.executable, "-P", "-m", "cli.main", "verify", str(directory / COUNTY)],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_MAX,
+            check=False,
+        )
+        assert verified.returncode == 0, verified.stdout + verified.stderr
