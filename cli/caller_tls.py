@@ -136,7 +136,7 @@ def caller_tls(
     context = click.get_current_context()
     for name, option in (("ca_file", "--ca"), ("certificate_file", "--certificate"), ("key_file", "--certificate-key")):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"give --tls or {option}, not both")
+            raise click.UsageError(f"give --tls or {option}, not both 两者只能给出一种")
     certificate, key, ca = (tls_directory / name for name in TLS_FILES)
     for file in (certificate, key, ca):
         if not file.is_file():

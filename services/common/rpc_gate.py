@@ -22,9 +22,11 @@ from services.common.access.masking import PersonalDataMask
 from services.common.access.methods import MethodAccess, access_table, request_types, response_types
 from services.common.access.permissions import Permission, PrincipalKind
 from services.common.access.principal import Principal
+from services.common.access.throttle import source_of
 from services.common.access.tokens import AUTHORIZATION_METADATA, metadata_value, presented_token
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
+from services.common.refused_attempts import AUDITED_REASONS, RefusalSource
 from services.common.rpc_call import Call, stopping_error
 from services.common.rpc_limits import RETRY_AFTER_BUSY_SECONDS
 from services.common.wire import MalformedMessage, count_repeated
@@ -49,10 +51,17 @@ _UNRECORDED_KINDS: Final = frozenset({PrincipalKind.SERVICE, PrincipalKind.PLATF
 
 
 class AccessJournal(Protocol):
-    """Writes down who has seen or asked for what has to be accounted for."""
+    """Writes down who has seen or changed what has to be accounted for, and who was refused."""
 
-    def record(self, call: Call, request: Message | None, personal_count: int) -> None:
-        """Write one access durably. Raises ServiceError when it cannot be written: then the answer must not go out."""
+    def record(self, call: Call, request: Message | None, personal_count: int, response: Message | None = None) -> None:
+        """Write one access durably. Raises ServiceError when it cannot be written: then the answer must not go out.
+
+        `response` is given where it may name what the request does not, as the id of something new.
+        """
+        ...
+
+    def note_refusal(self, source: RefusalSource, method: str, claimed: str) -> None:
+        """Count one refused attempt, to be written down with others."""
         ...
 
 
@@ -205,6 +214,18 @@ class Gate:
         attempts.failed(peer, credential_id, error.reason.value)
         return error
 
+    def note_refusal(self, call: Call, error: Exception) -> None:
+        """Count a refusal for the audit log, if it is one because of who calls."""
+        if self._journal is None or not isinstance(error, ServiceError) or error.reason not in AUDITED_REASONS:
+            return
+        peer = source_of(peer_address(call))
+        principal = call.principal.name or (call.certificate.name if call.certificate is not None else "")
+        if principal:
+            self._journal.note_refusal(RefusalSource(principal, peer, error.reason, call.method), call.method, "")
+        else:
+            claimed = self._claimed_identity(call)
+            self._journal.note_refusal(RefusalSource("", peer, error.reason, claimed), call.method, claimed)
+
     def _claimed_identity(self, call: Call) -> str:
         """Return whom a caller claims to be, for the count of failed attempts: the credential of its token, or else its
         certificate. Platforms behind one address, as of a load balancer, must not be delayed for each other's failures.
@@ -276,7 +297,7 @@ class Gate:
                 call.personal_data_count += sum(value not in own for value in values)
         is_due = call.personal_data_count or (admission.method.access.is_journalled and not call.account_time)
         if is_recorded and is_due and time.monotonic() >= call.account_time:
-            self._account(call, admission, request)
+            self._account(call, admission, request, None if call.is_stream else response)
         return response
 
     def leave(self, call: Call, admission: Admission, request: Any) -> None:
@@ -293,13 +314,13 @@ class Gate:
                     reason=error.reason.value,
                 )
 
-    def _account(self, call: Call, admission: Admission, request: Any) -> None:
+    def _account(self, call: Call, admission: Admission, request: Any, response: Any = None) -> None:
         if self._journal is None:
             raise ServiceError(
                 Reason.NOT_CONFIGURED,
                 f"answers of {admission.method.access.name} have to be accounted for, and there is no journal here",
             )
-        self._journal.record(call, request, call.personal_data_count)
+        self._journal.record(call, request, call.personal_data_count, response)
         call.personal_data_count = 0
         call.account_time = time.monotonic() + ACCOUNT_SECONDS
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import structlog
@@ -181,7 +181,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
                 request = gate.read(call, admission, content, parse)
                 response = gate.reply(call, admission, request, inner(request, context))
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
-                fail(call, error)
+                refuse(gate, call, error)
             call.messages_out = 1
             finish_after_answer(call)
             return response
@@ -199,7 +199,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
                 read = partial(gate.read_next, call, admission, parse=parse)
                 response = gate.reply(call, admission, None, inner(Requests(contents, call, read), context))
             except Exception as error:  # noqa: BLE001 - as above
-                fail(call, call.end_error or error)
+                refuse(gate, call, error)
             else:
                 call.messages_out = 1
                 finish(call)
@@ -233,7 +233,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
             call = Call(method.lstrip("/"), context, self.stopping, self.metrics)
             if caller is not None:
                 call.principal = caller.principal
-            fail(call, self.gate.refused(call, error))
+            refuse(self.gate, call, self.gate.refused(call, error))
 
         # As a stream on both sides it fits a call of any kind: the status goes out before a request is read.
         return grpc.stream_stream_rpc_method_handler(_on_executor(behaviour, self._refusal_executor))
@@ -319,7 +319,7 @@ class _StreamBehaviour:
         except Exception as error:  # noqa: BLE001 - as in the other kinds
             if call.claim_end():
                 # A handler that was woken to end may have its own words for why.
-                fail(call, call.end_error or error)
+                refuse(gate, call, error)
             finish(call, call.end_error or stopping_error())
             return
         if call.claim_end():
@@ -328,6 +328,15 @@ class _StreamBehaviour:
                 send(None)
         else:
             finish(call, call.end_error or stopping_error())
+
+
+def refuse(gate: Gate, call: Call, error: Exception) -> NoReturn:
+    """End a call with an error, or with why it has to end; what was refused because of who calls is audited."""
+    if call.is_stream and call.end_error is not None:
+        # Its right has ended on the way, which is no attempt.
+        fail(call, call.end_error)
+    gate.note_refusal(call, error)
+    fail(call, error)
 
 
 def _then_what_was_left(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

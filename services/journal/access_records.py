@@ -1,5 +1,5 @@
-"""Access records: what a service writes into its own log before it shows what has to be accounted for, and what every
-platform above makes of it.
+"""Access records: what a service writes into its own log before it shows what has to be accounted for, and of whom it
+has refused; and what every platform above makes of it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,18 +10,23 @@ from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError, Message
 
+from services.common.access.throttle import source_of
 from services.common.access.tokens import metadata_value
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, translate_errors
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
 from services.common.reasons import Reason
+from services.common.refused_attempts import RefusalBook, RefusalSource, RefusedAttempts
 from services.common.rpc_call import Call
-from services.journal.entries import EntryBuilder, is_platform_code, timestamp
+from services.common.rpc_gate import peer_address
+from services.journal.access_attempts import record_of
+from services.journal.entries import EntryBuilder, Place, is_platform_code, timestamp
 from services.journal.log_writer import LogWriter
 from services.journal.projection import Unprojectable
 from services.journal.store import access_records as store
 from services.journal.store.access_records import AccessRecordRow
+from services.journal.store.logs import LogHead
 from zhichao.journal.v1 import access_record_pb2 as pb
 
 KIND: Final = "zhichao.journal.v1.AccessRecord"
@@ -38,7 +43,7 @@ SUBJECT_CHARACTERS_MAX: Final = 128
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
 
-_NAMED: Final = ("_id", "_code", "origin", "platform", "sequence")
+_NAMED: Final = ("_id", "_code", "origin", "platform", "issuer", "sequence")
 """Ends of the names of fields that name things. Names, plates and numbers of persons are none of them."""
 
 
@@ -68,37 +73,106 @@ class AccessRecordKind:
 
 
 class AccessRecorder:
-    """Writes access records into the own log, each in a transaction of its own."""
+    """Writes access records into the own log, each in a transaction of its own, and refused attempts once a minute."""
 
     def __init__(self, engine: Engine, writer: LogWriter, clock: Clock, announce: Callable[[str], None]) -> None:
         self._engine = engine
         self._writer = writer
         self._clock = clock
         self._announce = announce
-        self._kind = AccessRecordKind()
+        self._refusals = RefusalBook(self.write_refusals, clock)
 
-    def record(self, call: Call, request: Message | None, personal_count: int) -> None:
-        """Write down that a caller is about to be shown something. Raises ServiceError when it cannot be written."""
-        now = self._clock.now()
-        principal = call.principal.name
-        purpose = purpose_of(call.grpc_context.invocation_metadata())
+    def start(self) -> None:
+        """Start to write what is refused; the own log has begun."""
+        self._refusals.start()
+
+    def stop(self) -> None:
+        """Write what was refused and not yet written, and stop."""
+        self._refusals.stop()
+
+    def record(
+        self, call: Call, request: Message | None, personal_count: int, response: Message | None = None
+    ) -> Place:
+        """Write down that a caller is about to be shown something, and return where.
+
+        Raises ServiceError when it cannot be written.
+        """
         message = pb.AccessRecord(
-            principal=principal,
+            principal=call.principal.name,
             method=call.method,
-            subjects=list(subjects_of(request)) if isinstance(request, Message) else [],
-            purpose=purpose,
+            subjects=subjects_of(_message(request), _message(response)),
+            purpose=purpose_of(call.grpc_context.invocation_metadata()),
             personal_data_count=personal_count,
-            access_time=timestamp(now),
+            peer_address=source_of(peer_address(call)),
         )
-        payload = message.SerializeToString()
-        builder = EntryBuilder(KIND, SCHEMA, now, principal, call.request_id)
+        return self._write([message], call.principal.name, call.request_id)[0]
+
+    def note_refusal(self, source: RefusalSource, method: str, claimed: str) -> None:
+        """Count one refused attempt, to be written down with others."""
+        self._refusals.note(source, method, claimed)
+
+    def write_refusals(self, refusals: Sequence[RefusedAttempts]) -> None:
+        """Write down refused attempts that were summed up. Raises ServiceError when they cannot be written."""
+        self.write([record_of(one) for one in refusals])
+
+    def write(self, messages: Sequence[pb.AccessRecord]) -> None:
+        """Write down records that are whole but for their places. Raises ServiceError."""
+        self._write(messages, "", "")
+
+    def _write(self, messages: Sequence[pb.AccessRecord], actor: str, request_id: str) -> list[Place]:
+        now = self._clock.now()
         with translate_errors(), self._engine.begin() as pooled:
             connection = raw_connection(pooled)
+            # From here on nobody else adds a record.
             head = self._writer.lock(connection)
-            (place,) = self._writer.append(connection, head, [builder.build(payload, self._writer.digester)], now)
-            row = self._kind.prepare(self._writer.origin, payload)
-            self._kind.project(connection, self._writer.origin, [(place.sequence, row)])
+            places = append(connection, self._writer, head, messages, now, actor=actor, request_id=request_id)
         self._announce(self._writer.origin)
+        return places
+
+
+def append(
+    connection: RawConnection,
+    writer: LogWriter,
+    head: LogHead,
+    messages: Sequence[pb.AccessRecord],
+    now: datetime,
+    *,
+    actor: str,
+    request_id: str = "",
+) -> list[Place]:
+    """Append records that are whole but for their places in the chain, after a head that is locked in this transaction.
+
+    Every access record is written by this: one that is not linked would look like one that was taken out. Raises
+    ServiceError as `LogWriter.append` does.
+    """
+    builder = EntryBuilder(KIND, SCHEMA, now, actor, request_id)
+    kind = AccessRecordKind()
+    previous = store.newest(connection, writer.origin)
+    number, digest = (0, b"") if previous is None else (_number(previous.record), previous.leaf)
+    payloads, entries = [], []
+    for message in messages:
+        number += 1
+        message.number, message.previous_leaf_digest = number, digest
+        if not message.HasField("access_time"):
+            message.access_time.CopyFrom(timestamp(now))
+        payloads.append(message.SerializeToString())
+        entries.append(builder.build(payloads[-1], writer.digester))
+        digest = entries[-1].leaf
+    places = writer.append(connection, head, entries, now)
+    rows = [
+        (place.sequence, kind.prepare(writer.origin, payload)) for place, payload in zip(places, payloads, strict=True)
+    ]
+    kind.project(connection, writer.origin, rows)
+    return places
+
+
+def _number(record: bytes) -> int:
+    return pb.AccessRecord.FromString(record).number
+
+
+def _message(content: object) -> Message | None:
+    # Methods that take their messages apart themselves hand on bytes.
+    return content if isinstance(content, Message) else None
 
 
 class AccessRecordHandlers:
@@ -142,10 +216,17 @@ def purpose_of(metadata: Iterable[Any]) -> str:
     return "".join(one if one.isprintable() else "\ufffd" for one in unquote(sent))[:PURPOSE_CHARACTERS_MAX]
 
 
-def subjects_of(request: Message) -> Iterator[str]:
-    """Yield what a request names as `field=value`: ids and codes at its top and one level below."""
-    for name, value in islice(_named_fields(request, ""), SUBJECTS_MAX):
-        yield f"{name}={value}"[:SUBJECT_CHARACTERS_MAX]
+def subjects_of(request: Message | None, response: Message | None = None) -> list[str]:
+    """Return what a request names as `field=value`: ids and codes at its top and one level below, and the ids that the
+    answer gave to what the request has sent, as to something new.
+    """
+    found = dict(islice(_named_fields(request, ""), SUBJECTS_MAX)) if request is not None else {}
+    if request is not None and response is not None:
+        for name, value in islice(_named_fields(response, ""), SUBJECTS_MAX):
+            sent, _, field = name.partition(".")
+            if sent in request.DESCRIPTOR.fields_by_name and field.endswith("_id"):
+                found.setdefault(name, value)
+    return [f"{name}={value}"[:SUBJECT_CHARACTERS_MAX] for name, value in islice(found.items(), SUBJECTS_MAX)]
 
 
 def _named_fields(message: Any, prefix: str) -> Iterator[tuple[str, Any]]:

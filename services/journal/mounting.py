@@ -8,6 +8,8 @@ from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, translate_errors
 from services.common.metrics import Metrics
 from services.common.rpc_server import RpcServer
+from services.journal.access_attempts import AttemptHandlers
+from services.journal.access_export import AccessRecordExporter
 from services.journal.access_record_servicer import AccessRecordServicer
 from services.journal.access_records import AccessRecorder, AccessRecordHandlers, AccessRecordKind
 from services.journal.addressed_handlers import AddressedHandlers, CurrentDivisions
@@ -95,9 +97,11 @@ class JournalParts:
         with translate_errors(), self._engine.begin() as pooled:
             self.writer.begin(raw_connection(pooled), self._clock.now(), is_recovering=self._is_recovering)
         self.tail.start()
+        self.access_recorder.start()
 
     def stop(self) -> None:
-        """Stop listening and wake waiting readers."""
+        """Write down what was refused last, stop listening and wake waiting readers."""
+        self.access_recorder.stop()
         self.tail.stop()
 
     def register(self, server: RpcServer) -> None:
@@ -107,7 +111,11 @@ class JournalParts:
             lambda grpc_server: journal_pb2_grpc.add_JournalServiceServicer_to_server(servicer, grpc_server),
             journal_pb2.DESCRIPTOR.services_by_name["JournalService"].full_name,
         )
-        records = AccessRecordServicer(AccessRecordHandlers(self._engine))
+        records = AccessRecordServicer(
+            AccessRecordHandlers(self._engine),
+            AccessRecordExporter(self._engine, self.writer, self.reader, self.access_recorder),
+            AttemptHandlers(self.access_recorder),
+        )
         server.add(
             lambda grpc_server: access_record_pb2_grpc.add_AccessRecordServiceServicer_to_server(records, grpc_server),
             access_record_pb2.DESCRIPTOR.services_by_name["AccessRecordService"].full_name,

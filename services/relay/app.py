@@ -24,6 +24,7 @@ from services.relay.link import Link
 from services.relay.local_services import CHANNEL_OPTIONS, Connect, LocalServices
 from services.relay.metrics import add_relay_metrics
 from services.relay.peers import Peers
+from services.relay.refusal_report import RefusalReport
 from services.relay.servicer import PeerServicer, RelayServicer
 from services.relay.upstream import UpstreamAddress
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
@@ -49,6 +50,7 @@ class RelayApp:
         identity = Identity.of(platform.platform, load_signer(platform))
         transport = _transport(config)
         self._access = access or _access(config, clock)
+        self._refusals = _refusals(config, clock)
         self._services = LocalServices(settings.local_addresses(), _connect_to(config, transport))
         self._link = Link(
             _upstream(config, transport),
@@ -67,7 +69,7 @@ class RelayApp:
         peers = Peers(platform.platform, lambda: control.knowledge.divisions)
         self.handlers = RelayHandlers(identity, self._services, self._link, below, self._link.feed, peers, clock)
         self.server = RpcServer.for_service(
-            NAME, platform, settings, control, transport=transport, metrics=self.metrics
+            NAME, platform, settings, control, self._refusals, transport=transport, metrics=self.metrics
         )
         servicer = RelayServicer(self.handlers)
         self.server.add(lambda server: relay_pb2_grpc.add_RelayServiceServicer_to_server(servicer, server), _SERVICE)
@@ -77,6 +79,7 @@ class RelayApp:
                 PEERS,
                 settings.peer_listen,
                 control,
+                access_journal=self._refusals,
                 tls=transport.required(f"ZHICHAO_RELAY_PEER_LISTEN is {settings.peer_listen}, which takes TLS"),
                 require_client_certificate=True,
                 threads=settings.threads,
@@ -98,6 +101,9 @@ class RelayApp:
             starting.callback(self.metrics_server.stop)
             self._access.start()
             starting.callback(self._access.stop)
+            if self._refusals is not None:
+                self._refusals.start()
+                starting.callback(self._refusals.stop)
             self._start_servers()
             self._link.start()
             self._started = starting.pop_all()
@@ -139,6 +145,14 @@ def _access(config: RelayConfig, clock: Clock) -> AppAccess:
         )
     open_registry = registry_opener(config.platform, address, NAME)
     return ServiceAccess.build(config.platform, service_tokens(config.platform), open_registry, clock)
+
+
+def _refusals(config: RelayConfig, clock: Clock) -> RefusalReport | None:
+    """Return who tells the registry of refused attempts; None where there is none, as in tests."""
+    address = config.service.registry_address
+    if address is None:
+        return None
+    return RefusalReport(registry_opener(config.platform, address, NAME), clock)
 
 
 def _connect_to(config: RelayConfig, transport: Transport) -> Connect:

@@ -132,8 +132,7 @@ def test_an_integrator_calls_by_certificate_alone(
 ) -> None:
     authority_directory, folder = directory / "authority", directory / "integrator"
     write_authority(authority_directory, authority)
-    unit = ("--unit", "141025-9001")
-    register_unit(platform)
+    unit = ("--unit", register_unit(platform))
     created = run(
         *("credential", "create", "integrator", "--data", platform.data_directory, "--name", "示例集成商"),
         *(*unit, "--id", "works-1", "--certificate-only"),
@@ -149,8 +148,8 @@ def test_an_integrator_calls_by_certificate_alone(
     assert json.loads(output)["principal"] == "integrator/works-1"
 
 
-def register_unit(platform: PlatformProcess) -> None:
-    """Register the unit that the integrator is bound to, unless another test has."""
+def register_unit(platform: PlatformProcess) -> str:
+    """Register the unit that the integrator is bound to, unless another test has; return its id."""
     from cli.simulate.registration import register_site
     from cli.simulate.site import make_site
     from services.common.clock import SystemClock
@@ -159,6 +158,7 @@ def register_unit(platform: PlatformProcess) -> None:
     site = make_site(seed=1, units=1, platform_code=PLATFORM)
     with platform.connect("registry") as channel:
         register_site(RegistryServiceStub(channel), site, today=SystemClock().now().date())
+    return site.units[0].source_unit_id
 
 
 def wrong(folder: Path, case: str, authority: Authority) -> tuple[list[Any], str]:

@@ -312,12 +312,15 @@ Serve = Callable[[str, str], str]
 
 def by_rpc(address: str, platform: str, *arguments: str) -> tuple[int, list[dict[str, object]]]:
     """Verify as the command does; a bare journal is no whole service, so it is named here."""
+    from cli.access import CallerOptions
     from cli.status_targets import Target
     from cli.verify_journals import PlatformJournals
     from cli.verify_report import as_document
 
     token_file = Path(address.removeprefix("unix:")).with_suffix(".token")
-    with PlatformJournals(Target(platform, addresses={"weighing": address}, token_file=token_file)) as journals:
+    with PlatformJournals(
+        Target(platform, addresses={"weighing": address}, options=CallerOptions(token_file))
+    ) as journals:
         journals.look()
         examined = journals.examine(journals.verifier_keys(), sample=50, seed=3)
     document = as_document([examined], seconds=0)

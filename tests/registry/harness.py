@@ -17,6 +17,7 @@ from services.common.database import create_engine, raw_connection, upgrade
 from services.common.errors import ServiceError
 from services.common.rpc_client import connect, service_error
 from services.common.settings import PlatformSettings, load
+from services.journal.access_records import KIND as ACCESS_RECORD_KIND
 from services.journal.entries import EntryBuilder
 from services.journal.log_writer import LogWriter
 from services.journal.notes import new_private_key_pem
@@ -29,6 +30,7 @@ from tests.registry import access_examples
 from zhichao.access.v1 import service_pb2 as access_pb2
 from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
 from zhichao.journal.v1 import journal_pb2 as journal
+from zhichao.journal.v1.entry_pb2 import Entry
 from zhichao.journal.v1.journal_pb2_grpc import JournalServiceStub
 from zhichao.registry.v1.service_pb2_grpc import RegistryServiceStub
 
@@ -181,6 +183,18 @@ class RunningRegistry:
     def entries(self, first_sequence: int = 1) -> list[bytes]:
         """Read the entries of the own log."""
         return [entry for batch in self.batches(first_sequence) for entry in batch.entries]
+
+    def changes(self) -> list[bytes]:
+        """Read the entries of the own log but its access records: what has changed something."""
+        return [entry for _, entry in self._changes()]
+
+    def last_change(self) -> int:
+        """Return the sequence of the newest entry that is no access record."""
+        return self._changes()[-1][0]
+
+    def _changes(self) -> list[tuple[int, bytes]]:
+        kept = enumerate(self.entries(), 1)
+        return [one for one in kept if Entry.FromString(one[1]).kind != ACCESS_RECORD_KIND]
 
     def receive(self, batches: list[journal.EntryBatch]) -> list[journal.AppendEntriesResponse]:
         """Push batches of another platform's log into this registry, as the relay does."""

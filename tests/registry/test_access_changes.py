@@ -37,7 +37,7 @@ def ends(days: float, registry: RunningRegistry) -> pb.Credential:
 
 
 def stored(registry: RunningRegistry) -> pb.Credential:
-    return pb.Credential.FromString(entry_pb2.Entry.FromString(registry.entries()[-1]).payload)
+    return pb.Credential.FromString(entry_pb2.Entry.FromString(registry.changes()[-1]).payload)
 
 
 # Update
@@ -70,9 +70,9 @@ def test_roles_are_in_force_at_once(registry: RunningRegistry, access: Access) -
 
 def test_a_change_of_nothing_writes_nothing(registry: RunningRegistry, access: Access) -> None:
     issued = access.create(access_examples.terminal(credential_id="c-1")).credential
-    size = registry.size()
+    changes = registry.changes()
     assert access.update(access_examples.terminal(credential_id="c-1"), "display_name", "source_unit_ids") == issued
-    assert registry.size() == size
+    assert registry.changes() == changes
 
 
 def test_somebody_who_was_faster_is_noticed(registry: RunningRegistry, access: Access) -> None:
@@ -204,15 +204,15 @@ def test_a_revoked_token_is_refused_at_once_here(registry: RunningRegistry, acce
     assert (refused.status, refused.reason) == ("UNAUTHENTICATED", Reason.CREDENTIAL_REVOKED)
     assert revoked.credential.revoke_reason == "终端遗失"
     assert revoked.effective_time.seconds - revoked.credential.revoke_time.seconds == 10
-    assert entry_pb2.Entry.FromString(registry.entries()[-1]).actor == "person/admin"
+    assert entry_pb2.Entry.FromString(registry.changes()[-1]).actor == "person/admin"
 
 
 def test_revoking_again_changes_nothing(registry: RunningRegistry, access: Access) -> None:
     access.create(access_examples.terminal(credential_id="c-1"))
     first = access.revoke("c-1", "遗失")
-    size = registry.size()
+    changes = registry.changes()
     assert access.revoke("c-1", "又一次") == first
-    assert registry.size() == size
+    assert registry.changes() == changes
 
 
 def test_what_is_revoked_stays_so(access: Access) -> None:

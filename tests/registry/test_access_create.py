@@ -22,7 +22,7 @@ def access(registry: RunningRegistry) -> Access:
 
 
 def last_entry(registry: RunningRegistry) -> tuple[entry_pb2.Entry, pb.Credential]:
-    entry = entry_pb2.Entry.FromString(registry.entries()[-1])
+    entry = entry_pb2.Entry.FromString(registry.changes()[-1])
     return entry, pb.Credential.FromString(entry.payload)
 
 
@@ -47,7 +47,7 @@ def test_a_credential_is_answered_got_listed_and_used(
     credential.credential_id = "c-1"
 
     issued = access.create(credential)
-    size = registry.size()
+    size = registry.last_change()
 
     assert access.get("c-1") == issued.credential
     assert issued.credential in access.list_all()
@@ -148,13 +148,13 @@ def test_an_empty_request_is_refused(access: Access) -> None:
 
 def test_ids_are_taken_for_ever(registry: RunningRegistry, access: Access) -> None:
     access.create(access_examples.terminal(credential_id="c-1"))
-    size = registry.size()
+    changes = registry.changes()
     # Also with the same content: the token is not shown twice.
     refused = access.refused_create(access_examples.terminal(credential_id="c-1"))
     assert (refused.status, refused.reason) == ("ALREADY_EXISTS", Reason.RESOURCE_EXISTS)
     access.revoke("c-1")
     assert access.refused_create(access_examples.terminal(credential_id="c-1")).reason is Reason.RESOURCE_EXISTS
-    assert registry.size() == size + 1
+    assert len(registry.changes()) == len(changes) + 1
 
 
 def test_units_must_be_registered_here(access: Access) -> None:

@@ -95,7 +95,7 @@ def test_lost_connections_are_replaced(registry: RunningRegistry) -> None:
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     assert get(registry, examples.platform()) == created
-    assert create(registry, examples.division()).info.etag == f"141025-{registry.size()}"
+    assert create(registry, examples.division()).info.etag == f"141025-{registry.last_change()}"
 
 
 def test_health_tells_both_services(registry: RunningRegistry) -> None:

@@ -32,7 +32,7 @@ def test_update_changes_the_resource_and_its_etag(registry: RunningRegistry, cha
     after = update(registry, changed)
 
     assert get(registry, changed) == after
-    assert after.info.etag == f"141025-{registry.size()}"
+    assert after.info.etag == f"141025-{registry.last_change()}"
     assert after.info.create_time == before.info.create_time
     assert after.info.update_time.ToDatetime() > before.info.update_time.ToDatetime()
     after.ClearField("info")

@@ -33,6 +33,24 @@ def insert(connection: Connection, rows: Sequence[AccessRecordRow]) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NewestRecord:
+    """The newest record of one log: its content, and the leaf digest of its entry."""
+
+    record: bytes
+    leaf: bytes
+
+
+def newest(connection: Connection, origin: str) -> NewestRecord | None:
+    """Return the newest record of one log, None when it has none."""
+    row = connection.execute(
+        "SELECT a.record, e.leaf FROM journal_access_records a JOIN journal_entries e USING (origin, sequence)"
+        " WHERE a.origin = %s ORDER BY a.sequence DESC LIMIT 1",
+        (origin,),
+    ).fetchone()
+    return None if row is None else NewestRecord(*row)
+
+
 def list_rows(
     connection: Connection,
     origin: str,

@@ -192,8 +192,8 @@ class Access(_message.Message):
     message_bytes_max: _builtins.int
     """Most bytes in one message of the request; 0 means 64 KiB."""
     is_journalled: _builtins.bool
-    """Whether a call that succeeds is written into the journal, with its caller: access to permissions and to evidence.
-    Access to personal data always is.
+    """Whether a call that succeeds is written into the journal, with its caller: access to permissions and to evidence, and
+    changes of permissions and of the platform. Access to personal data always is.
     """
     items_field: _builtins.str
     """Repeated field of the request, as a dotted path, whose items are counted before the message is parsed: a message of a

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from zhichao.common.v1 import access_pb2 as zhichao_dot_common_dot_v1_dot_access__pb2
+from zhichao.common.v1 import refusal_pb2 as zhichao_dot_common_dot_v1_dot_refusal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&zhichao/journal/v1/access_record.proto\x12\x12zhichao.journal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ezhichao/common/v1/access.proto\"\xa2\x01\n\x0c\x41\x63\x63\x65ssRecord\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x10\n\x08subjects\x18\x03 \x03(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x1b\n\x13personal_data_count\x18\x05 \x01(\x05\x12/\n\x0b\x61\x63\x63\x65ss_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x10HeldAccessRecord\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x30\n\x06record\x18\x03 \x01(\x0b\x32 .zhichao.journal.v1.AccessRecord\"\xc2\x01\n\x18ListAccessRecordsRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"r\n\x19ListAccessRecordsResponse\x12<\n\x0e\x61\x63\x63\x65ss_records\x18\x01 \x03(\x0b\x32$.zhichao.journal.v1.HeldAccessRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x98\x01\n\x13\x41\x63\x63\x65ssRecordService\x12\x80\x01\n\x11ListAccessRecords\x12,.zhichao.journal.v1.ListAccessRecordsRequest\x1a-.zhichao.journal.v1.ListAccessRecordsResponse\"\x0e\xca\xc1\x18\n\x08\x10\x1a\x06originb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&zhichao/journal/v1/access_record.proto\x12\x12zhichao.journal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ezhichao/common/v1/access.proto\x1a\x1fzhichao/common/v1/refusal.proto\"\xed\x02\n\x0c\x41\x63\x63\x65ssRecord\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x10\n\x08subjects\x18\x03 \x03(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x1b\n\x13personal_data_count\x18\x05 \x01(\x05\x12/\n\x0b\x61\x63\x63\x65ss_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06number\x18\x07 \x01(\x03\x12\x1c\n\x14previous_leaf_digest\x18\x08 \x01(\x0c\x12\x14\n\x0cpeer_address\x18\t \x01(\t\x12\x36\n\x0erefusal_reason\x18\n \x01(\x0e\x32\x1e.zhichao.common.v1.ErrorReason\x12\x15\n\rattempt_count\x18\x0b \x01(\x03\x12\x36\n\x12\x66irst_attempt_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x10HeldAccessRecord\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x30\n\x06record\x18\x03 \x01(\x0b\x32 .zhichao.journal.v1.AccessRecord\"\xc2\x01\n\x18ListAccessRecordsRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"r\n\x19ListAccessRecordsResponse\x12<\n\x0e\x61\x63\x63\x65ss_records\x18\x01 \x03(\x0b\x32$.zhichao.journal.v1.HeldAccessRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x01\n\x1a\x45xportAccessRecordsRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x16\n\x0e\x61\x66ter_sequence\x18\x05 \x01(\x03\"\x9e\x01\n\x1b\x45xportAccessRecordsResponse\x12\x38\n\x06\x65xport\x18\x01 \x01(\x0b\x32&.zhichao.journal.v1.AccessRecordExportH\x00\x12:\n\x07\x65ntries\x18\x02 \x01(\x0b\x32\'.zhichao.journal.v1.AccessRecordEntriesH\x00\x42\t\n\x07\x63ontent\"4\n\x11\x41\x63\x63\x65ssRecordEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\"M\n\x13\x41\x63\x63\x65ssRecordEntries\x12\x36\n\x07\x65ntries\x18\x01 \x03(\x0b\x32%.zhichao.journal.v1.AccessRecordEntry\"\xa4\x02\n\x12\x41\x63\x63\x65ssRecordExport\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\x11\n\tlog_start\x18\x04 \x01(\x0c\x12\x16\n\x0elog_start_path\x18\x05 \x03(\x0c\x12\x14\n\x0crecord_count\x18\x06 \x01(\x03\x12\x35\n\x06\x62\x65\x66ore\x18\x07 \x01(\x0b\x32%.zhichao.journal.v1.AccessRecordEntry\x12\x34\n\x05\x61\x66ter\x18\x08 \x01(\x0b\x32%.zhichao.journal.v1.AccessRecordEntry\x12\x17\n\x0fproven_sequence\x18\t \x01(\x03\x12\x13\n\x0bproven_path\x18\n \x03(\x0c\"Z\n\x1cReportRefusedAttemptsRequest\x12:\n\x10refused_attempts\x18\x01 \x03(\x0b\x32 .zhichao.journal.v1.AccessRecord\"\x1f\n\x1dReportRefusedAttemptsResponse2\xc0\x03\n\x13\x41\x63\x63\x65ssRecordService\x12\x80\x01\n\x11ListAccessRecords\x12,.zhichao.journal.v1.ListAccessRecordsRequest\x1a-.zhichao.journal.v1.ListAccessRecordsResponse\"\x0e\xca\xc1\x18\n\x08\x10\x1a\x06origin\x12\x88\x01\n\x13\x45xportAccessRecords\x12..zhichao.journal.v1.ExportAccessRecordsRequest\x1a/.zhichao.journal.v1.ExportAccessRecordsResponse\"\x0e\xca\xc1\x18\n\x08\x10\x1a\x06origin0\x01\x12\x9a\x01\n\x15ReportRefusedAttempts\x12\x30.zhichao.journal.v1.ReportRefusedAttemptsRequest\x1a\x31.zhichao.journal.v1.ReportRefusedAttemptsResponse\"\x1c\xca\xc1\x18\x18\x08\x08 \x01\x42\x10refused_attemptsH b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCESSRECORDSERVICE'].methods_by_name['ListAccessRecords']._loaded_options = None
   _globals['_ACCESSRECORDSERVICE'].methods_by_name['ListAccessRecords']._serialized_options = b'\312\301\030\n\010\020\032\006origin'
-  _globals['_ACCESSRECORD']._serialized_start=128
-  _globals['_ACCESSRECORD']._serialized_end=290
-  _globals['_HELDACCESSRECORD']._serialized_start=292
-  _globals['_HELDACCESSRECORD']._serialized_end=394
-  _globals['_LISTACCESSRECORDSREQUEST']._serialized_start=397
-  _globals['_LISTACCESSRECORDSREQUEST']._serialized_end=591
-  _globals['_LISTACCESSRECORDSRESPONSE']._serialized_start=593
-  _globals['_LISTACCESSRECORDSRESPONSE']._serialized_end=707
-  _globals['_ACCESSRECORDSERVICE']._serialized_start=710
-  _globals['_ACCESSRECORDSERVICE']._serialized_end=862
+  _globals['_ACCESSRECORDSERVICE'].methods_by_name['ExportAccessRecords']._loaded_options = None
+  _globals['_ACCESSRECORDSERVICE'].methods_by_name['ExportAccessRecords']._serialized_options = b'\312\301\030\n\010\020\032\006origin'
+  _globals['_ACCESSRECORDSERVICE'].methods_by_name['ReportRefusedAttempts']._loaded_options = None
+  _globals['_ACCESSRECORDSERVICE'].methods_by_name['ReportRefusedAttempts']._serialized_options = b'\312\301\030\030\010\010 \001B\020refused_attemptsH '
+  _globals['_ACCESSRECORD']._serialized_start=161
+  _globals['_ACCESSRECORD']._serialized_end=526
+  _globals['_HELDACCESSRECORD']._serialized_start=528
+  _globals['_HELDACCESSRECORD']._serialized_end=630
+  _globals['_LISTACCESSRECORDSREQUEST']._serialized_start=633
+  _globals['_LISTACCESSRECORDSREQUEST']._serialized_end=827
+  _globals['_LISTACCESSRECORDSRESPONSE']._serialized_start=829
+  _globals['_LISTACCESSRECORDSRESPONSE']._serialized_end=943
+  _globals['_EXPORTACCESSRECORDSREQUEST']._serialized_start=946
+  _globals['_EXPORTACCESSRECORDSREQUEST']._serialized_end=1122
+  _globals['_EXPORTACCESSRECORDSRESPONSE']._serialized_start=1125
+  _globals['_EXPORTACCESSRECORDSRESPONSE']._serialized_end=1283
+  _globals['_ACCESSRECORDENTRY']._serialized_start=1285
+  _globals['_ACCESSRECORDENTRY']._serialized_end=1337
+  _globals['_ACCESSRECORDENTRIES']._serialized_start=1339
+  _globals['_ACCESSRECORDENTRIES']._serialized_end=1416
+  _globals['_ACCESSRECORDEXPORT']._serialized_start=1419
+  _globals['_ACCESSRECORDEXPORT']._serialized_end=1711
+  _globals['_REPORTREFUSEDATTEMPTSREQUEST']._serialized_start=1713
+  _globals['_REPORTREFUSEDATTEMPTSREQUEST']._serialized_end=1803
+  _globals['_REPORTREFUSEDATTEMPTSRESPONSE']._serialized_start=1805
+  _globals['_REPORTREFUSEDATTEMPTSRESPONSE']._serialized_end=1836
+  _globals['_ACCESSRECORDSERVICE']._serialized_start=1839
+  _globals['_ACCESSRECORDSERVICE']._serialized_end=2287
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from zhichao.common.v1 import refusal_pb2 as _refusal_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -21,8 +22,12 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AccessRecord(_message.Message):
-    """AccessRecord says who has been shown what has to be accounted for: personal data, permissions, evidence. It is the payload
-    of an entry of the service that was asked, written before the answer goes out.
+    """AccessRecord says who has been shown or has changed what has to be accounted for – personal data, permissions, evidence –
+    and who was refused. It is the payload of an entry of the service that was asked, written before the answer goes out;
+    refused attempts are written once a minute, summed up.
+
+    The records of one log are a chain: each names the one before it by its leaf digest. Whoever holds the newest one, proven
+    by a checkpoint, can tell whether anything before it is missing.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -33,8 +38,16 @@ class AccessRecord(_message.Message):
     PURPOSE_FIELD_NUMBER: _builtins.int
     PERSONAL_DATA_COUNT_FIELD_NUMBER: _builtins.int
     ACCESS_TIME_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PREVIOUS_LEAF_DIGEST_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    REFUSAL_REASON_FIELD_NUMBER: _builtins.int
+    ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     principal: _builtins.str
-    """Who asked: a principal such as `person/officer-1`."""
+    """Who asked: a principal such as `person/officer-1`. Of attempts that were refused before anybody was recognised: empty,
+    or the platform that a certificate names.
+    """
     method: _builtins.str
     """Method that was called, for example `zhichao.weighing.v1.WeighingService/GetWeighing`."""
     purpose: _builtins.str
@@ -45,6 +58,20 @@ class AccessRecord(_message.Message):
     """How many values of personal data the answer held that the request did not. A stream has a record before its first
     message with personal data, and further ones for what followed: at most every ten minutes, and at its end.
     """
+    number: _builtins.int
+    """Place among the access records of its log: 1, 2, 3 without gaps."""
+    previous_leaf_digest: _builtins.bytes
+    """Leaf digest of the entry that holds the record before this one in the same log, 32 bytes; empty for number 1."""
+    peer_address: _builtins.str
+    """Where the call came from, without the port: `ipv4:192.0.2.1`, `ipv6:2001:db8::/64`, `unix`. Empty where many attempts
+    are summed up.
+    """
+    refusal_reason: _refusal_pb2.ErrorReason.ValueType
+    """Why it was refused; unspecified for a call that was answered."""
+    attempt_count: _builtins.int
+    """How many attempts were refused since the last record of the same principal, address and reason; 0 for a call that was
+    answered.
+    """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What was asked for: the ids and codes in the request as `field=value`, at most 8, each at most 128 characters; never a
@@ -53,7 +80,11 @@ class AccessRecord(_message.Message):
 
     @_builtins.property
     def access_time(self) -> _timestamp_pb2.Timestamp:
-        """When, by the clock of the platform that answered."""
+        """When, by the clock of the platform that answered; of refused attempts, the last one."""
+
+    @_builtins.property
+    def first_attempt_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of these attempts came; absent for a call that was answered."""
 
     def __init__(
         self,
@@ -64,10 +95,16 @@ class AccessRecord(_message.Message):
         purpose: _builtins.str = ...,
         personal_data_count: _builtins.int = ...,
         access_time: _timestamp_pb2.Timestamp | None = ...,
+        number: _builtins.int = ...,
+        previous_leaf_digest: _builtins.bytes = ...,
+        peer_address: _builtins.str = ...,
+        refusal_reason: _refusal_pb2.ErrorReason.ValueType = ...,
+        attempt_count: _builtins.int = ...,
+        first_attempt_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access_time", b"access_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access_time", b"access_time", "first_attempt_time", b"first_attempt_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_time", b"access_time", "method", b"method", "personal_data_count", b"personal_data_count", "principal", b"principal", "purpose", b"purpose", "subjects", b"subjects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_time", b"access_time", "attempt_count", b"attempt_count", "first_attempt_time", b"first_attempt_time", "method", b"method", "number", b"number", "peer_address", b"peer_address", "personal_data_count", b"personal_data_count", "previous_leaf_digest", b"previous_leaf_digest", "principal", b"principal", "purpose", b"purpose", "refusal_reason", b"refusal_reason", "subjects", b"subjects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -178,3 +215,236 @@ class ListAccessRecordsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAccessRecordsResponse: _TypeAlias = ListAccessRecordsResponse  # noqa: Y015
+
+@_typing.final
+class ExportAccessRecordsRequest(_message.Message):
+    """ExportAccessRecordsRequest names a log and a window of time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """Platform code of the log's owner; empty for this platform."""
+    size: _builtins.int
+    """To take up an export again: the size of its checkpoint. 0 begins a new one."""
+    after_sequence: _builtins.int
+    """To take up an export again: the sequence of the last entry that was received."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From the first record at or after this time on; absent for the first of all."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Up to the last record before this time; absent, or a time to come, for now."""
+
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        size: _builtins.int = ...,
+        after_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "end_time", b"end_time", "origin", b"origin", "size", b"size", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportAccessRecordsRequest: _TypeAlias = ExportAccessRecordsRequest  # noqa: Y015
+
+@_typing.final
+class ExportAccessRecordsResponse(_message.Message):
+    """ExportAccessRecordsResponse holds one of two things."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPORT_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def export(self) -> Global___AccessRecordExport:
+        """What the export holds: once, first, unless it is taken up again."""
+
+    @_builtins.property
+    def entries(self) -> Global___AccessRecordEntries:
+        """Entries."""
+
+    def __init__(
+        self,
+        *,
+        export: Global___AccessRecordExport | None = ...,
+        entries: Global___AccessRecordEntries | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "entries", b"entries", "export", b"export"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "entries", b"entries", "export", b"export"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["export", "entries"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___ExportAccessRecordsResponse: _TypeAlias = ExportAccessRecordsResponse  # noqa: Y015
+
+@_typing.final
+class AccessRecordEntry(_message.Message):
+    """AccessRecordEntry is the entry of one access record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Its place in the log."""
+    entry: _builtins.bytes
+    """The entry's bytes, as its origin wrote them."""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        entry: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessRecordEntry: _TypeAlias = AccessRecordEntry  # noqa: Y015
+
+@_typing.final
+class AccessRecordEntries(_message.Message):
+    """AccessRecordEntries holds entries in the order of their log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessRecordEntry]:
+        """At most 500."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___AccessRecordEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessRecordEntries: _TypeAlias = AccessRecordEntries  # noqa: Y015
+
+@_typing.final
+class AccessRecordExport(_message.Message):
+    """AccessRecordExport says what an export holds and proves where it lies. The exported records are those between `before` and
+    `after`: all of them, as the chain shows.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    LOG_START_FIELD_NUMBER: _builtins.int
+    LOG_START_PATH_FIELD_NUMBER: _builtins.int
+    RECORD_COUNT_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    PROVEN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PROVEN_PATH_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """Platform code of the log's owner."""
+    stream: _builtins.str
+    """Service whose log it is."""
+    checkpoint: _builtins.str
+    """C2SP tlog-checkpoint note of the log at the size that is proven against, with all signatures known here."""
+    log_start: _builtins.bytes
+    """Entry 1 of the log, which names its digest and its key."""
+    record_count: _builtins.int
+    """Records that follow."""
+    proven_sequence: _builtins.int
+    """Sequence of the newest record of all these – `after`, or the last one that follows, or `before`; 0 if there is none."""
+    @_builtins.property
+    def log_start_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Audit path of entry 1 to the checkpoint's root, 32 bytes each."""
+
+    @_builtins.property
+    def before(self) -> Global___AccessRecordEntry:
+        """The last record before them; absent if they begin with number 1."""
+
+    @_builtins.property
+    def after(self) -> Global___AccessRecordEntry:
+        """The first record after them; absent if none is known at the checkpoint, as of the log of a platform below."""
+
+    @_builtins.property
+    def proven_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Audit path of that record's entry to the checkpoint's root, 32 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+        stream: _builtins.str = ...,
+        checkpoint: _builtins.str = ...,
+        log_start: _builtins.bytes = ...,
+        log_start_path: _abc.Iterable[_builtins.bytes] | None = ...,
+        record_count: _builtins.int = ...,
+        before: Global___AccessRecordEntry | None = ...,
+        after: Global___AccessRecordEntry | None = ...,
+        proven_sequence: _builtins.int = ...,
+        proven_path: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "checkpoint", b"checkpoint", "log_start", b"log_start", "log_start_path", b"log_start_path", "origin", b"origin", "proven_path", b"proven_path", "proven_sequence", b"proven_sequence", "record_count", b"record_count", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessRecordExport: _TypeAlias = AccessRecordExport  # noqa: Y015
+
+@_typing.final
+class ReportRefusedAttemptsRequest(_message.Message):
+    """ReportRefusedAttemptsRequest holds what a service has refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refused_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessRecord]:
+        """At most 32, each with a reason and a count; `number` and `previous_leaf_digest` are ignored."""
+
+    def __init__(
+        self,
+        *,
+        refused_attempts: _abc.Iterable[Global___AccessRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused_attempts", b"refused_attempts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportRefusedAttemptsRequest: _TypeAlias = ReportRefusedAttemptsRequest  # noqa: Y015
+
+@_typing.final
+class ReportRefusedAttemptsResponse(_message.Message):
+    """ReportRefusedAttemptsResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportRefusedAttemptsResponse: _TypeAlias = ReportRefusedAttemptsResponse  # noqa: Y015

@@ -26,9 +26,10 @@ if _version_not_supported:
 
 
 class AccessRecordServiceStub:
-    """AccessRecordService shows who has been shown what. Every service that has a journal serves it, with its own records and
-    those of lower platforms that have come up. Records are kept as long as the journal: nothing of it is deleted today, and
-    never before six months are over (Cybersecurity Law, article 21).
+    """AccessRecordService is the audit log: who has been shown or has changed what, and who was refused. Every service that has a
+    journal serves it, with its own records and those of lower platforms that have come up; the relay, which has none, keeps
+    its refusals with the registry. Records are kept as long as the journal: nothing of it is deleted today, and never before
+    six months are over (Cybersecurity Law, article 21; GB/T 22239-2019, 8.1.4.3).
     """
 
     def __init__(self, channel):
@@ -42,18 +43,53 @@ class AccessRecordServiceStub:
                 request_serializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ListAccessRecordsRequest.SerializeToString,
                 response_deserializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ListAccessRecordsResponse.FromString,
                 _registered_method=True)
+        self.ExportAccessRecords = channel.unary_stream(
+                '/zhichao.journal.v1.AccessRecordService/ExportAccessRecords',
+                request_serializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ExportAccessRecordsRequest.SerializeToString,
+                response_deserializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ExportAccessRecordsResponse.FromString,
+                _registered_method=True)
+        self.ReportRefusedAttempts = channel.unary_unary(
+                '/zhichao.journal.v1.AccessRecordService/ReportRefusedAttempts',
+                request_serializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ReportRefusedAttemptsRequest.SerializeToString,
+                response_deserializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ReportRefusedAttemptsResponse.FromString,
+                _registered_method=True)
 
 
 class AccessRecordServiceServicer:
-    """AccessRecordService shows who has been shown what. Every service that has a journal serves it, with its own records and
-    those of lower platforms that have come up. Records are kept as long as the journal: nothing of it is deleted today, and
-    never before six months are over (Cybersecurity Law, article 21).
+    """AccessRecordService is the audit log: who has been shown or has changed what, and who was refused. Every service that has a
+    journal serves it, with its own records and those of lower platforms that have come up; the relay, which has none, keeps
+    its refusals with the registry. Records are kept as long as the journal: nothing of it is deleted today, and never before
+    six months are over (Cybersecurity Law, article 21; GB/T 22239-2019, 8.1.4.3).
     """
 
     def ListAccessRecords(self, request, context):
         """Lists access records, newest first.
 
         INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a page token of another list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportAccessRecords(self, request, context):
+        """Reads the access records of one log in the order in which they were written, as the entries that hold them, with what
+        proves that none is left out. The first message says what there is, the others hold the entries.
+
+        The call is itself an access record, written before anything is answered: of the own log, an export without `end_time`
+        ends right before the record of itself. A call that broke off is taken up again with `size` and `after_sequence`.
+
+        INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a code that is none; NOT_FOUND
+        (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if there is no checkpoint at `size`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportRefusedAttempts(self, request, context):
+        """Writes down attempts that a service without a journal has refused. Called by the relay, at most once a minute. Not
+        repeatable: who gets no answer may count twice.
+
+        INVALID_ARGUMENT with the fields that are none, (BATCH_TOO_LARGE) for too many.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -67,6 +103,16 @@ def add_AccessRecordServiceServicer_to_server(servicer, server):
                     request_deserializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ListAccessRecordsRequest.FromString,
                     response_serializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ListAccessRecordsResponse.SerializeToString,
             ),
+            'ExportAccessRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAccessRecords,
+                    request_deserializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ExportAccessRecordsRequest.FromString,
+                    response_serializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ExportAccessRecordsResponse.SerializeToString,
+            ),
+            'ReportRefusedAttempts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportRefusedAttempts,
+                    request_deserializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ReportRefusedAttemptsRequest.FromString,
+                    response_serializer=zhichao_dot_journal_dot_v1_dot_access__record__pb2.ReportRefusedAttemptsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'zhichao.journal.v1.AccessRecordService', rpc_method_handlers)
@@ -76,9 +122,10 @@ def add_AccessRecordServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AccessRecordService:
-    """AccessRecordService shows who has been shown what. Every service that has a journal serves it, with its own records and
-    those of lower platforms that have come up. Records are kept as long as the journal: nothing of it is deleted today, and
-    never before six months are over (Cybersecurity Law, article 21).
+    """AccessRecordService is the audit log: who has been shown or has changed what, and who was refused. Every service that has a
+    journal serves it, with its own records and those of lower platforms that have come up; the relay, which has none, keeps
+    its refusals with the registry. Records are kept as long as the journal: nothing of it is deleted today, and never before
+    six months are over (Cybersecurity Law, article 21; GB/T 22239-2019, 8.1.4.3).
     """
 
     @staticmethod
@@ -98,6 +145,60 @@ class AccessRecordService:
             '/zhichao.journal.v1.AccessRecordService/ListAccessRecords',
             zhichao_dot_journal_dot_v1_dot_access__record__pb2.ListAccessRecordsRequest.SerializeToString,
             zhichao_dot_journal_dot_v1_dot_access__record__pb2.ListAccessRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAccessRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zhichao.journal.v1.AccessRecordService/ExportAccessRecords',
+            zhichao_dot_journal_dot_v1_dot_access__record__pb2.ExportAccessRecordsRequest.SerializeToString,
+            zhichao_dot_journal_dot_v1_dot_access__record__pb2.ExportAccessRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportRefusedAttempts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhichao.journal.v1.AccessRecordService/ReportRefusedAttempts',
+            zhichao_dot_journal_dot_v1_dot_access__record__pb2.ReportRefusedAttemptsRequest.SerializeToString,
+            zhichao_dot_journal_dot_v1_dot_access__record__pb2.ReportRefusedAttemptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,9 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AccessRecordServiceStub:
-    """AccessRecordService shows who has been shown what. Every service that has a journal serves it, with its own records and
-    those of lower platforms that have come up. Records are kept as long as the journal: nothing of it is deleted today, and
-    never before six months are over (Cybersecurity Law, article 21).
+    """AccessRecordService is the audit log: who has been shown or has changed what, and who was refused. Every service that has a
+    journal serves it, with its own records and those of lower platforms that have come up; the relay, which has none, keeps
+    its refusals with the registry. Records are kept as long as the journal: nothing of it is deleted today, and never before
+    six months are over (Cybersecurity Law, article 21; GB/T 22239-2019, 8.1.4.3).
     """
 
     @_typing.overload
@@ -41,12 +42,29 @@ class AccessRecordServiceStub:
 
     INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a page token of another list.
     """
+    ExportAccessRecords: _grpc.UnaryStreamMultiCallable[_access_record_pb2.ExportAccessRecordsRequest, _access_record_pb2.ExportAccessRecordsResponse]
+    """Reads the access records of one log in the order in which they were written, as the entries that hold them, with what
+    proves that none is left out. The first message says what there is, the others hold the entries.
+
+    The call is itself an access record, written before anything is answered: of the own log, an export without `end_time`
+    ends right before the record of itself. A call that broke off is taken up again with `size` and `after_sequence`.
+
+    INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a code that is none; NOT_FOUND
+    (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if there is no checkpoint at `size`.
+    """
+    ReportRefusedAttempts: _grpc.UnaryUnaryMultiCallable[_access_record_pb2.ReportRefusedAttemptsRequest, _access_record_pb2.ReportRefusedAttemptsResponse]
+    """Writes down attempts that a service without a journal has refused. Called by the relay, at most once a minute. Not
+    repeatable: who gets no answer may count twice.
+
+    INVALID_ARGUMENT with the fields that are none, (BATCH_TOO_LARGE) for too many.
+    """
 
 @_typing.type_check_only
 class AccessRecordServiceAsyncStub(AccessRecordServiceStub):
-    """AccessRecordService shows who has been shown what. Every service that has a journal serves it, with its own records and
-    those of lower platforms that have come up. Records are kept as long as the journal: nothing of it is deleted today, and
-    never before six months are over (Cybersecurity Law, article 21).
+    """AccessRecordService is the audit log: who has been shown or has changed what, and who was refused. Every service that has a
+    journal serves it, with its own records and those of lower platforms that have come up; the relay, which has none, keeps
+    its refusals with the registry. Records are kept as long as the journal: nothing of it is deleted today, and never before
+    six months are over (Cybersecurity Law, article 21; GB/T 22239-2019, 8.1.4.3).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -55,11 +73,28 @@ class AccessRecordServiceAsyncStub(AccessRecordServiceStub):
 
     INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a page token of another list.
     """
+    ExportAccessRecords: _aio.UnaryStreamMultiCallable[_access_record_pb2.ExportAccessRecordsRequest, _access_record_pb2.ExportAccessRecordsResponse]  # type: ignore[assignment]
+    """Reads the access records of one log in the order in which they were written, as the entries that hold them, with what
+    proves that none is left out. The first message says what there is, the others hold the entries.
+
+    The call is itself an access record, written before anything is answered: of the own log, an export without `end_time`
+    ends right before the record of itself. A call that broke off is taken up again with `size` and `after_sequence`.
+
+    INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a code that is none; NOT_FOUND
+    (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if there is no checkpoint at `size`.
+    """
+    ReportRefusedAttempts: _aio.UnaryUnaryMultiCallable[_access_record_pb2.ReportRefusedAttemptsRequest, _access_record_pb2.ReportRefusedAttemptsResponse]  # type: ignore[assignment]
+    """Writes down attempts that a service without a journal has refused. Called by the relay, at most once a minute. Not
+    repeatable: who gets no answer may count twice.
+
+    INVALID_ARGUMENT with the fields that are none, (BATCH_TOO_LARGE) for too many.
+    """
 
 class AccessRecordServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AccessRecordService shows who has been shown what. Every service that has a journal serves it, with its own records and
-    those of lower platforms that have come up. Records are kept as long as the journal: nothing of it is deleted today, and
-    never before six months are over (Cybersecurity Law, article 21).
+    """AccessRecordService is the audit log: who has been shown or has changed what, and who was refused. Every service that has a
+    journal serves it, with its own records and those of lower platforms that have come up; the relay, which has none, keeps
+    its refusals with the registry. Records are kept as long as the journal: nothing of it is deleted today, and never before
+    six months are over (Cybersecurity Law, article 21; GB/T 22239-2019, 8.1.4.3).
     """
 
     @_abc_1.abstractmethod
@@ -71,6 +106,34 @@ class AccessRecordServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists access records, newest first.
 
         INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a page token of another list.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportAccessRecords(
+        self,
+        request: _access_record_pb2.ExportAccessRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_access_record_pb2.ExportAccessRecordsResponse], _abc.AsyncIterator[_access_record_pb2.ExportAccessRecordsResponse]]:
+        """Reads the access records of one log in the order in which they were written, as the entries that hold them, with what
+        proves that none is left out. The first message says what there is, the others hold the entries.
+
+        The call is itself an access record, written before anything is answered: of the own log, an export without `end_time`
+        ends right before the record of itself. A call that broke off is taken up again with `size` and `after_sequence`.
+
+        INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a code that is none; NOT_FOUND
+        (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if there is no checkpoint at `size`.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportRefusedAttempts(
+        self,
+        request: _access_record_pb2.ReportRefusedAttemptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_record_pb2.ReportRefusedAttemptsResponse, _abc.Awaitable[_access_record_pb2.ReportRefusedAttemptsResponse]]:
+        """Writes down attempts that a service without a journal has refused. Called by the relay, at most once a minute. Not
+        repeatable: who gets no answer may count twice.
+
+        INVALID_ARGUMENT with the fields that are none, (BATCH_TOO_LARGE) for too many.
         """
 
 def add_AccessRecordServiceServicer_to_server(servicer: AccessRecordServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
