@@ -68,7 +68,8 @@ def _configured() -> RegistryDatabase:
     is_well, problems = check_config(SETTINGS)
     if not is_well:
         raise RegistryDatabaseError(
-            f"name the platform with --data, or run this with the settings of its registry, as in its pod:\n{problems}"
+            "name the platform with --data, or run this with the settings of its registry, as in its pod "
+            f"请用 --data 指定平台, 或在登记服务的环境中运行:\n{problems}"
         )
     config = RegistryConfig.load()
     return RegistryDatabase(config.platform, config.service.database_url)
@@ -87,7 +88,7 @@ def _known_url(state: PlatformState) -> str:
     if not url:
         raise RegistryDatabaseError(
             f"where the registry's database of {state.platform} is, is not known: its server is starting, or was given "
-            f"to `zhichao up`; set {database_variable(_REGISTRY)} as it was there"
+            f"to `zhichao up`; set {database_variable(_REGISTRY)} as it was there 请设置登记服务的数据库地址"
         )
     return url
 
@@ -121,4 +122,6 @@ def _upgrade(url: str) -> None:
         with translate_errors():
             upgrade(url, SERVICES[_REGISTRY].migrations_package)
     except (SchemaError, ServiceError) as error:
-        raise RegistryDatabaseError(f"the registry's database cannot be brought up to date: {error}") from error
+        raise RegistryDatabaseError(
+            f"the registry's database cannot be brought up to date 登记服务数据库升级失败: {error}"
+        ) from error

@@ -94,7 +94,7 @@ class LostAdministrators:
             held = self._administrators(connection, now)
             if {one.credential_id for one in held} != set(credential_ids):
                 raise AdministratorsChangedError(
-                    "the security administrators have changed meanwhile: look at them again"
+                    "the security administrators have changed meanwhile: look at them again 请重新核对"
                 )
             if not held:
                 return []
