@@ -20,8 +20,12 @@ from services.weighing.follow_loop import FollowLoop
 from services.weighing.store import directory as store
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
-LOOK_AGAIN_SECONDS_MAX: Final = 1.0
-"""Longest wait of a record for the directory to catch up with a registration made a moment ago."""
+ANSWER_SECONDS_MAX: Final = 1.0
+"""Longest wait for the registry's answer; it takes milliseconds, and one that hangs is known by its silence."""
+
+LOOK_AGAIN_SECONDS_MAX: Final = 2.0
+"""Longest wait of a record for the directory to catch up with a registration made a moment ago, or with what came down:
+twice that, so that a registry that is slow is not taken for one that is away."""
 
 LOOK_AGAIN_INTERVAL_SECONDS: Final = 0.1
 """Shortest time between two looks at the registry on behalf of unknown ids, so that nonsense cannot flood it. Whoever
@@ -103,7 +107,7 @@ class DirectoryFollower:
         stub = journal_pb2_grpc.JournalServiceStub(self._channel)
         try:
             answer = stub.ListPositions(
-                journal_pb2.ListPositionsRequest(origin=self._origin), timeout=LOOK_AGAIN_SECONDS_MAX
+                journal_pb2.ListPositionsRequest(origin=self._origin), timeout=ANSWER_SECONDS_MAX
             )
         except (grpc.RpcError, ValueError):
             # ValueError is what a channel that was closed at our stop raises.
