@@ -66,7 +66,7 @@ def enforcement_service(reach: Reach, *, repeat_with: str = "") -> "Iterator[Enf
     from zhichao.enforcement.v1.service_pb2_grpc import EnforcementServiceStub
 
     if reach.data_directory is not None and reach.address:
-        raise click.UsageError("give --data or --enforcement, not both")
+        raise click.UsageError("give --data or --enforcement, not both 两者只能给出一个")
     if reach.address:
         address, directory, options = reach.address, local_directory(reach.address), reach.options
     else:
@@ -93,7 +93,10 @@ def _local_service(reach: Reach) -> tuple[str, str, CallerOptions]:
         raise click.UsageError(str(error)) from error
     running = [target for target in targets if not target.problem]
     if len(running) > 1:
-        raise click.UsageError(f"{', '.join(target.platform for target in running)} run here: name one with --data")
+        raise click.UsageError(
+            f"{', '.join(target.platform for target in running)} run here: name one with --data"
+            " 本机运行多个平台, 请用 --data 指定"
+        )
     if not running:
         raise click.ClickException(f"{targets[0].platform}: {targets[0].problem}")
     if "enforcement" not in running[0].addresses:

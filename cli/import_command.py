@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.access import CallerOptions, access_options, caller_access, open_channel
+from cli.help_text import CommandGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 EXIT_FINDINGS = 3
 
 
-@click.group("import", short_help="Import records of other systems. 导入其他系统的记录")
+@click.group("import", cls=CommandGroup, short_help="Import records of other systems. 导入其他系统的记录")
 def command() -> None:
     """Import records of other systems.
 
@@ -119,9 +120,13 @@ def weighings(
     names = {"source_unit_id": source_unit_id, "weighing_point_id": weighing_point_id, "scale_id": scale_id}
     constants = {name: value for name, value in names.items() if value is not None}
     if weighing_address is None and not dry_run:
-        raise click.UsageError("--weighing is needed unless --dry-run is given")
+        raise click.UsageError(
+            "--weighing is needed unless --dry-run is given 未加 --dry-run 时须用 --weighing 指定称重服务地址"
+        )
     if rejects is not None and rejects.resolve() == file.resolve():
-        raise click.UsageError("--rejects would overwrite the file that is imported")
+        raise click.UsageError(
+            "--rejects would overwrite the file that is imported 会覆盖被导入的文件, 请换用其他文件名"
+        )
     try:
         table = Table(file, encoding=encoding)
         wishes = recognise(table.header, read_wishes(maps))
@@ -134,6 +139,7 @@ def weighings(
     if missing and not dry_run:
         raise click.UsageError(
             f"no column gives {', '.join(missing)}: name them with --source-unit, --point and --scale"
+            " 缺少所需列, 请用 --source-unit、--point、--scale 指定"
         )
     converter = RecordConverter(columns, constants=constants, zone=zone)
     if not as_json:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.help_text import CommandGroup
 from cli.pki import AUTHORITY_DAYS, CERTIFICATE_DAYS
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _DIRECTORY = click.option(
 )
 
 
-@click.group("pki")
+@click.group("pki", cls=CommandGroup)
 def pki() -> None:
     """Make a private certificate authority for trials, and look at certificates.
 
@@ -130,9 +131,9 @@ def issue(
     from services.common.access.certificates import credential_spiffe_id, platform_id
 
     if credential_id and client_name:
-        raise click.UsageError("give --credential or --client, not both")
+        raise click.UsageError("give --credential or --client, not both 两者只能给出一个")
     if (credential_id or client_name) and hosts:
-        raise click.UsageError("--host is for platforms: who only calls serves nobody")
+        raise click.UsageError("--host is for platforms: who only calls serves nobody 仅用于平台证书")
     try:
         authority = read_authority(directory)
         validity = Validity.of_days(days)

@@ -141,7 +141,9 @@ def reserve_any(listen_host: str) -> tuple[int, socket.socket]:
         if all(is_free(listen_host, found.port) and is_free(LOOPBACK, found.health_port) for found in block):
             return base_port, reservation
         reservation.close()
-    raise OSError(f"no free block of {PORT_BLOCK_SIZE} ports in {FREE_BASE_PORTS.start}-{FREE_BASE_PORTS.stop}")
+    raise OSError(
+        f"no free block of {PORT_BLOCK_SIZE} ports in {FREE_BASE_PORTS.start}-{FREE_BASE_PORTS.stop} 没有空闲的连续端口"
+    )
 
 
 @dataclass(frozen=True)

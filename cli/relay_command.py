@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.access import CallerOptions, access_options
+from cli.help_text import CommandGroup
 
 if TYPE_CHECKING:
     from cli.relay_parked import JournalServices
@@ -37,7 +38,7 @@ _SERVICES = click.option(
 _ORIGIN = click.option("--origin", default="", metavar="CODE", help="Only entries of this platform. 仅此来源平台。")
 
 
-@click.group("relay")
+@click.group("relay", cls=CommandGroup)
 def relay() -> None:
     """Look after the link to the upper level, and after parked entries.
 
@@ -214,7 +215,7 @@ def _target(data_directory: Path | None, addresses: tuple[str, ...], caller_opti
     from cli.status_targets import TargetError, find
 
     if data_directory is not None and addresses:
-        raise click.UsageError("give --data or an address, not both")
+        raise click.UsageError("give --data or an address, not both 两者只能给出一个")
     named = [str(data_directory)] if data_directory is not None else list(addresses)
     try:
         targets = find(named, caller_options)
@@ -223,7 +224,10 @@ def _target(data_directory: Path | None, addresses: tuple[str, ...], caller_opti
     if not named:
         targets = [target for target in targets if not target.problem] or targets[:1]
     if len(targets) > 1:
-        raise click.UsageError(f"{', '.join(target.platform for target in targets)} run here: name one with --data")
+        raise click.UsageError(
+            f"{', '.join(target.platform for target in targets)} run here: name one with --data"
+            " 本机运行多个平台, 请用 --data 指定"
+        )
     if targets[0].problem:
         click.echo(f"zhichao relay: {targets[0].platform}: {targets[0].problem}", err=True)
         raise click.exceptions.Exit(EXIT_UNREACHABLE)
@@ -234,7 +238,7 @@ def _only_relay(target: "Target") -> "Target":
     import dataclasses
 
     if "relay" not in target.addresses:
-        raise click.UsageError(f"{target.platform} has no relay there")
+        raise click.UsageError(f"{target.platform} has no relay there 该平台未运行转发服务")
     return dataclasses.replace(
         target,
         addresses={"relay": target.addresses["relay"]},
@@ -253,7 +257,10 @@ def _journals(
 
     target = _target(data_directory, addresses, caller_options)
     if set(target.addresses) <= {"relay"}:
-        raise click.UsageError("the relay holds no entries itself: name the other services with --service, or --data")
+        raise click.UsageError(
+            "the relay holds no entries itself: name the other services with --service, or --data"
+            " 转发服务本身不存条目, 请用 --service 指定其他服务, 或用 --data"
+        )
     with JournalServices(target) as journals:
         try:
             yield journals

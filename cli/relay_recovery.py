@@ -38,13 +38,18 @@ class RecoveringServices:
         Raises RecoveryError when the relay does not answer: then it is not known whether there is one.
         """
         if "relay" not in self._target.addresses:
-            raise RecoveryError("the relay must be named too (--service): it knows whether there is an upstream")
+            raise RecoveryError(
+                "the relay must be named too (--service): it knows whether there is an upstream"
+                " 还须用 --service 指定转发服务, 由它得知是否有上级"
+            )
         with self._target.connect("relay", "operator") as channel:
             stub = relay_pb2_grpc.RelayServiceStub(channel)
             try:
                 answer = stub.GetRelayStatus(relay_pb2.GetRelayStatusRequest(), timeout=LOOK_SECONDS_MAX)
             except grpc.RpcError as error:
-                raise RecoveryError(f"the relay does not answer: {service_error(error).message}") from error
+                raise RecoveryError(
+                    f"the relay does not answer: {service_error(error).message} 转发服务无应答"
+                ) from error
         return answer.upstream_address
 
     def find(self) -> list[Recovering]:

@@ -196,4 +196,4 @@ def _check_ports(base_ports: Sequence[int]) -> None:
                 if not is_free(LOOPBACK, port)
             ]
     if taken:
-        raise PortsTakenError(f"taken on {LOOPBACK}: {', '.join(taken)}")
+        raise PortsTakenError(f"taken on {LOOPBACK}: {', '.join(taken)} 端口已被占用")

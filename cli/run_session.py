@@ -106,7 +106,7 @@ class RunSession:
             try:
                 levels = Levels(levels_planned, directory)
             except PkiError as error:
-                raise RunError(ExitCode.DATA_DIRECTORY, f"{directory}: {error}") from error
+                raise RunError(ExitCode.DATA_DIRECTORY, f"{directory}: {error} 无法使用该目录") from error
             stack.callback(self._stop, levels)
             try:
                 self._start(levels)
@@ -131,7 +131,9 @@ class RunSession:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(ExitCode.DATA_DIRECTORY, f"{directory} cannot be used: {error.strerror}") from error
+            raise RunError(
+                ExitCode.DATA_DIRECTORY, f"{directory} cannot be used: {error.strerror} 无法使用该目录"
+            ) from error
         if not options.is_kept and any(directory.iterdir()):
             raise RunError(
                 ExitCode.DATA_DIRECTORY,
@@ -173,7 +175,9 @@ class RunSession:
             with county.connect("registry", "security") as channel:
                 self._tokens = issue_terminals(AccessServiceStub(channel), site, self._options.records_per_second)
         except ServiceError as error:
-            raise RunError(ExitCode.SERVICE, f"registration: {error.message} ({error.reason})") from error
+            raise RunError(
+                ExitCode.SERVICE, f"registration 登记: {error.message} ({error.reason}) {error.message_zh}".rstrip()
+            ) from error
         self._say(
             f"registered {len(site.units)} source units with {len(site.stations)} scales "
             f"已登记源头单位 {len(site.units)} 家、衡器 {len(site.stations)} 台"
@@ -226,7 +230,8 @@ class RunSession:
             while not simulation.wait(WAIT_SECONDS) and not self._interrupts.ending.is_set():
                 for level in levels.dead():
                     raise RunError(
-                        ExitCode.SERVICE, f"platform {level.code} ended; its log:\n{levels.log_tail(level.code)}"
+                        ExitCode.SERVICE,
+                        f"platform {level.code} ended; its log 平台已退出, 日志如下:\n{levels.log_tail(level.code)}",
                     )
         finally:
             self._interrupts.end_weighing()

@@ -102,6 +102,7 @@ def _find(named: Sequence[str], options: CallerOptions) -> list[Target]:
         if not files:
             raise TargetError(
                 f"no platform was started here ({' or '.join(DEFAULT_PATTERNS)}): name a data directory or an address"
+                " 此处没有启动过平台, 请指定数据目录或地址"
             )
         return [from_directory(path.parent) for path in files]
     targets: list[Target] = []
@@ -112,7 +113,9 @@ def _find(named: Sequence[str], options: CallerOptions) -> list[Target]:
         elif ":" in name:
             addresses.append(name)
         else:
-            raise TargetError(f"{name}: neither a data directory nor an address like 127.0.0.1:7706")
+            raise TargetError(
+                f"{name}: neither a data directory nor an address like 127.0.0.1:7706 既不是数据目录, 也不是地址"
+            )
     return targets + from_addresses(addresses, options)
 
 
@@ -122,7 +125,7 @@ def from_directories(directory: Path) -> list[Target]:
         return [from_directory(directory)]
     below = sorted(directory.glob(f"*/{STATE_FILE}"))
     if not below:
-        raise TargetError(f"{directory}: holds no platform ({STATE_FILE})")
+        raise TargetError(f"{directory}: holds no platform ({STATE_FILE}) 该目录中没有平台")
     return [from_directory(path.parent) for path in below]
 
 
@@ -132,9 +135,9 @@ def from_directory(directory: Path) -> Target:
         state = platform_state.read(directory)
         running = platform_state.find_running(directory)
     except (OSError, ValueError) as error:
-        raise TargetError(f"{directory / STATE_FILE}: {error}") from error
+        raise TargetError(f"{directory / STATE_FILE}: {error} 无法读取平台状态文件") from error
     if state is None:
-        raise TargetError(f"{directory}: holds no platform ({STATE_FILE})")
+        raise TargetError(f"{directory}: holds no platform ({STATE_FILE}) 该目录中没有平台")
     if running is None:
         return Target(state.platform, data_directory=str(directory), problem="not running 未运行")
     return Target(

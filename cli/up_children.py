@@ -119,6 +119,7 @@ class Children:
             if (ended := child.ended()) is not None:
                 raise ServiceEndedError(
                     f"{', '.join(child.services)} ended while starting ({ended}); the reason is in the log above"
+                    " 服务在启动过程中退出, 原因见上方日志"
                 )
 
     def tend(self) -> float | None:

@@ -85,9 +85,12 @@ def ensure(
             f"the credentials of this machine cannot be issued: {refusal.message}. Where others hold the platform's "
             "credentials, start with --no-local-credentials; where the token of the security administrator is lost, "
             f"see `zhichao credential recover --data {directory.parent}`"
+            " 无法签发本机凭证; 若本平台凭证由他处管理, 请加 --no-local-credentials"
         ) from error
     except (TokenFileError, OSError) as error:
-        raise LocalCredentialsError(f"the credentials of this machine cannot be kept: {error}") from error
+        raise LocalCredentialsError(
+            f"the credentials of this machine cannot be kept: {error} 无法保存本机凭证"
+        ) from error
 
 
 def _current(path: Path, open_channel: Callable[[str], "grpc.Channel"]) -> str | None:

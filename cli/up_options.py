@@ -132,7 +132,7 @@ def parse_services(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     unknown = [name for name in names if name not in SERVICES]
     if unknown or not names:
-        raise ValueError(f"{', '.join(unknown) or 'nothing'}: choose from {', '.join(SERVICES)}")
+        raise ValueError(f"{', '.join(unknown) or 'nothing'}: choose from {', '.join(SERVICES)} 未知的服务")
     # Called services first: a start in this order needs no waiting.
     return tuple(name for name in SERVICES if name in names)
 
@@ -140,21 +140,29 @@ def parse_services(text: str) -> tuple[str, ...]:
 def check(options: UpOptions) -> None:
     """Raise UpError for options that are understood but cannot work together."""
     if PLATFORM_CODE.fullmatch(options.platform) is None:
-        raise UpError(ExitCode.USAGE, f"--platform {options.platform}: give the six-digit division code, like 141025")
+        raise UpError(
+            ExitCode.USAGE,
+            f"--platform {options.platform}: give the six-digit division code, like 141025 请给出六位行政区划代码",
+        )
     for caller in options.services:
         for needed in SERVICES[caller].needs:
             variable = address_variable(caller, needed)
             if needed not in options.services and not options.given(variable):
                 raise UpError(
                     ExitCode.USAGE,
-                    f"{caller} needs {needed}: add it to --services, or say in {variable} where it is",
+                    f"{caller} needs {needed}: add it to --services, or say in {variable} where it is 缺少所依赖的服务",
                 )
     if options.upstream:
         if "relay" not in options.services:
-            raise UpError(ExitCode.USAGE, "--upstream needs the service relay: add it to --services")
+            raise UpError(
+                ExitCode.USAGE,
+                "--upstream needs the service relay: add it to --services 接入上级需要转发服务, 请加入 --services",
+            )
         host, _, port = options.upstream.rpartition(":")
         if not host or not port.isdecimal():
-            raise UpError(ExitCode.USAGE, f"--upstream {options.upstream}: give host:port, like 127.0.0.1:7807")
+            raise UpError(
+                ExitCode.USAGE, f"--upstream {options.upstream}: give host:port, like 127.0.0.1:7807 请写成 主机:端口"
+            )
     # Last: who wrote an address wrongly should not make certificates for it first.
     _check_certificates(options)
 
@@ -164,27 +172,36 @@ def _check_certificates(options: UpOptions) -> None:
     try:
         is_reached_by_others = not is_loopback(host)
     except ValueError:
-        raise UpError(ExitCode.USAGE, f"--listen {host}: give an IP address of this machine") from None
+        raise UpError(
+            ExitCode.USAGE, f"--listen {host}: give an IP address of this machine 请给出本机的 IP 地址"
+        ) from None
     files = options.tls_files()
     for path in map(Path, files.values()):
         if not path.is_file():
-            raise UpError(ExitCode.USAGE, f"there is no file {path}: `zhichao pki issue --out DIR` makes all three")
+            raise UpError(
+                ExitCode.USAGE,
+                f"there is no file {path}: `zhichao pki issue --out DIR` makes all three"
+                " 文件不存在, 可用 `zhichao pki issue --out DIR` 生成",
+            )
     if is_reached_by_others and not files:
         raise UpError(
             ExitCode.USAGE,
-            f"--listen {host} lets other machines in, which takes TLS: give --tls DIR with {', '.join(TLS_FILES)}",
+            f"--listen {host} lets other machines in, which takes TLS: give --tls DIR with {', '.join(TLS_FILES)}"
+            " 其他机器可访问的地址须使用 TLS, 请用 --tls 指定证书目录",
         )
     if options.services_with_certificates and not files:
         raise UpError(
             ExitCode.USAGE,
             f"{', '.join(options.services_with_certificates)} asks for certificates, which takes TLS: give --tls DIR "
-            f"with {', '.join(TLS_FILES)}",
+            f"with {', '.join(TLS_FILES)}"
+            " 要求客户端证书须使用 TLS, 请用 --tls 指定证书目录",
         )
     if options.upstream and not files:
         raise UpError(
             ExitCode.USAGE,
             "--upstream takes a certificate of this platform: give --tls DIR with "
-            f"{', '.join(TLS_FILES)}, as `zhichao pki issue` makes them",
+            f"{', '.join(TLS_FILES)}, as `zhichao pki issue` makes them"
+            " 接入上级需要本平台证书, 请用 --tls 指定证书目录",
         )
 
 

@@ -122,17 +122,22 @@ class PlatformRun:
         except DirectoryHeldError as error:
             raise UpError(ExitCode.DATA_DIRECTORY, str(error)) from error
         except OSError as error:
-            raise UpError(ExitCode.DATA_DIRECTORY, f"{directory} cannot be used: {error.strerror}") from error
+            raise UpError(
+                ExitCode.DATA_DIRECTORY, f"{directory} cannot be used: {error.strerror} 无法使用该目录"
+            ) from error
         stack.callback(lock.release)
         try:
             before = platform_state.read(directory)
         except (ValueError, OSError) as error:
-            raise UpError(ExitCode.DATA_DIRECTORY, f"{self._files.state} cannot be read: {error}") from error
+            raise UpError(
+                ExitCode.DATA_DIRECTORY, f"{self._files.state} cannot be read: {error} 无法读取平台状态文件"
+            ) from error
         if before is not None and before.platform != self._options.platform:
             raise UpError(
                 ExitCode.DATA_DIRECTORY,
                 f"{directory} holds platform {before.platform}, not {self._options.platform}: "
-                "name another directory with --data",
+                "name another directory with --data"
+                " 该目录属于其他平台, 请用 --data 指定其他目录",
             )
         if before is not None:
             end_left_over(before.processes)
@@ -148,7 +153,9 @@ class PlatformRun:
         try:
             state_file = StateFile(self._files.state, state)
         except OSError as error:
-            raise UpError(ExitCode.DATA_DIRECTORY, f"{directory} cannot be written: {error.strerror}") from error
+            raise UpError(
+                ExitCode.DATA_DIRECTORY, f"{directory} cannot be written: {error.strerror} 无法写入该目录"
+            ) from error
         stack.callback(state_file.update, phase="stopped", processes={}, postgres_pid=None)
         return state_file
 
@@ -162,11 +169,13 @@ class PlatformRun:
                 reservation = reserve(self._base_port)
         except OSError as error:
             if self._options.base_port == 0:
-                raise UpError(ExitCode.PORT_TAKEN, f"--port 0 on {host}: {error}") from None
+                raise UpError(ExitCode.PORT_TAKEN, f"--port 0 on {host}: {error} 找不到空闲端口") from None
             port = self._options.base_port + RESERVATION_OFFSET
             place = describe_address(LOOPBACK, port, "reserved for the platform", "--port")
             raise UpError(
-                ExitCode.PORT_TAKEN, f"{place} is taken, probably by another platform: choose another --port"
+                ExitCode.PORT_TAKEN,
+                f"{place} is taken, probably by another platform: choose another --port"
+                " 端口被占用, 可能已有其他平台, 请换 --port",
             ) from None
         stack.callback(reservation.close)
         found = addresses(self._options.services, host, self._base_port)
@@ -186,7 +195,8 @@ class PlatformRun:
             raise UpError(
                 ExitCode.PORT_TAKEN,
                 f"taken by another program, or not an address of this machine: {'; '.join(taken)}. "
-                "Choose another --port, or stop what listens there",
+                "Choose another --port, or stop what listens there"
+                " 端口被占用或地址不属于本机, 请换 --port 或停止占用者",
             )
         return found
 
@@ -195,7 +205,7 @@ class PlatformRun:
         path = Path(given).absolute() if given else self._files.signing_key
         if given and not path.exists():
             # Somebody keeps their keys elsewhere and that place is not there now: a new key would be a wrong one.
-            raise UpError(ExitCode.USAGE, f"{SIGNING_KEY_VARIABLE}: there is no file {path}")
+            raise UpError(ExitCode.USAGE, f"{SIGNING_KEY_VARIABLE}: there is no file {path} 签名密钥文件不存在")
         try:
             up_signing_key.ensure(path)
         except up_signing_key.SigningKeyError as error:
@@ -270,12 +280,12 @@ class PlatformRun:
             log.info("database_awaited", service=name, seconds_max=REACHABLE_SECONDS_MAX)
             try:
                 if not database.wait_until_reachable(url, timeout_seconds=REACHABLE_SECONDS_MAX):
-                    raise UpError(ExitCode.DATABASE, f"the database of {name} cannot be reached")
+                    raise UpError(ExitCode.DATABASE, f"the database of {name} cannot be reached 无法连接数据库")
                 with database.translate_errors():
                     database.upgrade(url, SERVICES[name].migrations_package)
             except (ServiceError, database.SchemaError, ValueError) as error:
                 raise UpError(
-                    ExitCode.DATABASE, f"the database of {name} cannot be brought up to date: {error}"
+                    ExitCode.DATABASE, f"the database of {name} cannot be brought up to date: {error} 无法升级数据库"
                 ) from error
             log.info("database_upgraded", service=name, seconds=round(time.monotonic() - began, 3))
 
@@ -311,7 +321,8 @@ class PlatformRun:
                 children.check_started()
                 if time.monotonic() > deadline:
                     raise UpError(
-                        ExitCode.SERVICE, f"{', '.join(missing)} did not serve within {SERVING_SECONDS_MAX:.0f} s"
+                        ExitCode.SERVICE,
+                        f"{', '.join(missing)} did not serve within {SERVING_SECONDS_MAX:.0f} s 服务未能在时限内就绪",
                     )
                 signals.wait(HEALTH_POLL_SECONDS)
                 if signals.is_requested:
@@ -326,7 +337,9 @@ class PlatformRun:
             try:
                 platform_state.write(ready_file, state_file.state)
             except OSError as error:
-                raise UpError(ExitCode.USAGE, f"--ready-file {ready_file}: {error.strerror}") from error
+                raise UpError(
+                    ExitCode.USAGE, f"--ready-file {ready_file}: {error.strerror} 无法写入就绪文件"
+                ) from error
             stack.callback(ready_file.unlink, missing_ok=True)
         self._on_serving(state_file.state)
 

@@ -47,7 +47,7 @@ def ensure(files: PlatformFiles, given: Mapping[str, str | None]) -> PlatformSec
                 _make(path)
             read_secret_file(path)
         except OSError as error:
-            raise SecretsError(f"{path} cannot be made: {error.strerror}") from error
+            raise SecretsError(f"{path} cannot be made: {error.strerror} 无法创建密钥文件") from error
         except TokenFileError as error:
             raise SecretsError(str(error)) from error
         made.append(path)

@@ -22,11 +22,15 @@ def ensure(path: Path) -> None:
             _make(path)
         key = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        raise SigningKeyError(f"the signing key {path} cannot be read or made: {error.strerror}") from error
+        raise SigningKeyError(
+            f"the signing key {path} cannot be read or made: {error.strerror} 无法读取或创建签名密钥"
+        ) from error
     except (ValueError, TypeError) as error:
-        raise SigningKeyError(f"{path} is not a PEM file with a private key without a password") from error
+        raise SigningKeyError(
+            f"{path} is not a PEM file with a private key without a password 不是无口令的 PEM 私钥文件"
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise SigningKeyError(f"{path} holds a key that is not Ed25519")
+        raise SigningKeyError(f"{path} holds a key that is not Ed25519 密钥不是 Ed25519 类型")
 
 
 def _make(path: Path) -> None:

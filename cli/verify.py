@@ -145,7 +145,9 @@ def _open(
     except TargetError as error:
         raise CannotLookError(str(error)) from error
     if len(others) > 1:
-        raise CannotLookError(f"--against {against}: holds {len(others)} platforms, name one of them")
+        raise CannotLookError(
+            f"--against {against}: holds {len(others)} platforms, name one of them 其中有多个平台, 请只指定一个"
+        )
     return [open_one(target) for target in targets], open_one(others[0]) if others else None
 
 

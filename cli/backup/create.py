@@ -31,7 +31,7 @@ def create(data_directory: Path, target: Path, *, binaries: Path | None = None) 
     """
     state = _state(data_directory)
     if target.exists():
-        raise BackupError(f"{target} exists: name a new directory")
+        raise BackupError(f"{target} exists: name a new directory 该路径已存在, 请换用新目录")
     files = PlatformFiles(data_directory.absolute())
     found = programs.find_programs(files.postgres / "cluster", binaries)
     start_time = _now()
@@ -60,7 +60,7 @@ def create(data_directory: Path, target: Path, *, binaries: Path | None = None) 
             record.write(partial)
             partial.rename(target)
         except OSError as error:
-            raise BackupError(f"{target} cannot be written: {error.strerror}") from error
+            raise BackupError(f"{target} cannot be written: {error.strerror} 无法写入") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return record
@@ -72,16 +72,16 @@ def _partial(target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{target.name}.unfinished-", dir=target.parent))
     except OSError as error:
-        raise BackupError(f"{target.parent} cannot be written: {error.strerror}") from error
+        raise BackupError(f"{target.parent} cannot be written: {error.strerror} 无法写入") from error
 
 
 def _state(data_directory: Path) -> PlatformState:
     try:
         state = platform_state.read(data_directory)
     except (OSError, ValueError) as error:
-        raise BackupError(f"{data_directory}: {error}") from error
+        raise BackupError(f"{data_directory}: {error} 无法读取该平台的状态") from error
     if state is None:
-        raise BackupError(f"{data_directory} holds no platform")
+        raise BackupError(f"{data_directory} holds no platform 该目录中没有平台")
     return state
 
 
@@ -90,6 +90,7 @@ def _check_platform(state: PlatformState, files: PlatformFiles) -> None:
         raise BackupError(
             f"platform {state.platform} has no embedded database server: back its databases up with the tools of "
             "their server (docs/operate/backup.md)"
+            " 该平台未使用自带数据库, 请用其数据库自身的工具备份"
         )
 
 
@@ -100,7 +101,7 @@ def _serving(files: PlatformFiles, binaries: Path | None) -> Iterator[Mapping[st
     if running is not None:
         if not running.database_urls:
             _check_platform(running, files)
-            raise BackupError("the database server is starting: try again in a moment")
+            raise BackupError("the database server is starting: try again in a moment 数据库正在启动, 请稍后重试")
         yield running.database_urls
         return
     if not (files.postgres / "cluster").is_dir():
@@ -123,7 +124,7 @@ def _running(files: PlatformFiles) -> PlatformState | None:
     try:
         return platform_state.find_running(files.directory)
     except (OSError, ValueError) as error:
-        raise BackupError(f"{files.directory}: {error}") from error
+        raise BackupError(f"{files.directory}: {error} 无法使用该目录") from error
 
 
 def _base_backup_arguments(urls: Mapping[str, str], target: Path) -> list[str]:
@@ -147,7 +148,7 @@ def _check_room(target: Path, url: str) -> None:
     place = next(parent for parent in target.absolute().parents if parent.exists())
     free = shutil.disk_usage(place).free
     if free < needed:
-        raise BackupError(f"{place} has {free:,} bytes free, the backup needs some {needed:,}")
+        raise BackupError(f"{place} has {free:,} bytes free, the backup needs some {needed:,} 磁盘空间不足")
 
 
 def _now() -> str:

@@ -26,7 +26,7 @@ def read_logs(database: str, url: str) -> list[LogRecord]:
     try:
         heads = source.heads()
     except CannotLookError as error:
-        raise BackupError(f"the database {database} cannot be read: {error}") from error
+        raise BackupError(f"the database {database} cannot be read: {error} 无法读取该数据库") from error
     finally:
         source.close()
     return [
@@ -62,4 +62,6 @@ def _connect(url: str) -> psycopg.Connection[Any]:
     try:
         return psycopg.connect(url, connect_timeout=CONNECT_SECONDS_MAX, application_name="zhichao-backup")
     except psycopg.Error as error:
-        raise BackupError(f"the database cannot be reached: {str(error).strip().splitlines()[0]}") from error
+        raise BackupError(
+            f"the database cannot be reached: {str(error).strip().splitlines()[0]} 无法连接数据库"
+        ) from error

@@ -26,7 +26,10 @@ def run(binaries: Binaries, program: str, *arguments: str) -> str:
     """Run one program and return what it says. Raises BackupError with its last words when it fails."""
     path = Path(binaries.program(program))
     if not path.is_file():
-        raise BackupError(f"{path.parent} has no program {program}: use the bundled PostgreSQL, or a complete one")
+        raise BackupError(
+            f"{path.parent} has no program {program}: use the bundled PostgreSQL, or a complete one"
+            " 缺少该程序, 请使用自带的 PostgreSQL 或完整的安装"
+        )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     try:
         finished = subprocess.run(  # noqa: S603 - a program of the server, no shell
@@ -41,8 +44,8 @@ def run(binaries: Binaries, program: str, *arguments: str) -> str:
             check=False,
         )
     except OSError as error:
-        raise BackupError(f"{path} cannot be run: {error.strerror}") from error
+        raise BackupError(f"{path} cannot be run: {error.strerror} 无法运行") from error
     if finished.returncode != 0:
         told = "; ".join(finished.stdout.strip().splitlines()[-MESSAGE_LINES_MAX:])
-        raise BackupError(f"{program} failed: {told or f'status {finished.returncode}'}")
+        raise BackupError(f"{program} failed: {told or f'status {finished.returncode}'} 程序执行失败")
     return finished.stdout

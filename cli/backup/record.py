@@ -71,16 +71,19 @@ class BackupRecord:
         try:
             document: Any = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
-            raise BackupError(f"{directory} is no backup: it has no {RECORD_FILE}") from None
+            raise BackupError(f"{directory} is no backup: it has no {RECORD_FILE} 该目录不是备份") from None
         except (OSError, ValueError) as error:
-            raise BackupError(f"{path} cannot be read: {error}") from error
+            raise BackupError(f"{path} cannot be read: {error} 无法读取") from error
         if not isinstance(document, dict) or document.get("version") != RECORD_VERSION:
-            raise BackupError(f"{path} is not of this release: restore it with the release that made it")
+            raise BackupError(
+                f"{path} is not of this release: restore it with the release that made it"
+                " 由其他版本制作, 请用制作备份的版本恢复"
+            )
         try:
             logs = [LogRecord(**log) for log in document.pop("logs")]
             return cls(**document, logs=logs)
         except (KeyError, TypeError) as error:
-            raise BackupError(f"{path} is not the record of a backup: {error}") from error
+            raise BackupError(f"{path} is not the record of a backup: {error} 不是备份的记录文件") from error
 
 
 def manifest_digest(directory: Path) -> str:
@@ -90,4 +93,4 @@ def manifest_digest(directory: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise BackupError(f"{path} cannot be read: {error.strerror}") from error
+        raise BackupError(f"{path} cannot be read: {error.strerror} 无法读取") from error

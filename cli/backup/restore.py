@@ -45,12 +45,13 @@ def check(backup: Path, *, binaries: Path | None = None) -> BackupRecord:
     """Check a backup: every file is there and as it was written. Raises BackupError."""
     record = BackupRecord.read(backup)
     if manifest_digest(backup) != record.manifest_sha256:
-        raise BackupError(f"{backup}: the manifest is not the one that the backup was made with")
+        raise BackupError(f"{backup}: the manifest is not the one that the backup was made with 备份清单与制作时不符")
     found = programs.find_programs(backup / "nothing", binaries)
     if found.major_version != record.postgres_version:
         raise BackupError(
             f"{backup} was made by PostgreSQL {record.postgres_version}, the programs here are PostgreSQL "
             f"{found.major_version} ({found.directory})"
+            " PostgreSQL 主版本不一致"
         )
     programs.run(found, "pg_verifybackup", "--quiet", str((backup / CLUSTER_DIRECTORY).absolute()))
     return record
@@ -74,7 +75,10 @@ def restore(
     """
     files = PlatformFiles(data_directory.absolute())
     if files.postgres.exists():
-        raise BackupError(f"{data_directory} holds a database already: name a new directory, or move it away")
+        raise BackupError(
+            f"{data_directory} holds a database already: name a new directory, or move it away"
+            " 该目录已有数据库, 请换用新目录或先移走"
+        )
     record = check(backup, binaries=binaries)
     secrets = _secrets(files, signing_key, secrets_from)
     key_file = secrets.get(files.signing_key, files.signing_key)
@@ -96,7 +100,7 @@ def restore(
                 marked = [] if is_standing_alone else [name for name in urls if database.mark_restored(urls[name])]
             staging.rename(files.postgres)
         except (PostgresError, OSError) as error:
-            raise BackupError(f"{data_directory} cannot be restored to: {error}") from error
+            raise BackupError(f"{data_directory} cannot be restored to: {error} 无法恢复到该目录") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return Restored(record, logs, marked, files.signing_key.exists())
@@ -108,7 +112,7 @@ def _hold(files: PlatformFiles, stack: ExitStack) -> None:
         lock = DataLock(files)
         lock.acquire()
     except (DirectoryHeldError, OSError) as error:
-        raise BackupError(f"{files.directory} cannot be used: {error}") from error
+        raise BackupError(f"{files.directory} cannot be used: {error} 无法使用该目录") from error
     stack.callback(lock.release)
 
 
@@ -116,12 +120,13 @@ def _check_key(record: BackupRecord, key_file: Path) -> None:
     try:
         key = Signer.from_pem_file(signer_name(record.platform), key_file).verifier_key.format()
     except (NoteError, OSError) as error:
-        raise BackupError(f"the signing key {key_file} cannot be read: {error}") from error
+        raise BackupError(f"the signing key {key_file} cannot be read: {error} 无法读取签名密钥") from error
     for log in record.own_logs:
         if log.verifier_key != key:
             raise BackupError(
                 f"{key_file} is another key than the one that the {log.stream} log of {record.platform} began with: "
                 "name the key file of this platform with --signing-key"
+                " 签名密钥与日志不符, 请用 --signing-key 指定本平台的密钥"
             )
 
 
@@ -131,7 +136,9 @@ def _secrets(files: PlatformFiles, signing_key: Path | None, secrets_from: Path 
     if secrets_from is not None:
         source = PlatformFiles(secrets_from)
         if not source.signing_key.is_file():
-            raise BackupError(f"{secrets_from} holds no {source.signing_key.relative_to(secrets_from)}")
+            raise BackupError(
+                f"{secrets_from} holds no {source.signing_key.relative_to(secrets_from)} 该目录中没有签名密钥"
+            )
         found[files.signing_key] = source.signing_key
         tokens = sorted((secrets_from / SECRETS_DIRECTORY).glob("*"))
         found |= {files.directory / SECRETS_DIRECTORY / path.name: path for path in tokens if path.is_file()}
@@ -143,7 +150,10 @@ def _secrets(files: PlatformFiles, signing_key: Path | None, secrets_from: Path 
 def _put_secret(source: Path, target: Path) -> None:
     if target.exists():
         if target.read_bytes() != source.read_bytes():
-            raise BackupError(f"{target} is there and is another one than {source}: move one of them away")
+            raise BackupError(
+                f"{target} is there and is another one than {source}: move one of them away"
+                " 目标文件已存在且内容不同, 请先移走其一"
+            )
         return
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     number = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -184,7 +194,7 @@ def _upgrade(urls: Mapping[str, str]) -> None:
             with translate_errors():
                 upgrade(url, SERVICES[name].migrations_package)
         except (SchemaError, ServiceError) as error:
-            raise BackupError(f"the database {name} cannot be brought up to date: {error}") from error
+            raise BackupError(f"the database {name} cannot be brought up to date: {error} 无法升级数据库") from error
 
 
 def _compare(record: BackupRecord, urls: Mapping[str, str]) -> list[LogRecord]:
@@ -197,5 +207,6 @@ def _compare(record: BackupRecord, urls: Mapping[str, str]) -> list[LogRecord]:
             raise BackupError(
                 f"the {recorded.stream} log of {recorded.origin} should hold at least {recorded.size} entries and "
                 f"holds {log.size if log else 0}, or other ones: the backup is not what its record says"
+                " 备份内容与其记录不符"
             )
     return list(found.values())

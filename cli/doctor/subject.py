@@ -45,7 +45,7 @@ class Subject:
             state = platform_state.read(directory)
             running = platform_state.find_running(directory)
         except (OSError, ValueError) as error:
-            raise SubjectError(f"{PlatformFiles(directory).state}: {error}") from error
+            raise SubjectError(f"{PlatformFiles(directory).state}: {error} 无法读取平台状态文件") from error
         if state is None:
             raise SubjectError(f"{directory} holds no platform 目录中没有平台")
         variables = _ours(environment)

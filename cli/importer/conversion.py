@@ -156,7 +156,7 @@ class RecordConverter:
             case Kind.EVENT:
                 word = _EVENTS.get(_normal(text))
                 if word is None:
-                    raise CellError(f"{_shown(text)} is no event; known are {', '.join(_EVENTS)}")
+                    raise CellError(f"{_shown(text)} is no event; known are {', '.join(_EVENTS)} 不是已知的称重环节")
                 return word
             case Kind.PLATE_COLOR:
                 color = self._word(column, text.removesuffix("色").removesuffix("牌"), _COLORS[unit])
@@ -191,14 +191,14 @@ def _number(text: str) -> Decimal:
     except InvalidOperation:
         number = Decimal("NaN")
     if not number.is_finite():
-        raise CellError(f"{_shown(text)} is not a number")
+        raise CellError(f"{_shown(text)} is not a number 不是数字")
     return number
 
 
 def _integer(number: Decimal) -> int:
     """Round to the integer of the record; a half goes to the even neighbour, so that sums do not drift."""
     if abs(number) > _NUMBER_MAX:
-        raise CellError(f"{number} is too large")
+        raise CellError(f"{number} is too large 数值过大")
     return int(number.to_integral_value(rounding=ROUND_HALF_EVEN))
 
 
@@ -206,17 +206,17 @@ def _time(text: str, form: str, zone: tzinfo) -> datetime:
     if form.startswith("epoch"):
         milliseconds = _number(text) * (1000 if form == "epoch_s" else 1)
         if not 0 <= milliseconds < Decimal(10) ** 14:
-            raise CellError(f"{_shown(text)} is not a time in {form}")
+            raise CellError(f"{_shown(text)} is not a time in {form} 时间格式不符")
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(milliseconds))
     plain = unicodedata.normalize("NFKC", text).strip()
     match = _TIME.fullmatch(plain) or _COMPACT_TIME.fullmatch(plain)
     if match is None:
-        raise CellError(f"{_shown(text)} is not a time such as 2026-11-16 09:28:13.700")
+        raise CellError(f"{_shown(text)} is not a time such as 2026-11-16 09:28:13.700 不是时间")
     *parts, fraction, offset = match.groups()
     try:
         local = datetime(*(int(part or 0) for part in parts), tzinfo=zone)  # type: ignore[arg-type,misc]  # the parts are digits: the pattern says so
     except ValueError as error:
-        raise CellError(f"{_shown(text)} is not a time: {error}") from error
+        raise CellError(f"{_shown(text)} is not a time: {error} 不是时间") from error
     if offset:
         local = local.replace(tzinfo=_offset(offset))
     return local.astimezone(UTC).replace(microsecond=int(f"{fraction or '0':0<6}"[:6]))
@@ -237,7 +237,7 @@ def find_zone(name: str) -> tzinfo:
         # Small containers have no zone table; this one has not changed since 1991.
         if name == "Asia/Shanghai":
             return timezone(timedelta(hours=8), "Asia/Shanghai")
-        raise ValueError(f"there is no time zone {name}") from error
+        raise ValueError(f"there is no time zone {name} 没有该时区") from error
 
 
 def _assign(record: record_pb2.WeighingRecord, path: tuple[str, ...], value: Any) -> None:

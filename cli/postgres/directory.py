@@ -65,17 +65,20 @@ class DataDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not (self.path / "lock").exists() and any(self.path.iterdir()):
-                raise DirectoryUnusableError(f"{self.path} holds other files: name a new or empty directory")
+                raise DirectoryUnusableError(
+                    f"{self.path} holds other files: name a new or empty directory"
+                    " 目录中有其他文件, 请指定新的或空的目录"
+                )
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise DirectoryUnusableError(f"{self.path} cannot be written: {error.strerror}") from error
+            raise DirectoryUnusableError(f"{self.path} cannot be written: {error.strerror} 无法写入") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(lock)
             raise DirectoryInUseError(
-                f"a database server runs on {self.path} already, started by process {holder}"
+                f"a database server runs on {self.path} already, started by process {holder} 该目录已有数据库在运行"
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
@@ -98,7 +101,7 @@ class DataDirectory:
                 (self.path / name).write_text(text, "utf-8")
                 (self.path / name).chmod(0o644)
         except OSError as error:
-            raise DirectoryUnusableError(f"{self.path} cannot be written: {error.strerror}") from error
+            raise DirectoryUnusableError(f"{self.path} cannot be written: {error.strerror} 无法写入") from error
 
     def make_private(self, directory: Path, account: Account) -> None:
         """Make an empty directory of the server's account inside ours."""
@@ -128,7 +131,9 @@ class DataDirectory:
                         os.chown(made, account.uid, account.gid)
                     return made
                 made.rmdir()
-        raise DirectoryUnusableError(f"the path {self.path} is too long for a socket, and no short place is writable")
+        raise DirectoryUnusableError(
+            f"the path {self.path} is too long for a socket, and no short place is writable 路径过长, 请换用较短的目录"
+        )
 
     def remove_socket_directory(self, directory: Path) -> None:
         """Remove a socket directory that was made for one run."""

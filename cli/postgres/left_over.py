@@ -47,6 +47,7 @@ def stop_left_over(directory: DataDirectory) -> None:
         if is_server and processes.works_in(pid, directory.cluster) is not False:
             raise DirectoryInUseError(
                 f"a database server that no platform started (process {pid}) runs on {directory.cluster}: stop it"
+                " 该目录上有其他数据库进程在运行, 请先停止"
             )
         # The id went to another program; PostgreSQL would believe the file and refuse to start.
         (directory.cluster / "postmaster.pid").unlink(missing_ok=True)
@@ -66,4 +67,6 @@ def stop_left_over(directory: DataDirectory) -> None:
                 (directory.cluster / "postmaster.pid").unlink(missing_ok=True)
                 return
             time.sleep(POLL_SECONDS)
-    raise DirectoryInUseError(f"the server left over on {directory.path} (process {pid}) cannot be stopped")
+    raise DirectoryInUseError(
+        f"the server left over on {directory.path} (process {pid}) cannot be stopped 遗留的数据库进程无法停止"
+    )

@@ -200,7 +200,7 @@ class EmbeddedPostgres:
             check=False,
         )
         if finished.returncode != 0:
-            raise StartFailedError(f"the server refused a statement: {finished.stderr.strip()}")
+            raise StartFailedError(f"the server refused a statement: {finished.stderr.strip()} 数据库拒绝了语句")
         return finished.stdout.strip()
 
     def __enter__(self) -> Self:
@@ -228,13 +228,15 @@ class EmbeddedPostgres:
                 # Lies below someone's private directory. The server enters through this open descriptor instead:
                 # no file moves elsewhere, and no permission of a directory that is not ours changes.
                 if not processes.PROC.joinpath("self", "fd").is_dir():
-                    raise DirectoryUnusableError(f"the account {self._account.name} cannot reach {directory.path}")
+                    raise DirectoryUnusableError(
+                        f"the account {self._account.name} cannot reach {directory.path} 该账户无法访问此目录"
+                    )
                 self._files_number = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             if not directory.cluster.exists():
                 self._make_cluster(self._account, self._binaries)
             self._socket_directory = directory.choose_socket_directory(self._account)
         except OSError as error:
-            raise DirectoryUnusableError(f"{directory.path} cannot be used: {error}") from error
+            raise DirectoryUnusableError(f"{directory.path} cannot be used: {error} 无法使用该目录") from error
 
     def _check_version(self) -> None:
         assert self._binaries is not None, "found"  # noqa: S101 - narrows the type
@@ -243,12 +245,15 @@ class EmbeddedPostgres:
         try:
             found = (self._directory.cluster / "PG_VERSION").read_text("ascii", "replace").strip()
         except FileNotFoundError:
-            raise DirectoryUnusableError(f"{self._directory.cluster} is not a PostgreSQL cluster") from None
+            raise DirectoryUnusableError(
+                f"{self._directory.cluster} is not a PostgreSQL cluster 不是 PostgreSQL 数据目录"
+            ) from None
         if found != str(self._binaries.major_version):
             raise VersionMismatchError(
                 f"{self._directory.path} was made by PostgreSQL {found}, the programs here are PostgreSQL "
                 f"{self._binaries.major_version} ({self._binaries.directory}): name programs of version {found}, or "
                 "move the databases with pg_dump"
+                " PostgreSQL 主版本不一致, 请指定相同版本的程序, 或用 pg_dump 迁移"
             )
 
     def _make_cluster(self, account: Account, binaries: Binaries) -> None:
@@ -308,12 +313,12 @@ class EmbeddedPostgres:
         try:
             with self._changing, self._directory.start_log.open("wb") as start_log:
                 if self._stopping.is_set():
-                    return StartFailedError("the server was stopped while it started")
+                    return StartFailedError("the server was stopped while it started 数据库在启动过程中被停止")
                 process = self._process = self._launch(self._server_command(), start_log)
             identity = processes.identity(process.pid)
             self._directory.record(ServerRecord(process.pid, identity or "", str(self.socket_directory)))
         except OSError as error:
-            return StartFailedError(f"the server could not be started: {error}")
+            return StartFailedError(f"the server could not be started: {error} 数据库无法启动")
         deadline = time.monotonic() + START_SECONDS_MAX
         while process.poll() is None and not self._is_accepting(process.pid):
             if time.monotonic() > deadline:

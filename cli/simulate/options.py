@@ -45,9 +45,11 @@ class TrafficOptions:
             low, high = field.metadata["bounds"]
             value = getattr(self, field.name)
             if not low <= value <= high:
-                raise ValueError(f"{field.name} is {value}; accepted are {low:g} to {high:g}")
+                raise ValueError(f"{field.name} is {value}; accepted are {low:g} to {high:g} 数值超出范围")
         if self.offline_seconds > self.offline_period_seconds / 2:
-            raise ValueError("offline_seconds may be at most half of offline_period_seconds")
+            raise ValueError(
+                "offline_seconds may be at most half of offline_period_seconds 离线时长最多为离线周期的一半"
+            )
 
 
 # Nothing but trucks: for tests and measurements that want one record per truck and no fault.

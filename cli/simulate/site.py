@@ -100,9 +100,9 @@ class Site:
 def make_site(*, seed: int, units: int, platform_code: str = COUNTY) -> Site:
     """Make a site; the same seed makes the same units, however many are asked for. Refuses with ValueError."""
     if not 1 <= units <= UNITS_MAX:
-        raise ValueError(f"{units} source units asked for; accepted are 1 to {UNITS_MAX}")
+        raise ValueError(f"{units} source units asked for; accepted are 1 to {UNITS_MAX} 源头单位数量超出范围")
     if not 0 <= seed <= SEED_MAX:
-        raise ValueError(f"seed {seed} is not within 0 to {SEED_MAX}")
+        raise ValueError(f"seed {seed} is not within 0 to {SEED_MAX} 种子超出范围")
     divisions = tuple(
         resources_pb2.Division(division_code=code, name=name, parent_code=parent, level=level)
         for code, name, parent, level in _DIVISIONS

@@ -148,6 +148,6 @@ def _recover(path: Path) -> list[record_pb2.WeighingRecord]:
             try:
                 record = record_pb2.WeighingRecord.FromString(base64.b64decode(line[1:-1], validate=True))
             except (binascii.Error, DecodeError) as error:
-                raise ValueError(f"{path.name} is damaged: {error}") from error
+                raise ValueError(f"{path.name} is damaged: {error} 文件已损坏") from error
             pending[record.record_id] = record
     return list(pending.values())

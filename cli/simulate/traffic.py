@@ -51,7 +51,7 @@ class Traffic:
         model: TruckModel | None = None,
     ) -> None:
         if not 0 < records_per_second < math.inf:
-            raise ValueError(f"a rate of {records_per_second} records a second makes no traffic")
+            raise ValueError(f"a rate of {records_per_second} records a second makes no traffic 速率须大于 0")
         self.options = options if options is not None else TrafficOptions()
         self.start_time = start_time
         self.records_per_second = records_per_second

@@ -185,7 +185,7 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except psycopg.errors.UndefinedTable as error:
-        raise CannotLookError("the database has no journal tables") from error
+        raise CannotLookError("the database has no journal tables 数据库中没有日志表") from error
     except psycopg.Error as error:
         raise CannotLookError(str(error).strip().splitlines()[0]) from error
 

@@ -36,10 +36,12 @@ class PublicKey:
         stated, second_plus, encoded = rest.partition("+")
         content = _base64(encoded)
         if not (name and plus and second_plus) or len(content) != 1 + 32 or content[0] != _PLAIN:
-            raise UnreadableNoteError("not an Ed25519 verifier key of the form name+hash+base64")
+            raise UnreadableNoteError("not an Ed25519 verifier key of the form name+hash+base64 不是 Ed25519 验证公钥")
         key = cls(name, content[1:])
         if stated != key.identifier(_PLAIN).hex():
-            raise UnreadableNoteError("the hash in the verifier key is not that of its name and key")
+            raise UnreadableNoteError(
+                "the hash in the verifier key is not that of its name and key 验证公钥的校验值不符"
+            )
         return key
 
     def identifier(self, kind: int) -> bytes:
