@@ -128,7 +128,7 @@ def export(
 
     form = FORMATS[format_name or ("csv" if path.suffix.lower() == ".csv" else "jsonl")]
     if origins and all_origins:
-        raise click.UsageError("give --origin or --all-origins, not both")
+        raise click.UsageError("give --origin or --all-origins, not both 两者只能给出一个")
     try:
         zone = find_zone(time_zone)
         start, end = read_window(start_text, end_text, zone, SystemClock().now())

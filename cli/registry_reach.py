@@ -60,7 +60,7 @@ def registry_channel(reach: Reach, local_names: tuple[str, ...]) -> "Iterator[gr
     import grpc
 
     if reach.data_directory is not None and reach.registry:
-        raise click.UsageError("give --data or --registry, not both")
+        raise click.UsageError("give --data or --registry, not both 两者只能给出一个")
     address, directory, options = (
         (reach.registry, "", reach.options) if reach.registry else _local_registry(reach.data_directory, reach.options)
     )
@@ -82,7 +82,10 @@ def _local_registry(data_directory: Path | None, options: CallerOptions) -> tupl
         raise click.UsageError(str(error)) from error
     running = [target for target in targets if not target.problem]
     if len(running) > 1:
-        raise click.UsageError(f"{', '.join(target.platform for target in running)} run here: name one with --data")
+        raise click.UsageError(
+            f"{', '.join(target.platform for target in running)} run here: name one with --data"
+            " 本机运行多个平台, 请用 --data 指定"
+        )
     if not running:
         raise click.ClickException(f"{targets[0].platform}: {targets[0].problem}")
     if "registry" not in running[0].addresses:

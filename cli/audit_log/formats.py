@@ -76,9 +76,9 @@ class JsonLines:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise UnreadableFileError(f"line {number} is no JSON") from error
+                    raise UnreadableFileError(f"line {number} is no JSON 该行不是 JSON") from error
                 if not isinstance(row, dict):
-                    raise UnreadableFileError(f"line {number} is no JSON object")
+                    raise UnreadableFileError(f"line {number} is no JSON object 该行不是 JSON 对象")
                 yield row
 
 
@@ -106,13 +106,17 @@ class Csv:
                 rows = csv.reader(file, strict=True)
                 titles = next(rows, [])
                 if titles != _titles():
-                    raise UnreadableFileError("line 1 does not hold the titles of an audit log")
+                    raise UnreadableFileError(
+                        "line 1 does not hold the titles of an audit log 首行不是审计日志的标题行"
+                    )
                 for cells in rows:
                     if len(cells) != len(COLUMNS):
-                        raise UnreadableFileError(f"line {rows.line_num} has {len(cells)} cells, not {len(COLUMNS)}")
+                        raise UnreadableFileError(
+                            f"line {rows.line_num} has {len(cells)} cells, not {len(COLUMNS)} 该行列数不符"
+                        )
                     yield dict(zip(COLUMNS, cells, strict=True))
             except (csv.Error, UnicodeDecodeError) as error:
-                raise UnreadableFileError(f"it is no CSV in UTF-8: {error}") from error
+                raise UnreadableFileError(f"it is no CSV in UTF-8: {error} 不是 UTF-8 编码的 CSV 文件") from error
 
 
 FORMATS: Final[Mapping[str, Format]] = {one.name: one for one in (JsonLines(), Csv())}

@@ -111,7 +111,7 @@ class Manifest:
             document = json.loads(text)
             form = document["form"]
             if form != FORM:
-                raise UnreadableManifestError(f"it is of the form {form!r}, and {FORM} is known here")
+                raise UnreadableManifestError(f"it is of the form {form!r}, and {FORM} is known here 格式不同")
             filters = {str(name): [str(one) for one in values] for name, values in document["filters"].items()}
             return cls(
                 str(document["file"]),
@@ -127,7 +127,9 @@ class Manifest:
                 [LogExport.read(one) for one in document["logs"]],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UnreadableManifestError(f"it is no manifest of an audit log ({type(error).__name__})") from error
+            raise UnreadableManifestError(
+                f"it is no manifest of an audit log ({type(error).__name__}) 不是审计日志的清单"
+            ) from error
 
 
 def manifest_path(file: Path) -> Path:
@@ -140,11 +142,11 @@ def read_manifest(path: Path) -> Manifest:
     with path.open("rb") as file:
         content = file.read(BYTES_MAX + 1)
     if len(content) > BYTES_MAX:
-        raise UnreadableManifestError(f"it has more than {BYTES_MAX:,} bytes")
+        raise UnreadableManifestError(f"it has more than {BYTES_MAX:,} bytes 文件过大")
     try:
         return Manifest.from_json(content.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise UnreadableManifestError("it is no text in UTF-8") from error
+        raise UnreadableManifestError("it is no text in UTF-8 不是 UTF-8 文本") from error
 
 
 def _entry_document(entry: pb.AccessRecordEntry) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def reach_services(
     from cli.status_targets import TargetError, find
 
     if data_directory is not None and addresses:
-        raise click.UsageError("give --data or --service, not both")
+        raise click.UsageError("give --data or --service, not both 两者只能给出一个")
     named = [str(data_directory)] if data_directory is not None else list(addresses)
     try:
         targets = find(named, caller_options)
@@ -48,7 +48,10 @@ def reach_services(
             name: stack.enter_context(target.connect(name, *CALLER)) for name in target.addresses if name != "relay"
         }
         if not channels:
-            raise click.UsageError("the relay keeps no records itself: name the other services with --service")
+            raise click.UsageError(
+                "the relay keeps no records itself: name the other services with --service"
+                " 转发服务不存记录, 请用 --service 指定其他服务"
+            )
         yield target, channels
 
 

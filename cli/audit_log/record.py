@@ -62,9 +62,9 @@ class AuditRecord:
             parsed = entry_pb2.Entry.FromString(entry)
             record = access_record_pb2.AccessRecord.FromString(parsed.payload)
         except DecodeError as error:
-            raise UnreadableRecordError("the bytes are no entry") from error
+            raise UnreadableRecordError("the bytes are no entry 这些字节不是条目") from error
         if parsed.kind != KIND:
-            raise UnreadableRecordError(f"the entry is a {parsed.kind or 'nothing'}")
+            raise UnreadableRecordError(f"the entry is a {parsed.kind or 'nothing'} 条目种类不符")
         return cls(service, platform, sequence, entry, record, parsed.request_id)
 
     @property
