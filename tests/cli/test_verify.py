@@ -126,7 +126,9 @@ CHANGES: list[tuple[str, Change, Fault, int, int]] = [
     ),
     (
         "peaks",
-        lambda one: one.run("UPDATE journal_logs SET peaks = set_byte(peaks, 70, 0) WHERE origin = :o"),
+        lambda one: one.run(
+            "UPDATE journal_logs SET peaks = set_byte(peaks, 70, get_byte(peaks, 70) # 1) WHERE origin = :o"
+        ),
         Fault.HEAD_CHANGED,
         0,
         0,
