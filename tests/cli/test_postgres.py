@@ -360,7 +360,7 @@ def test_an_ordinary_user_without_permission_is_told(reachable: Path) -> None:
     refusal = json.loads(next(line for line in finished.stdout.splitlines() if line.startswith("{")))
     assert refusal == {
         "error": "DirectoryUnusableError",
-        "text": f"{reachable / 'new'} cannot be written: Permission denied",
+        "text": f"{reachable / 'new'} cannot be written: Permission denied 无法写入",
     }
 
 
