@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from services.common.access.control import AccessControl
@@ -18,6 +18,8 @@ from services.common.access.methods import MethodAccess
 from services.common.metrics import Metrics
 from services.common.request import RequestContext, request_context
 from services.common.rpc_gate import AccessJournal, Gate
+from services.common.rpc_health import SERVICE as HEALTH_SERVICE
+from services.common.rpc_health import Health
 from services.common.rpc_interceptor import CallExecutor, RequestInterceptor
 from services.common.rpc_limits import MESSAGE_BYTES_MAX, REFUSALS_MAX, SERVER_OPTIONS, UNARY_CALLS_MAX
 from services.common.rpc_metrics import add_server_metrics
@@ -140,8 +142,9 @@ class RpcServer:
             options=list(SERVER_OPTIONS.items()),
             maximum_concurrent_rpcs=unary_calls_max + streams_max + REFUSALS_MAX,
         )
-        self._health = health.HealthServicer()
-        self._health.set("", _NOT_SERVING)
+        self.health = Health()
+        self._health_calls = CallExecutor(HEALTH_THREADS, f"{name}-health")
+        self.health.set("", _NOT_SERVING)
         self._health_server: grpc.Server | None = None
         self._services: list[str] = []
         self._described: list[str] = []
@@ -201,32 +204,29 @@ class RpcServer:
         else:
             self._methods |= methods
         self._services.append(service_full_name)
-        self._health.set(service_full_name, _NOT_SERVING)
+        self.health.set(service_full_name, _NOT_SERVING)
 
     def start(self) -> None:
         """Listen and serve. Raises AddressInUse, or ListenError if the address cannot be listened on at all."""
         self._gate.serve(self._described, self._methods)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-        )
+        self.health.register(self._server, self._health_calls)
+        reflection.enable_server_reflection((*self._services, HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
         self.address = _bind(self._server, self._listen, self._listen_setting, self._credentials)
         if self._health_listen is not None:
-            self._health_server = grpc.server(
-                CallExecutor(HEALTH_THREADS, f"{self.name}-health"), options=list(SERVER_OPTIONS.items())
-            )
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+            probes = CallExecutor(HEALTH_THREADS, f"{self.name}-probe")
+            self._health_server = grpc.server(probes, options=list(SERVER_OPTIONS.items()))
+            self.health.register(self._health_server, probes)
             self.health_address = _bind(self._health_server, self._health_listen, f"{self._setting}HEALTH_LISTEN")
             self._health_server.start()
         self._server.start()
         self._watch.start()
         for service in ("", *self._services):
-            self._health.set(service, _SERVING)
+            self.health.set(service, _SERVING)
         log.info("server_started", server=self.name, address=self.address, health_address=self.health_address)
 
     def set_serving(self, service_full_name: str, is_serving: bool) -> None:
         """Report one service (`""`: the whole server) as able or unable to work; without effect while stopping."""
-        self._health.set(service_full_name, _SERVING if is_serving else _NOT_SERVING)
+        self.health.set(service_full_name, _SERVING if is_serving else _NOT_SERVING)
 
     def stop(self, grace_seconds: float) -> None:
         """Report NOT_SERVING, refuse new calls (SHUTTING_DOWN), let running ones finish for the grace, then cut them.
@@ -234,7 +234,7 @@ class RpcServer:
         Returns when all is over; open streams are told at once and need not wait for the grace.
         """
         ends_at = time.monotonic() + grace_seconds
-        self._health.enter_graceful_shutdown()
+        self.health.begin_stop()
         self._interceptor.begin_stop()
         is_drained = True
         for executor in (self._unary, self._streams, self._refusals):
@@ -244,7 +244,7 @@ class RpcServer:
         self._server.stop(FLUSH_SECONDS if is_drained else None).wait()
         if self._health_server is not None:
             self._health_server.stop(None).wait()
-        for executor in (self._unary, self._streams, self._refusals):
+        for executor in (self._unary, self._streams, self._refusals, self._health_calls):
             # Not waited for: a handler that does not notice the end of its call must not hold up the process.
             executor.shutdown(wait=False, cancel_futures=True)
         if self._listen.startswith("unix:"):
