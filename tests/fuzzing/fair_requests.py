@@ -1,0 +1,132 @@
+"""Requests that a platform takes, by RPC: where the fuzzer starts from. An RPC that is not here starts from what the
+descriptors and the answers of others give.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from services.registry.kinds import BY_NAME
+from tests.enforcement import examples as enforcement_examples
+from tests.registry import access_examples, examples
+from tests.weighing import records
+from zhichao.access.v1 import service_pb2 as access_pb2
+from zhichao.enforcement.v1 import service_pb2 as enforcement_pb2
+from zhichao.registry.v1 import service_pb2 as registry_pb2
+from zhichao.relay.v1 import relay_pb2
+from zhichao.weighing.v1 import service_pb2 as weighing_pb2
+
+CITY, COUNTY, OTHER_COUNTY = "141000", "141025", "141026"
+
+OWN_UNIT: Final = "141025-001"
+"""What the terminal is bound to."""
+
+VICTIM: Final = "141025-002"
+"""A unit that fuzzed calls may change; the integrator has it too."""
+
+OTHER_UNIT: Final = "141026-001"
+"""What nobody with bounds may see."""
+
+
+def _resources() -> list[Any]:
+    at_victim = {"source_unit_id": VICTIM}
+    return [
+        examples.division(division_code="141030", name="示例县"),
+        examples.platform(platform_code="141030", upstream_code=CITY),
+        examples.attended_unit(**at_victim),
+        examples.weighing_point(**at_victim),
+        examples.scale(**at_victim),
+        examples.verification_certificate(**at_victim),
+        examples.rule_set(rule_set_id="fuzzed"),
+    ]
+
+
+def registry_requests() -> dict[str, Message]:
+    """Return what creates, changes and reads one resource of each kind; in the order in which they refer to others."""
+    made: dict[str, Message] = {}
+    for resource in _resources():
+        noun, kind = resource.DESCRIPTOR.name, BY_NAME[resource.DESCRIPTOR.full_name]
+        as_field = {kind.resource_type: resource}
+        made[f"Create{noun}"] = getattr(registry_pb2, f"Create{noun}Request")(**as_field)
+        keys = {name: getattr(resource, name) for name in kind.key}
+        made[f"Get{noun}"] = getattr(registry_pb2, f"Get{noun}Request")(**keys)
+        if hasattr(registry_pb2, f"Update{noun}Request"):
+            made[f"Update{noun}"] = getattr(registry_pb2, f"Update{noun}Request")(**as_field)
+    return {f"zhichao.registry.v1.RegistryService/{name}": request for name, request in made.items()}
+
+
+def _record(record_id: str = "fuzzed-1", **fields: Any) -> Any:
+    fields = {"source_unit_id": OWN_UNIT, "weigh_time": records.moment(datetime.now(UTC))} | fields
+    return records.record(record_id, **fields)
+
+
+def _access_requests() -> dict[str, Message]:
+    person = access_examples.person(COUNTY, "VIEWER", credential_id="victim-1")
+    return {
+        "CreateCredential": access_pb2.CreateCredentialRequest(credential=person),
+        "GetCredential": access_pb2.GetCredentialRequest(credential_id="victim-1"),
+        "UpdateCredential": access_pb2.UpdateCredentialRequest(credential=person),
+        "RotateCredential": access_pb2.RotateCredentialRequest(credential_id="victim-1"),
+        "RevokeCredential": access_pb2.RevokeCredentialRequest(credential_id="victim-2", reason="遗失"),
+        "ReportUse": access_pb2.ReportUseRequest(uses=[access_pb2.CredentialUse(credential_id="victim-1")]),
+    }
+
+
+def _weighing_requests() -> dict[str, Message]:
+    several = [_record(f"fuzzed-{number}") for number in range(3)]
+    named = weighing_pb2.RecordName(source_unit_id=OWN_UNIT, record_id="fuzzed-1")
+    return {
+        "RecordWeighing": weighing_pb2.RecordWeighingRequest(record=several[0]),
+        "RecordWeighings": weighing_pb2.RecordWeighingsRequest(records=several),
+        "StreamWeighings": weighing_pb2.StreamWeighingsRequest(records=several),
+        "GetWeighing": weighing_pb2.GetWeighingRequest(record_name=named),
+        "ListWeighings": weighing_pb2.ListWeighingsRequest(
+            filter=weighing_pb2.WeighingFilter(source_unit_id=OWN_UNIT), page_size=3
+        ),
+        "WatchWeighings": weighing_pb2.WatchWeighingsRequest(origin=CITY, first_sequence=1, source_unit_id=OWN_UNIT),
+    }
+
+
+def _enforcement_requests() -> dict[str, Message]:
+    officer = enforcement_examples.OFFICER
+    return {
+        "IssueNotice": enforcement_pb2.IssueNoticeRequest(notice=enforcement_examples.notice("n-1", COUNTY)),
+        "WithdrawNotice": enforcement_pb2.WithdrawNoticeRequest(notice_id="n-2", reason="有误"),
+        "AcknowledgeNotice": enforcement_pb2.AcknowledgeNoticeRequest(issuer=CITY, notice_id="n-1", officer=officer),
+        "IssueDutyCheck": enforcement_pb2.IssueDutyCheckRequest(
+            duty_check=enforcement_examples.duty_check("dc-1", COUNTY)
+        ),
+        "AnswerDutyCheck": enforcement_pb2.AnswerDutyCheckRequest(
+            issuer=CITY, duty_check_id="dc-1", answer="在岗", officer=officer
+        ),
+        "GetNotice": enforcement_pb2.GetNoticeRequest(notice_id="n-1"),
+        "GetDutyCheck": enforcement_pb2.GetDutyCheckRequest(duty_check_id="dc-1"),
+    }
+
+
+def _relay_requests() -> dict[str, Message]:
+    return {
+        "Handshake": relay_pb2.HandshakeRequest(
+            platform=COUNTY, protocol_versions=[1, 2], software_version="0.2.0", verifier_key=""
+        ),
+        "FollowAddressed": relay_pb2.FollowAddressedRequest(stream="enforcement"),
+        "ReadOwnEntries": relay_pb2.ReadOwnEntriesRequest(stream="weighing", first_sequence=1),
+    }
+
+
+_SERVICES: Final[Mapping[str, Callable[[], dict[str, Message]]]] = {
+    "zhichao.access.v1.AccessService": _access_requests,
+    "zhichao.weighing.v1.WeighingService": _weighing_requests,
+    "zhichao.enforcement.v1.EnforcementService": _enforcement_requests,
+    "zhichao.relay.v1.RelayService": _relay_requests,
+}
+
+
+def fair_requests() -> dict[str, bytes]:
+    """Return one request by the name of its RPC, serialised."""
+    made = registry_requests()
+    for service, requests in _SERVICES.items():
+        made |= {f"{service}/{name}": request for name, request in requests().items()}
+    return {name: request.SerializeToString() for name, request in made.items()}

@@ -1,0 +1,102 @@
+"""Whatever anybody sends to any RPC is answered, or refused for a reason of the catalogue, and the services go on.
+
+`ZHICHAO_FUZZ_SECONDS` says how long each port is fuzzed, `ZHICHAO_FUZZ_SEED` repeats a run.
+"""
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from tests.fuzzing.campaign import Campaign
+from tests.fuzzing.growth import Size, size_of
+from tests.fuzzing.methods import every_service, rpcs_of
+from tests.fuzzing.subject import TARGETS, Subject, Target
+from tests.system.waiting import wait_until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120 + 3 * float(os.environ.get("ZHICHAO_FUZZ_SECONDS") or 20))]
+
+GONE_SECONDS = 30.0
+
+MEMORY_BYTES_MAX = 64 * 1024 * 1024
+"""What a process may grow by once it is warm: some megabytes of what was really registered, and what the allocator has
+not given back of messages of 16 MiB."""
+
+THREADS_MAX = 16
+"""Threads more than when it was warm: executors start one when all they have are busy, up to their limits."""
+
+FILES_MAX = 8
+"""Sockets more than when it was warm, once the fuzzer has gone: services renew their connections to each other."""
+
+CONNECTIONS_MAX = 8
+"""Connections of a database more than when it was warm: pools fill up to their sizes as calls come together."""
+
+
+def grown(before: Size, after: Size) -> list[str]:
+    """Return what is larger than it may be."""
+    limits = {
+        "memory_bytes": MEMORY_BYTES_MAX,
+        "threads": THREADS_MAX,
+        "files": FILES_MAX,
+        "connections": CONNECTIONS_MAX,
+        "left_open": 0,
+    }
+    return [
+        f"{name} from {getattr(before, name)} to {getattr(after, name)}"
+        for name, most in limits.items()
+        if getattr(after, name) > getattr(before, name) + most
+    ]
+
+
+def test_every_rpc_of_every_proto_is_served_and_fuzzed(subject: Subject) -> None:
+    served = {rpc.name for name in TARGETS for rpc in subject.target(name).rpcs}
+
+    assert served == {rpc.name for rpc in rpcs_of(list(every_service()))}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_nothing_that_anybody_sends_is_a_fault(
+    subject: Subject, name: str, fuzz_seed: int, fuzz_seconds: float
+) -> None:
+    target = subject.target(name)
+    lines_before = len(subject.log_lines())
+    campaign = Campaign(subject, target, fuzz_seed, fuzz_seconds)
+    try:
+        campaign.warm_up()
+        warm = size_of(target.pid, target.database_url)
+        campaign.run()
+    finally:
+        campaign.close()
+    report = campaign.report
+    print(report.summary())
+
+    assert report.complaints == [], "\n".join(report.complaints[:20])
+    assert subject.target(name).pid == target.pid, "the process has died"
+    everybody = {caller.name for caller in subject.callers_at(target)}
+    assert {rpc.name: everybody - report.callers[rpc.name] for rpc in target.rpcs} == {
+        rpc.name: set() for rpc in target.rpcs
+    }
+    wait_until(
+        lambda: not grown(warm, size_of(target.pid, target.database_url)),
+        GONE_SECONDS,
+        lambda: f"grown: {grown(warm, size_of(target.pid, target.database_url))}",
+    )
+    assert faults(subject.log_lines()[lines_before:]) == []
+    assert_told_nothing(subject, target)
+
+
+def faults(lines: list[str]) -> list[str]:
+    """Return the lines that tell of a fault of ours."""
+    return [line[:1_000] for line in lines if '"exception":' in line or '"INTERNAL"' in line or "Traceback" in line]
+
+
+def assert_told_nothing(subject: Subject, target: Target) -> None:
+    """Fail if the log holds a secret or personal data, or two lines of one request."""
+    text = subject.process.log_text().encode()
+    told = [one for one in (*subject.secrets.tokens, *subject.secrets.persons) if one in text]
+    assert told == []
+    requests: list[Any] = [json.loads(line) for line in subject.log_lines() if '"event":"request_finished"' in line]
+    # What a call leads to between services has its id, too.
+    ids = [one["request_id"] for one in requests if not one.get("principal", "service/").startswith("service/")]
+    assert len(ids) == len(set(ids))
