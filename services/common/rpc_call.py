@@ -58,6 +58,7 @@ class Call(RequestContext):
         "_callbacks",
         "_guard",
         "account_time",
+        "answers_once",
         "caller",
         "certificate",
         "end_error",
@@ -89,6 +90,8 @@ class Call(RequestContext):
         self.metrics = metrics
         self.started = started
         self.is_stream = False
+        # Whether it is served as a stream, and is a unary call for its caller.
+        self.answers_once = False
         self.thread = threading.get_ident()
         self.messages_in = 0
         self.messages_out = 0
@@ -111,6 +114,11 @@ class Call(RequestContext):
         self.has_ended = False
         self._guard = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it goes on after its first answer."""
+        return self.is_stream and not self.answers_once
 
     def begin_trace(self) -> None:
         """Trace the call if it is among those that are; from then on its request id names the trace, unless given."""
@@ -315,7 +323,7 @@ def _write(call: Call, status: str, ended: float | None = None, **more: Any) -> 
     seconds = (ended or now) - call.started
     reason = more.get("reason", "")
     # A call that was refused before its message was read took no time that anybody wants to know.
-    call.metrics.ended(call.method, status, reason, None if call.is_stream or not call.messages_in else seconds)
+    call.metrics.ended(call.method, status, reason, None if call.is_long or not call.messages_in else seconds)
     if call.trace is not None:
         ago = now - ended if ended is not None else 0.0
         tracing.record_call(call.metrics.component, call.trace, call.method, status, reason, seconds, ago)

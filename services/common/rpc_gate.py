@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from services.common.access.caller import Caller
 from services.common.access.certificates import fingerprint_of, identity_of
 from services.common.access.control import AccessControl, delayed, no_credentials
-from services.common.access.limits import STREAMS_MAX
+from services.common.access.limits import STREAMS_MAX, UNARY_CALLS_MAX
 from services.common.access.masking import PersonalDataMask
 from services.common.access.methods import MethodAccess, access_table, request_types, response_types
 from services.common.access.permissions import Permission, PrincipalKind
@@ -109,8 +110,10 @@ class Gate:
         self._asks_certificates = asks_certificates
         self._methods: Mapping[str, _Method] = {}
         self._streams_guard = threading.Lock()
-        # Open streams by the names of their principals; only of kinds that are bounded.
+        # Open streams, and unary calls, by the names of their principals; only of kinds that are bounded.
         self._streams: Counter[str] = Counter()
+        self._unary_guard = threading.Lock()
+        self._unary_calls: Counter[str] = Counter()
 
     @property
     def control(self) -> AccessControl:
@@ -147,6 +150,27 @@ class Gate:
                 raise _rate_limited(caller.principal, wait)
         return Admission(method, caller)
 
+    def count_unary(self, caller: Caller | None) -> Callable[[], None] | None:
+        """Count a unary call from its admission on, and return what to do at its end; None where it is not counted.
+
+        Its message may never come. Raises ServiceError TOO_MANY_REQUESTS.
+        """
+        most = UNARY_CALLS_MAX.get(caller.principal.kind) if caller is not None else None
+        if caller is None or most is None:
+            return None
+        name = caller.principal.name
+        with self._unary_guard:
+            if self._unary_calls[name] >= most:
+                raise _too_many(caller.principal, most, "calls", "调用")
+            self._unary_calls[name] += 1
+        return partial(self._unary_ended, name)
+
+    def _unary_ended(self, name: str) -> None:
+        with self._unary_guard:
+            self._unary_calls[name] -= 1
+            if self._unary_calls[name] <= 0:
+                del self._unary_calls[name]
+
     def enter(self, call: Call, admission: Admission) -> None:
         """Let the call in: from now on it has its principal. Raises ServiceError."""
         caller = admission.caller
@@ -178,13 +202,7 @@ class Gate:
             return
         with self._streams_guard:
             if self._streams[principal.name] >= most:
-                raise ServiceError(
-                    Reason.TOO_MANY_REQUESTS,
-                    f"{principal.name} has {most} streams open at this service, which is its limit: end some first",
-                    message_zh=f"该凭证已打开 {most} 个流，达到上限，请先关闭部分连接",
-                    metadata={"limit": str(most)},
-                    retry_after_seconds=RETRY_AFTER_BUSY_SECONDS,
-                )
+                raise _too_many(principal, most, "streams", "流")
             self._streams[principal.name] += 1
 
     def stream_closed(self, call: Call) -> None:
@@ -297,7 +315,7 @@ class Gate:
                 call.personal_data_count += sum(value not in own for value in values)
         is_due = call.personal_data_count or (admission.method.access.is_journalled and not call.account_time)
         if is_recorded and is_due and time.monotonic() >= call.account_time:
-            self._account(call, admission, request, None if call.is_stream else response)
+            self._account(call, admission, request, None if call.is_long else response)
         return response
 
     def leave(self, call: Call, admission: Admission, request: Any) -> None:
@@ -342,6 +360,16 @@ def _too_many_items(access: MethodAccess) -> ServiceError:
         f"{access.items_field} holds more than {access.items_max}, the most that {access.name} takes at once: split it",
         message_zh=f"字段 {access.items_field} 超过上限 {access.items_max} 项，请拆分后重发",
         metadata={"limit": str(access.items_max), "actual": str(access.items_max + 1)},
+    )
+
+
+def _too_many(principal: Principal, most: int, what: str, what_zh: str) -> ServiceError:
+    return ServiceError(
+        Reason.TOO_MANY_REQUESTS,
+        f"{principal.name} has {most} {what} open at this service, which is its limit: end some first",
+        message_zh=f"该凭证已打开 {most} 个{what_zh}，达到上限，请先结束部分连接",
+        metadata={"limit": str(most)},
+        retry_after_seconds=RETRY_AFTER_BUSY_SECONDS,
     )
 
 

@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
-from services.common.rpc_interceptor import CallExecutor
 from services.common.rpc_limits import RETRY_AFTER_BUSY_SECONDS
 from services.common.rpc_status import to_grpc_status
+from services.common.rpc_threads import CallExecutor
 
 SERVICE: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 

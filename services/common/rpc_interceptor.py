@@ -4,7 +4,7 @@ Handlers know nothing of it.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NoReturn
 
@@ -16,9 +16,10 @@ from services.common.errors import ServiceError
 from services.common.metrics import OTHER, RequestMetrics
 from services.common.reasons import Reason
 from services.common.request import enter_request
-from services.common.rpc_call import Call, Requests, do_what_was_left, fail, finish, finish_after_answer, stopping_error
+from services.common.rpc_call import Call, Requests, fail, finish, finish_after_answer, stopping_error
 from services.common.rpc_gate import Admission, Gate
 from services.common.rpc_limits import RETRY_AFTER_BUSY_SECONDS
+from services.common.rpc_threads import CallExecutor, CountedCall, Turns, give_back_turn
 
 log = structlog.get_logger()
 
@@ -27,41 +28,6 @@ HEALTH_METHODS = "/grpc.health.v1.Health/"
 _Behaviour = Callable[..., Any]
 _Parse = Callable[[bytes], Any]
 _Make = Callable[[Admission], Any]
-
-
-class CallExecutor(ThreadPoolExecutor):
-    """Threads that count what they were given and have not finished, waiting calls included.
-
-    What a call left to `after_answer` is done in its thread, before it counts as finished.
-    """
-
-    def __init__(self, threads: int, name: str) -> None:
-        super().__init__(max_workers=threads, thread_name_prefix=name)
-        self._changed = threading.Condition()
-        self.call_count = 0
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Take one call; counted until it has finished."""
-        with self._changed:
-            self.call_count += 1
-        try:
-            future = super().submit(_then_what_was_left, fn, *args, **kwargs)
-        except BaseException:
-            self._finished(None)
-            raise
-        future.add_done_callback(self._finished)
-        return future
-
-    def wait_until_idle(self, seconds: float) -> bool:
-        """Wait until no call is left; False when the time is over."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self.call_count == 0, seconds)
-
-    def _finished(self, _future: Future[Any] | None) -> None:
-        with self._changed:
-            self.call_count -= 1
-            if self.call_count == 0:
-                self._changed.notify_all()
 
 
 class RequestInterceptor(grpc.ServerInterceptor):
@@ -73,6 +39,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
         unary: CallExecutor,
         streams: CallExecutor,
         refusals: CallExecutor,
+        turns: Turns,
         unary_max: int,
         streams_max: int,
         metrics: RequestMetrics,
@@ -81,6 +48,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
         self.gate = gate
         self.metrics = metrics
         self._unary = unary
+        self._turns = turns
         self._streams = streams
         self._unary_max = unary_max
         self._streams_max = streams_max
@@ -117,6 +85,11 @@ class RequestInterceptor(grpc.ServerInterceptor):
         method = handler_call_details.method
         handler = continuation(handler_call_details)
         if handler is None:
+            try:
+                self.gate.recognise(handler_call_details.invocation_metadata)
+            except ServiceError as error:
+                # As with any method: whoever tries again and again is delayed, and does not fill the log.
+                return self._refuse(OTHER, error)
             log.info("request_finished", method=method[:200].lstrip("/"), status="UNIMPLEMENTED", duration_ms=0.0)
             self.metrics.ended(OTHER, "UNIMPLEMENTED")
             return None
@@ -134,12 +107,21 @@ class RequestInterceptor(grpc.ServerInterceptor):
             admission = self.gate.admit(method, caller, is_unary=not is_stream)
         except ServiceError as error:
             return self._refuse(method, error, caller)
-        if is_stream:
+        # Who shows nothing but a certificate is known once the call has begun, and is let wait for nothing before that.
+        if is_stream or caller is None:
             if self._streams.call_count >= self._streams_max:
                 return self._refuse(method, _busy_error("streams", self._streams_max))
-        elif self._unary.call_count >= self._unary_max:
+            return make(admission)
+        if self._unary.call_count >= self._unary_max:
             return self._refuse(method, _busy_error("calls", self._unary_max))
-        return make(admission)
+        try:
+            ended = self.gate.count_unary(caller)
+        except ServiceError as error:
+            return self._refuse(method, error, caller)
+        made = make(admission)
+        if ended is not None:
+            _on_executor(made.unary_unary, CountedCall(self._unary, ended))
+        return made
 
     # The four kinds. Each takes the request as bytes: the gate reads them once it knows whose they are.
 
@@ -147,13 +129,14 @@ class RequestInterceptor(grpc.ServerInterceptor):
         parse, serialize = handler.request_deserializer, handler.response_serializer
         if handler.response_streaming:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            wrap = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
             kind = _StreamKind(self, method, inner, parse, handler.request_streaming, self._streams)
-            return lambda admission: wrap(_StreamBehaviour(kind, admission), None, serialize), True
+
+            def make(admission: Admission) -> Any:
+                # As a stream on both sides also where one request is expected: the call is counted and can be ended
+                # from its beginning, and not only once its request has come, which may be never.
+                return grpc.stream_stream_rpc_method_handler(_StreamBehaviour(kind, admission), None, serialize)
+
+            return make, True
         if handler.request_streaming:
             stream_unary = self._stream_unary(method, handler.stream_unary, parse)
             return (
@@ -163,19 +146,45 @@ class RequestInterceptor(grpc.ServerInterceptor):
                 True,
             )
         unary_unary = self._unary_unary(method, handler.unary_unary, parse)
-        return (
-            lambda admission: grpc.unary_unary_rpc_method_handler(partial(unary_unary, admission), None, serialize),
-            False,
+        # As a stream: see `intercept_service`.
+        by_certificate = _StreamKind(
+            self, method, self._one_answer(handler.unary_unary), parse, False, self._streams, answers_once=True
         )
 
+        def make_unary(admission: Admission) -> Any:
+            if admission.caller is None:
+                behaviour = _StreamBehaviour(by_certificate, admission)
+                return grpc.stream_stream_rpc_method_handler(behaviour, None, serialize)
+            return grpc.unary_unary_rpc_method_handler(partial(unary_unary, admission), None, serialize)
+
+        return make_unary, False
+
+    def _one_answer(self, inner: _Behaviour) -> _Behaviour:
+        turns = self._turns
+
+        def behaviour(request: Any, context: Any) -> Iterator[Any]:
+            turns.take()
+            try:
+                response = inner(request, context)
+            finally:
+                give_back_turn()
+            yield response
+
+        return behaviour
+
     def _unary_unary(self, method: str, inner: _Behaviour, parse: _Parse | None) -> _Behaviour:
-        stopping, gate, metrics = self.stopping, self.gate, self.metrics
+        stopping, gate, metrics, turns = self.stopping, self.gate, self.metrics, self._turns
 
         def behaviour(admission: Admission, content: bytes, context: Any) -> Any:
+            # Until the thread is through with the call and with what it has left: see `_through`.
+            has_waited = turns.take()
             call = Call(method, context, stopping, metrics)
             call.messages_in = 1
             enter_request(call)
             try:
+                if has_waited and not context.is_active():
+                    # Nobody wants it any more: those who have waited too need not wait for it.
+                    raise stopping_error()
                 gate.enter(call, admission)
                 call.begin_trace()
                 request = gate.read(call, admission, content, parse)
@@ -242,7 +251,7 @@ class RequestInterceptor(grpc.ServerInterceptor):
 class _StreamKind:
     """What all calls of one method that answers with a stream have in common."""
 
-    __slots__ = ("executor", "inner", "interceptor", "method", "parse", "reads_stream")
+    __slots__ = ("answers_once", "executor", "inner", "interceptor", "method", "parse", "reads_stream")
 
     def __init__(
         self,
@@ -252,7 +261,10 @@ class _StreamKind:
         parse: _Parse | None,
         reads_stream: bool,
         executor: CallExecutor,
+        *,
+        answers_once: bool = False,
     ) -> None:
+        self.answers_once = answers_once
         self.interceptor = interceptor
         self.method = method
         self.inner = inner
@@ -278,6 +290,7 @@ class _StreamBehaviour:
     def __call__(self, argument: Any, context: Any, send: Callable[[Any], None]) -> None:
         interceptor = self._kind.interceptor
         call = interceptor.open_stream(self._kind.method, context, send)
+        call.answers_once = self._kind.answers_once
         try:
             self._run(call, argument, context, send)
         finally:
@@ -297,8 +310,7 @@ class _StreamBehaviour:
                 if kind.reads_stream:
                     argument = Requests(argument, call, partial(gate.read_next, call, admission, parse=kind.parse))
                 else:
-                    call.messages_in = 1
-                    argument = request = gate.read(call, admission, argument, kind.parse)
+                    argument = request = gate.read(call, admission, _only(argument, call), kind.parse)
                 responses = kind.inner(argument, context)
                 for response in responses:
                     if response is None:
@@ -339,14 +351,21 @@ def refuse(gate: Gate, call: Call, error: Exception) -> NoReturn:
     fail(call, error)
 
 
-def _then_what_was_left(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def _only(requests: Iterator[bytes], call: Call) -> bytes:
+    """Wait for the one request of a call. Raises ServiceError MALFORMED_MESSAGE when there is none."""
+    call.is_reading = True
     try:
-        return fn(*args, **kwargs)
+        content = next(requests, None)
     finally:
-        do_what_was_left()
+        call.is_reading = False
+    call.check_end()
+    if content is None:
+        raise ServiceError(Reason.MALFORMED_MESSAGE, "the call ended without a request: send exactly one")
+    call.messages_in = 1
+    return content
 
 
-def _on_executor(behaviour: _Behaviour, executor: CallExecutor) -> _Behaviour:
+def _on_executor(behaviour: _Behaviour, executor: ThreadPoolExecutor) -> _Behaviour:
     behaviour.experimental_thread_pool = executor  # type: ignore[attr-defined]  # read by gRPC
     return behaviour
 

@@ -20,9 +20,10 @@ from services.common.request import RequestContext, request_context
 from services.common.rpc_gate import AccessJournal, Gate
 from services.common.rpc_health import SERVICE as HEALTH_SERVICE
 from services.common.rpc_health import Health
-from services.common.rpc_interceptor import CallExecutor, RequestInterceptor
+from services.common.rpc_interceptor import RequestInterceptor
 from services.common.rpc_limits import MESSAGE_BYTES_MAX, REFUSALS_MAX, SERVER_OPTIONS, UNARY_CALLS_MAX
 from services.common.rpc_metrics import add_server_metrics
+from services.common.rpc_threads import CallExecutor, Turns
 from services.common.rpc_watch import StandingWatch
 from services.common.settings import PlatformSettings, SettingsError
 from services.common.tls import PLAINTEXT_VARIABLE, Tls, Transport, is_local
@@ -119,7 +120,8 @@ class RpcServer:
         self._credentials = (
             tls.server_credentials(require_client_certificate=require_client_certificate) if tls is not None else None
         )
-        self._unary = CallExecutor(threads, f"{name}-call")
+        # Of all these threads `threads` work at once; the others wait for the messages of their calls, or their turn.
+        self._unary = CallExecutor(unary_calls_max, f"{name}-call")
         self._streams = CallExecutor(streams_max, f"{name}-stream")
         self._refusals = CallExecutor(REFUSAL_THREADS, f"{name}-refusal")
         self._gate = Gate(access, access_journal, asks_certificates=require_client_certificate)
@@ -128,6 +130,7 @@ class RpcServer:
             self._unary,
             self._streams,
             self._refusals,
+            Turns(threads),
             unary_max=unary_calls_max,
             streams_max=streams_max,
             metrics=metrics.requests,

@@ -101,14 +101,18 @@ def test_refusals_are_counted_with_their_reasons(serve: Serve, metrics: Metrics,
     with served.connect(None) as nobody:
         refused(lambda: call(nobody, f"/{SERVICE}/Once"))
         refused(lambda: call(nobody, "/stranger.v1.Service/Guess"))
-    events.finished(3)
+    refused(lambda: call(served.channel, "/newer.v1.Service/Later"))
+    events.finished(4)
 
     seen = shown_by(metrics)
     assert count_of(seen, "Once", "NOT_FOUND", "UNKNOWN_LOG") == 1
     assert count_of(seen, "Once", "UNAUTHENTICATED", "NO_CREDENTIALS") == 1
-    assert seen.values("zhichao_authentication_failures_total", "reason") == {"NO_CREDENTIALS": 1}
+    assert seen.values("zhichao_authentication_failures_total", "reason") == {"NO_CREDENTIALS": 2}
     assert seen.value("zhichao_requests_total", component="test", method="other", status="UNIMPLEMENTED", reason="")
+    stranger = {"method": "other", "status": "UNAUTHENTICATED", "reason": "NO_CREDENTIALS"}
+    assert seen.value("zhichao_requests_total", component="test", **stranger) == 1
     assert "stranger" not in seen.text
+    assert "newer" not in seen.text
     # What was refused at the gate took no time that anybody wants to know.
     assert seen.values("zhichao_request_duration_seconds_count", "method") == {f"{SERVICE}/Once": 1}
 

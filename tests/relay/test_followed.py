@@ -7,6 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
+from services.common.access.limits import STREAMS_MAX
+from services.common.access.permissions import PrincipalKind
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import service_error
@@ -131,3 +133,20 @@ def test_a_follower_that_leaves_is_forgotten(city: Platform, stub: RelayServiceS
     eventually(lambda: list(city.status().downstream_links[0].followed_streams) == ["registry"], "the follow")
     call.cancel()
     eventually(lambda: list(city.status().downstream_links[0].followed_streams) == [], "its end")
+
+
+def test_no_platform_takes_all_the_streams_of_a_relay(city: Platform, stub: RelayServiceStub) -> None:
+    """Behind each of them stands one of a service, which terminals of this platform need as well."""
+    most = STREAMS_MAX[PrincipalKind.PLATFORM]
+    peer_server = city.app.peer_server
+    assert peer_server is not None
+    nothing = relay_pb2.FollowCosignaturesRequest()
+    calls = [stub.FollowCosignatures(nothing, timeout=60) for _ in range(most)]
+    eventually(lambda: sum(peer_server._gate._streams.values()) == most, "as many as there may be are open")
+
+    assert refusal(stub.FollowCosignatures(nothing, timeout=WAIT_SECONDS)).reason is Reason.TOO_MANY_REQUESTS
+    with city.open_as_peer(OTHER_COUNTY) as channel:
+        assert shake_hands(RelayServiceStub(channel), OTHER_COUNTY).platform == CITY
+        next(follow(RelayServiceStub(channel), "registry"))
+    for call in calls:
+        call.cancel()

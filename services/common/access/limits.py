@@ -33,9 +33,26 @@ STREAMS_MAX: Final[Mapping[PrincipalKind, int]] = MappingProxyType(
         PrincipalKind.INTEGRATOR: 256,
         # Some screens with some watches each.
         PrincipalKind.PERSON: 32,
+        # Four pushes, a follow of each stream (eight) and of cosignatures, own entries that are read back; more for a
+        # second relay, and for those that have broken and are not noticed yet. Each holds a stream of a service of this
+        # platform as well, which is there for terminals too.
+        PrincipalKind.PLATFORM: 64,
     }
 )
 """Streams that one principal may have open at one service; those of other kinds are not bounded."""
+
+
+UNARY_CALLS_MAX: Final[Mapping[PrincipalKind, int]] = MappingProxyType(
+    {
+        # A gate with some lanes makes one call a truck; each that has not sent its message yet holds a thread.
+        PrincipalKind.TERMINAL: 16,
+        # A quarter of what a server has (services.common.rpc_limits.UNARY_CALLS_MAX).
+        PrincipalKind.INTEGRATOR: 256,
+        # A screen with some panels, or a script with some threads.
+        PrincipalKind.PERSON: 32,
+    }
+)
+"""Unary calls that one principal may have open at one server; those of other kinds are not bounded."""
 
 
 def limits_of(kind: PrincipalKind, calls_per_second: int, burst_calls: int, bytes_per_second: int) -> CallLimits:
