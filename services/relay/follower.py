@@ -12,6 +12,7 @@ import structlog
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import service_error
+from services.journal.entries import is_platform_code
 from services.relay.limits import (
     APPEND_ADDRESSED_SECONDS_MAX,
     BACKOFF_SECONDS_MIN,
@@ -199,11 +200,11 @@ class StreamFollower:
                             Reason.INVALID_ARGUMENT,
                             f"the upstream sends more than {REFUSED_LOGS_MAX} logs refused here",
                         )
-            case "refusal":
+            case "refusal" if is_platform_code(result.refusal.origin):
                 key = LogKey(self.stream, result.refusal.origin)
                 self._events.refused(key, _refusal(result.refusal.refusal), is_own=False)
             case "ends":
-                self._events.sent_all(self.stream, result.ends.ends)
+                self._events.sent_all(self.stream, [end for end in result.ends.ends if is_platform_code(end.origin)])
             case _:
                 # A newer upstream says something that this release does not know, and may do without.
                 pass

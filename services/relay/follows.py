@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from services.relay.limits import LinkTimes
+from services.relay.limits import FOLLOWED_LOGS_MAX, LinkTimes
 from services.relay.stalls import Stall, StallCause
 from services.relay.standing import LogKey, Refusal
 
@@ -123,7 +123,9 @@ class FollowTable:
             row.state, row.cause, row.detail = FollowState.WAITING, cause, detail
 
     def end(self, key: LogKey, end_sequence: int, now: float) -> None:
-        """Take over how far the upstream's service holds a log."""
+        """Take over how far the upstream's service holds a log. Those beyond what can be held here are not noted."""
+        if self._is_beyond(key):
+            return
         log = self._logs.setdefault(key, _Log(progressed_at=now))
         was_behind = log.is_behind
         log.sent_end = end_sequence
@@ -139,6 +141,8 @@ class FollowTable:
 
     def refuse(self, key: LogKey, refusal: Refusal, now: float) -> bool:
         """Take note that one side refuses a log; return whether that is news."""
+        if self._is_beyond(key):
+            return False
         log = self._logs.setdefault(key, _Log())
         is_news = log.refusal is None or log.refusal.reason is not refusal.reason
         log.refusal = refusal
@@ -210,6 +214,9 @@ class FollowTable:
             AddressedProgress(key, log.through_sequence, log.upstream_sequence, log.last_batch_time, log.refusal)
             for key, log in sorted(self._logs.items())
         ]
+
+    def _is_beyond(self, key: LogKey) -> bool:
+        return key not in self._logs and len(self._logs) >= FOLLOWED_LOGS_MAX
 
     def _note_behind(self, log: _Log, now: float, *, was_behind: bool) -> None:
         if log.is_behind and not was_behind:

@@ -1,5 +1,6 @@
 """The use cases of the relay: one method each, free of gRPC but for the messages that pass through as they are."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,11 @@ from zhichao.journal.v1 import addressed_pb2, journal_pb2
 from zhichao.relay.v1 import relay_pb2
 
 SOFTWARE_VERSION_CHARACTERS_MAX: Final = 64
-"""Characters kept of a peer's release: "12.34.56+dirty" and more fit."""
+"""Characters taken of a peer's release: "12.34.56+dirty" and more fit."""
+
+# What a release is written with (PEP 440); anything else is meant for the screens that it is shown on.
+_SOFTWARE_VERSION: Final = re.compile(rf"[A-Za-z0-9.+!_-]{{0,{SOFTWARE_VERSION_CHARACTERS_MAX}}}")
+_UNREADABLE: Final = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class RelayHandlers:
             )
         version = max(shared)
         positions, addressed = self._positions(version)
-        release = offer.software_version[:SOFTWARE_VERSION_CHARACTERS_MAX]
+        release = offer.software_version if _SOFTWARE_VERSION.fullmatch(offer.software_version) else _UNREADABLE
         self._links_from_below.shook_hands(offer.platform, release, version)
         return Agreement(version, positions, addressed, self._services.streams, self._clock.now())
 

@@ -31,6 +31,9 @@ FOLLOWED_POSITIONS_MAX: Final = 65
 """Positions with which a stream may be followed: of 64 platforms above, and the own log
 (services.journal.limits.ADDRESSED_ORIGINS_MAX)."""
 
+FOLLOWED_LOGS_MAX: Final = 512
+"""Logs whose way down is noted: eight streams with 64 platforms above each. An upstream may name any number."""
+
 REFUSED_LOGS_MAX: Final = 64
 """Logs of one stream that may be refused at once, as many as are held of platforms above
 (services.journal.limits.ADDRESSED_ORIGINS_MAX)."""

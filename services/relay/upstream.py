@@ -11,6 +11,7 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import connect, service_error
 from services.common.tls import ClientTls
+from services.journal.entries import is_platform_code
 from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 from services.relay import positions
 from services.relay.identity import Identity
@@ -138,6 +139,11 @@ class Upstream:
             raise ServiceError(
                 Reason.INCOMPATIBLE_VERSION,
                 f"the upstream {self.address} chose protocol version {response.protocol_version}, unknown here",
+            )
+        if not is_platform_code(response.platform):
+            raise ServiceError(
+                Reason.INVALID_ARGUMENT,
+                f"the upstream {self.address} does not say which platform it is: {response.platform[:16]!r}",
             )
         if response.platform == self._identity.platform:
             raise ServiceError(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.common.reasons import Reason
 from services.relay.follows import FollowState, FollowTable, StreamFollow
-from services.relay.limits import LinkTimes
+from services.relay.limits import FOLLOWED_LOGS_MAX, LinkTimes
 from services.relay.stalls import STALLED_LOGS_MAX, Direction, Stall, StallAlarms, StallCause
 from services.relay.standing import LogKey, Refusal
 
@@ -161,3 +161,15 @@ def test_an_alarm_names_as_many_logs_as_fit_and_counts_them_all() -> None:
     assert raised is not None
     assert (len(raised.logs), raised.log_count) == (STALLED_LOGS_MAX, 40)
     assert raised.logs[0].key.origin == "140039"
+
+
+def test_an_upstream_cannot_make_us_remember_any_number_of_logs() -> None:
+    one = table()
+    for number in range(FOLLOWED_LOGS_MAX + 10):
+        one.end(LogKey("registry", f"{number:06}"), 9, 1.0)
+        one.refuse(LogKey("registry", f"{number:06}"), MISMATCH, 1.0)
+
+    assert len(one.progress()) == FOLLOWED_LOGS_MAX
+    # What is held is noted all the same.
+    one.advance(LogKey("registry", "999999"), 3, NOON, 2.0)
+    assert LogKey("registry", "999999") in [progress.key for progress in one.progress()]

@@ -118,6 +118,19 @@ def test_an_upstream_that_is_another_platform_is_refused(platform: Make, upstrea
     assert upstream.pushed == []
 
 
+@pytest.mark.parametrize("name", ["", "province", f"{CITY}\x1b[2J", "1" * 100_000])
+def test_an_upstream_that_does_not_say_who_it_is_is_refused(platform: Make, upstream: FakeUpstream, name: str) -> None:
+    upstream.answer.platform = name
+    county = platform(COUNTY, streams=["weighing"], upstream=upstream.address)
+    county.start()
+    county.wait_for_state("REFUSED")
+
+    status = county.status()
+    assert "does not say which platform it is" in status.last_error
+    assert "\x1b" not in status.last_error
+    assert status.upstream_platform == ""
+
+
 def test_the_upstream_that_is_meant_is_taken(platform: Make, upstream: FakeUpstream) -> None:
     county = platform(COUNTY, streams=["weighing"], upstream=upstream.address)
     county.settings["ZHICHAO_RELAY_UPSTREAM_PLATFORM"] = CITY

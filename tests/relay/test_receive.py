@@ -306,6 +306,13 @@ def test_a_relay_that_stops_answers_what_the_service_works_on(
     assert [(status, error.reason) for status, error in ended] == [("UNAVAILABLE", Reason.SHUTTING_DOWN)]
 
 
+@pytest.mark.parametrize("release", ["[/]", "1.2\x1b[2J", "一", "1" * 65])
+def test_a_release_that_is_none_does_not_reach_a_screen(city: Platform, county: RelayServiceStub, release: str) -> None:
+    county.Handshake(relay_pb2.HandshakeRequest(platform=COUNTY, protocol_versions=[1], software_version=release))
+    (link,) = city.status().downstream_links
+    assert link.software_version == "?"
+
+
 def test_links_from_below_are_told(city: Platform, county: RelayServiceStub, journal: FakeJournal) -> None:
     county.Handshake(greeting())
     (link,) = city.status().downstream_links
