@@ -40,10 +40,13 @@ class Joined:
         platforms: Sequence[str] = (COUNTY, CITY, PROVINCE),
         *,
         environments: Mapping[str, Mapping[str, str]] | None = None,
+        hosts: Mapping[str, str] | None = None,
         is_metered: bool = False,
         seed: int = 0,
     ) -> None:
+        """`hosts` are addresses of this machine that platforms listen on, unless all listen on the same."""
         self.directory = directory
+        self._hosts = hosts or {}
         self.site = make_site(seed=seed, units=2)
         self._environments = environments or {}
         self._is_metered = is_metered
@@ -55,7 +58,7 @@ class Joined:
         self._stack = ExitStack()
         self._ports: dict[str, int] = {}
         for code in platforms:
-            port, reservation = reserve_any(LOOPBACK)
+            port, reservation = reserve_any(self._host(code))
             self._ports[code] = port
             self._stack.callback(reservation.close)
         self._upstreams = dict(zip(platforms, [*platforms[1:], ""], strict=True))
@@ -72,12 +75,16 @@ class Joined:
         return PlatformProcess(
             code,
             data_directory,
-            upstream=join(LOOPBACK, self._ports[upstream] + PEER_OFFSET) if upstream else "",
+            upstream=join(self._host(upstream), self._ports[upstream] + PEER_OFFSET) if upstream else "",
             base_port=self._ports[code],
+            arguments=("--listen", self._host(code)),
             tls_directory=self._certificates[code],
             log_format="json",
             environment={"ZHICHAO_LOG_LEVEL": "info", **metrics, **self._environments.get(code, {})},
         )
+
+    def _host(self, code: str) -> str:
+        return self._hosts.get(code, LOOPBACK)
 
     @property
     def county(self) -> PlatformProcess:
