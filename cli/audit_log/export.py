@@ -59,9 +59,9 @@ class Order:
     purpose: str = ""
 
     @property
-    def metadata(self) -> Sequence[tuple[str, str]]:
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """What the calls carry: why somebody asks."""
-        return [("x-purpose", quote(self.purpose))] if self.purpose else []
+        return (("x-purpose", quote(self.purpose)),) if self.purpose else ()
 
     def document(self) -> dict[str, Any]:
         """Return what has to be the same when an export is taken up again; its end is that of the first attempt."""

@@ -178,7 +178,7 @@ def test_an_export_is_written_down_before_it_is_answered(
 ) -> None:
     size = registry.size()
     request = pb.ExportAccessRecordsRequest()
-    list(auditor.ExportAccessRecords(request, timeout=TIMEOUT_SECONDS, metadata=[("x-purpose", "%E5%AE%A1%E8%AE%A1")]))
+    list(auditor.ExportAccessRecords(request, timeout=TIMEOUT_SECONDS, metadata=(("x-purpose", "%E5%AE%A1%E8%AE%A1"),)))
     assert registry.size() == size + 1
     (entry,) = registry.entries(size + 1)[:1]
     assert record_in(entry).purpose == "审计"
