@@ -17,6 +17,7 @@ from cli.credential_request import (
     kind_number,
     role_number,
 )
+from cli.help_text import CommandGroup
 from cli.registry_reach import Reach, access_service, reaching
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _TOKEN_OUT = click.option(
 )
 
 
-@click.group("credential")
+@click.group("credential", cls=CommandGroup)
 def credential() -> None:
     """Issue and revoke the credentials of terminals, integrators and persons.
 
@@ -101,7 +102,7 @@ def create(
 @credential.command("list")
 @click.option("--kind", type=click.Choice(CREDENTIAL_KINDS), help="Only of this kind. 仅此类型。")
 @click.option("--unit", metavar="ID", default="", help="Only bound to this source unit. 仅绑定此源头单位。")
-@click.option("--role", type=click.Choice(tuple(ROLES)), help="Only with this role. 仅此角色。")
+@click.option("--role", type=click.Choice(tuple(ROLES)), metavar="ROLE", help="Only with this role. 仅此角色。")
 @click.option("--all", "include_ended", is_flag=True, help="Revoked and ended ones too. 含已吊销和已到期。")
 @click.option("--origin", metavar="CODE", default="", help="Those that a platform below has issued. 下级签发的凭证。")
 @reaching
