@@ -94,7 +94,7 @@ def restore(
         try:
             _copy(backup, DataDirectory(staging))
             with EmbeddedPostgres(staging, binaries=binaries) as server:
-                urls = {name: server.url(name) for name in record.databases}
+                urls = _databases(record, server)
                 logs = _compare(record, urls)
                 _upgrade(urls)
                 marked = [] if is_standing_alone else [name for name in urls if database.mark_restored(urls[name])]
@@ -104,6 +104,18 @@ def restore(
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return Restored(record, logs, marked, files.signing_key.exists())
+
+
+def _databases(record: BackupRecord, server: EmbeddedPostgres) -> dict[str, str]:
+    """Return the URLs of the services' databases that the backup holds: of all, whatever its record names.
+
+    One that ran without some of its services when it was backed up has the databases of those as well, and their logs
+    have to be compared like the others'.
+    """
+    held = server.query("SELECT datname FROM pg_database").splitlines()
+    if missing := [name for name in record.databases if name not in SERVICES or name not in held]:
+        raise BackupError(f"the backup holds no database {missing[0][:64]!r}, which its record names")
+    return {name: server.url(name) for name in SERVICES if name in held}
 
 
 def _hold(files: PlatformFiles, stack: ExitStack) -> None:

@@ -190,6 +190,26 @@ def test_the_own_log_of_a_restored_platform_waits_to_be_compared(
         assert server.query("SELECT is_recovering FROM journal_logs", database="weighing") == "f"
 
 
+def test_the_log_of_a_service_that_did_not_run_is_compared_too(home: Home, backup: Path, tmp_path: Path) -> None:
+    """The backup of a platform that runs names the databases of its services; the others are there all the same."""
+    record = BackupRecord.read(backup)
+    (backup / "backup.json").unlink()
+    replace(record, databases=[], logs=[]).write(backup)
+
+    assert restored_to(backup, home, tmp_path / "other").marked == ["weighing"]
+
+
+@pytest.mark.parametrize("name", ["registry", "weighing?host=203.0.113.7&x=", "postgres"])
+def test_a_record_that_names_another_database_is_noticed(home: Home, backup: Path, tmp_path: Path, name: str) -> None:
+    record = BackupRecord.read(backup)
+    (backup / "backup.json").unlink()
+    replace(record, databases=[name]).write(backup)
+
+    with pytest.raises(BackupError, match="holds no database"):
+        restored_to(backup, home, tmp_path / "other")
+    assert not (tmp_path / "other" / "postgres").exists()
+
+
 def test_what_is_restored_can_be_verified(home: Home, backup: Path, tmp_path: Path) -> None:
     restored_to(backup, home, tmp_path / "other")
     with EmbeddedPostgres(tmp_path / "other" / "postgres") as server:
