@@ -119,9 +119,8 @@ def list_credentials(
 
     列出凭证。
     """
-    from rich.console import Console
-
     from cli.credential_display import as_document, credential_table
+    from cli.terminal import Console
     from zhichao.access.v1 import service_pb2
 
     request = service_pb2.ListCredentialsRequest(
@@ -268,9 +267,9 @@ def whoami(
     查看令牌的身份与权限。
     """
     from google.protobuf.json_format import MessageToDict
-    from rich.console import Console
 
     from cli.credential_display import identity_facts, kind_name, permission_names
+    from cli.terminal import Console
     from zhichao.access.v1 import service_pb2
 
     with access_service(reach, CALLER_TOKENS) as stub:
@@ -290,9 +289,8 @@ def _now() -> Any:
 
 
 def _show(found: "credential_pb2.Credential", *, as_json: bool) -> None:
-    from rich.console import Console
-
     from cli.credential_display import as_document, credential_facts
+    from cli.terminal import Console
 
     if as_json:
         click.echo(json.dumps(as_document(found), ensure_ascii=False))

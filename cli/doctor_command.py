@@ -80,8 +80,9 @@ def _subjects(data_directory: Path | None, platform: str) -> "list[Subject]":
 
 
 def _show(subject: "Subject", found: "list[Finding]") -> None:
-    from rich.console import Console
     from rich.text import Text
+
+    from cli.terminal import Console
 
     console = Console(soft_wrap=True, highlight=False)
     console.print(Text(f"platform 平台 {subject.platform} {subject.data_directory or ''}".rstrip(), "bold"))

@@ -111,9 +111,8 @@ def list_duty_checks(
 
     列出查岗, 最新在前。
     """
-    from rich.console import Console
-
     from cli.directive_display import as_document, duty_check_table
+    from cli.terminal import Console
     from zhichao.enforcement.v1 import service_pb2
 
     request = service_pb2.ListDutyChecksRequest(
@@ -150,9 +149,8 @@ def show(duty_check_id: str, issuer: str, division: str, reach: Reach, as_json: 
 
     查看查岗及各对象应答情况。
     """
-    from rich.console import Console
-
     from cli.directive_display import as_document, duty_check_facts, duty_check_recipient_table
+    from cli.terminal import Console
     from zhichao.enforcement.v1 import service_pb2
 
     named = {"issuer": issuer, "duty_check_id": duty_check_id, "division_code": division}
@@ -187,9 +185,8 @@ def answer_duty_check(
 
     应答查岗, 以首次应答为准。
     """
-    from rich.console import Console
-
     from cli.directive_display import as_document, duty_check_recipient_table
+    from cli.terminal import Console
     from zhichao.enforcement.v1 import duty_check_pb2, service_pb2
 
     request = service_pb2.AnswerDutyCheckRequest(
@@ -214,9 +211,8 @@ def answer_duty_check(
 
 
 def _show(held: "service_pb2.HeldDutyCheck", *, as_json: bool) -> None:
-    from rich.console import Console
-
     from cli.directive_display import as_document, duty_check_facts
+    from cli.terminal import Console
 
     if as_json:
         click.echo(json.dumps(as_document(held), ensure_ascii=False))

@@ -14,10 +14,9 @@ from cli.help_text import CommandGroup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rich.console import Console
-
     from cli.importer.run import Finding
     from cli.importer.table import Table
+    from cli.terminal import Console
 
 # Everything was read and sent, but some rows are rejected or conflicting.
 EXIT_FINDINGS = 3
@@ -107,13 +106,12 @@ def weighings(
     wrong options or a file that cannot be mapped.
     退出码: 0 全部收下; 3 有冲突或拒绝; 1 中断; 2 参数或映射错误。
     """
-    from rich.console import Console
-
     from cli.importer import report
     from cli.importer.conversion import RecordConverter, find_zone
     from cli.importer.mapping import MappingError, map_columns, read_wishes, recognise
     from cli.importer.run import ImportStoppedError, WeighingImport, try_out
     from cli.importer.table import Table, TableError
+    from cli.terminal import Console
     from zhichao.weighing.v1 import service_pb2_grpc
 
     console = Console(stderr=as_json)

@@ -111,9 +111,8 @@ def list_notices(
 
     列出通报, 最新在前。
     """
-    from rich.console import Console
-
     from cli.directive_display import as_document, notice_table
+    from cli.terminal import Console
     from zhichao.enforcement.v1 import notice_pb2, service_pb2
 
     request = service_pb2.ListNoticesRequest(
@@ -152,9 +151,8 @@ def show(notice_id: str, issuer: str, division: str, reach: Reach, as_json: bool
 
     查看通报及各对象签收情况。
     """
-    from rich.console import Console
-
     from cli.directive_display import as_document, notice_facts, notice_recipient_table
+    from cli.terminal import Console
     from zhichao.enforcement.v1 import service_pb2
 
     named = {"issuer": issuer, "notice_id": notice_id, "division_code": division}
@@ -187,9 +185,8 @@ def acknowledge(notice_id: str, issuer: str, officer: str, phone: str, text: str
 
     签收通报, 以首次签收为准。
     """
-    from rich.console import Console
-
     from cli.directive_display import as_document, notice_recipient_table
+    from cli.terminal import Console
     from zhichao.enforcement.v1 import service_pb2
 
     request = service_pb2.AcknowledgeNoticeRequest(
@@ -233,9 +230,8 @@ def _text(body: str | None, body_file: TextIO | None) -> str:
 
 
 def _show(held: "service_pb2.HeldNotice", *, as_json: bool) -> None:
-    from rich.console import Console
-
     from cli.directive_display import as_document, notice_facts
+    from cli.terminal import Console
 
     if as_json:
         click.echo(json.dumps(as_document(held), ensure_ascii=False))

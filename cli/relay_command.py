@@ -66,11 +66,10 @@ def status(
     Exit status: 0 when entries go up or there is no upstream; 1 when the link is not up, stalled or refused, or the
     relay does not answer. 退出码: 0 正常上报或无上级; 1 链路中断、停滞、被拒绝或转发服务不可用。
     """
-    from rich.console import Console
-
     from cli.relay_display import link_report
     from cli.status_figures import as_document
     from cli.status_probe import PlatformProbe
+    from cli.terminal import Console
 
     probe = PlatformProbe(
         _only_relay(_target(data_directory, (relay_address,) if relay_address else (), caller_options))
@@ -109,9 +108,8 @@ def parked(
 
     Exit status: 0 when there are none; 1 when there are. 退出码: 0 无; 1 有搁置条目。
     """
-    from rich.console import Console
-
     from cli.relay_display import parked_table
+    from cli.terminal import Console
 
     with _journals(data_directory, service_addresses, caller_options) as journals:
         found = list(journals.parked(origin, limit + 1))

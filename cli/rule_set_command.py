@@ -121,9 +121,8 @@ def list_rule_sets(rule_set_id: str, origin: str, day: Any, limit: int, reach: R
 
     列出本平台持有的规则集, 含上级与下级发布的。
     """
-    from rich.console import Console
-
     from cli.rule_set_display import as_heading, rule_set_table
+    from cli.terminal import Console
     from zhichao.registry.v1 import service_pb2, service_pb2_grpc
 
     request = service_pb2.ListRuleSetsRequest(
@@ -218,9 +217,8 @@ def receipts(rule_set_id: str, version: int | None, origin: str, reach: Reach, a
 
 
 def _show(found: "resources_pb2.RuleSet", *, as_json: bool, is_brief: bool = False) -> None:
-    from rich.console import Console
-
     from cli.rule_set_display import as_document, figure_tables, rule_set_facts
+    from cli.terminal import Console
 
     if as_json:
         # People change it and publish it again.

@@ -37,10 +37,9 @@ def status(named: tuple[str, ...], is_watched: bool, as_json: bool, caller_optio
     Exit status: 0 when every service serves; 1 when a platform or service does not answer; 2 when nothing was found.
     退出码: 0 全部正常; 1 有平台或服务不可用; 2 未找到平台。
     """
-    from rich.console import Console
-
     from cli.status_probe import PlatformProbes
     from cli.status_targets import TargetError, find
+    from cli.terminal import Console
 
     try:
         targets = find(named, caller_options)
@@ -56,7 +55,7 @@ def status(named: tuple[str, ...], is_watched: bool, as_json: bool, caller_optio
 
 
 def _once(probes: "PlatformProbes", *, as_json: bool) -> "Sequence[PlatformFigures]":
-    from rich.console import Console
+    from cli.terminal import Console
 
     time.sleep(LOOK_SECONDS)
     latest = probes.look()
@@ -69,10 +68,10 @@ def _once(probes: "PlatformProbes", *, as_json: bool) -> "Sequence[PlatformFigur
 
 
 def _watch(probes: "PlatformProbes", *, as_json: bool) -> "Sequence[PlatformFigures]":
-    from rich.console import Console
     from rich.live import Live
 
     from cli.status_display import plain_line
+    from cli.terminal import Console
 
     console = Console()
     # An event and no exception: one that is raised inside a callback of gRPC is swallowed there.

@@ -81,9 +81,8 @@ def verify(
     Exit status: 0 everything is as written; 1 something differs; 2 it could not be looked at.
     退出码: 0 一致; 1 不一致; 2 无法核验。
     """
-    from rich.console import Console
-
     from cli import status_targets, verify_report
+    from cli.terminal import Console
     from cli.verifier.source import CannotLookError
 
     began = time.monotonic()
@@ -169,8 +168,9 @@ def _examine(
     seed: int,
 ) -> "list[Examined]":
     """Check all platforms, with a progress bar for a person."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cli.terminal import Console
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
