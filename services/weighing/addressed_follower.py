@@ -42,12 +42,18 @@ class AddressedFollower:
         self._guard = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._heard = 0
+        self._refused_origins: set[str] = set()
         self.loop = FollowLoop("addressed-follower", self._follow, lambda: self._heard)
 
     @property
     def positions(self) -> dict[str, int]:
         """How far the registry logs of platforms above are known here, by origin."""
         return {origin: log.through_sequence for origin, log in sorted(self._logs.items())}
+
+    @property
+    def refused_count(self) -> int:
+        """How many logs are left alone, because they do not follow from what is held."""
+        return len(self._refused_origins)
 
     def load(self, connection: RawConnection) -> None:
         """Take what is held."""
@@ -92,17 +98,20 @@ class AddressedFollower:
         call = stub.ReadAddressedEntries(request, timeout=timeout_seconds)
         if follow:
             self.loop.hold(call)
-        left_alone: set[str] = set()
+        refused_origins: set[str] = set()
+        if follow:
+            self._refused_origins = refused_origins
         for response in call:
             self._heard += 1
             match response.WhichOneof("content"):
-                case "batch" if response.batch.origin not in left_alone:
+                case "batch" if response.batch.origin not in refused_origins:
                     refused = self._take(response.batch)
                     if refused is not None:
-                        left_alone.add(response.batch.origin)
+                        refused_origins.add(response.batch.origin)
                         if follow:
                             _log_refused(response.batch.origin, refused.reason.value, refused.message)
                 case "refusal" if follow:
+                    refused_origins.add(response.refusal.origin)
                     refusal = response.refusal.refusal
                     reason = refusal_pb2.ErrorReason.Name(refusal.reason).removeprefix(_REASON_PREFIX)
                     _log_refused(response.refusal.origin, reason, refusal.message)

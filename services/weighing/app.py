@@ -19,6 +19,7 @@ from services.weighing.batches import BatchPreparer
 from services.weighing.config import WeighingConfig
 from services.weighing.directory import Directory
 from services.weighing.directory_follower import DirectoryFollower
+from services.weighing.directory_metrics import add_directory_metrics
 from services.weighing.handlers import WeighingHandlers
 from services.weighing.metrics import WeighingMetrics
 from services.weighing.preparing import PreparedBatch, RecordPreparer
@@ -66,7 +67,8 @@ class WeighingApp:
             is_recovering=platform.recovering,
         )
         self._directory = directory = Directory(settings.rule_set_id, platform.platform)
-        self._follower = DirectoryFollower(self._engine, directory, platform.platform, open_registry)
+        self._follower = follower = DirectoryFollower(self._engine, directory, platform.platform, open_registry)
+        add_directory_metrics(self.metrics, directory.rule_set_counts, lambda: follower.addressed.refused_count)
         writer = self._journal.writer
         self._processes = [
             PreparingProcess(directory, writer.digester.algorithm) for _ in range(settings.preparing_processes)

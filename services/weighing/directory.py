@@ -133,12 +133,19 @@ class Directory:
 
     def counts(self) -> Mapping[str, int]:
         """Return how many objects of each kind are known, for the log."""
+        rule_sets = self.rule_set_counts()
+        own = rule_sets.get(self.platform, 0)
         return {
             "units": len(self._units),
             "scales": len(self._scales),
-            "rule_sets": self._rule_sets.own_count,
-            "rule_sets_from_above": self._rule_sets.addressed_count,
+            "rule_sets": own,
+            "rule_sets_from_above": sum(rule_sets.values()) - own,
         }
+
+    def rule_set_counts(self) -> Mapping[str, int]:
+        """Return how many versions of rule sets are known, by the platform that published them."""
+        with self._guard:
+            return self._rule_sets.counts()
 
     def changes_since(self, version: int) -> tuple[int, list[DirectoryObject]]:
         """Return the version now, and the newest state of what changed after another one; everything after 0."""

@@ -4,6 +4,7 @@ Rule sets of platforms above come down addressed to a division. Of two owners th
 the newest version in force; versions of two owners are never taken for those of one.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -48,15 +49,12 @@ class RuleSets:
         self._platform = platform
         self._owners: dict[str, dict[str, dict[int, _Version]]] = {}
 
-    @property
-    def own_count(self) -> int:
-        """How many versions this platform has published."""
-        return sum(len(owners.get(self._platform, ())) for owners in self._owners.values())
-
-    @property
-    def addressed_count(self) -> int:
-        """How many versions of platforms above are held."""
-        return sum(map(len, (of for owners in self._owners.values() for of in owners.values()))) - self.own_count
+    def counts(self) -> dict[str, int]:
+        """Return how many versions are known of each owner, ordered by owner."""
+        counted: Counter[str] = Counter()
+        for owners in self._owners.values():
+            counted.update({owner: len(versions) for owner, versions in owners.items()})
+        return dict(sorted(counted.items()))
 
     def put_own(self, rule_set: RuleSet) -> None:
         """Take a version that this platform has published."""

@@ -11,9 +11,12 @@ from services.common.database import create_engine
 from services.common.metrics import Metrics
 from services.common.rpc_metrics import add_server_metrics
 from services.journal.metrics import JournalMetrics
+from services.registry.bootstrap import Bootstrap
+from services.registry.metrics import add_access_metrics
 from services.relay.downstream import DownstreamLinks
 from services.relay.link import LinkStatus
 from services.relay.metrics import add_relay_metrics
+from services.weighing.directory_metrics import add_directory_metrics
 from services.weighing.metrics import WeighingMetrics
 from tests.contract.documents import ROOT
 
@@ -59,6 +62,8 @@ def offered() -> Iterator[dict[str, tuple[str, ...]]]:
     journal = JournalMetrics(metrics, "weighing", engine)
     journal.watch_queue(lambda: 0)
     WeighingMetrics(metrics, journal)
+    add_directory_metrics(metrics, dict, lambda: 0)
+    add_access_metrics(metrics, Bootstrap("141025", None))
     add_relay_metrics(metrics, NoLink(), DownstreamLinks(SystemClock()))
     add_server_metrics(metrics, "weighing", {}, AccessKnowledge(SystemClock().monotonic), None)
     yield dict(metrics.offered)

@@ -143,7 +143,7 @@ def test_of_two_entries_about_one_version_the_later_one_counts(order: Iterable[i
 
 def test_how_many_are_known_is_counted_by_whose_they_are() -> None:
     sets = known(version(1), version(2), above(CITY, version(1)), above(PROVINCE, version(1)), above(CITY, version(1)))
-    assert (sets.own_count, sets.addressed_count) == (2, 2)
+    assert sets.counts() == {PROVINCE: 1, CITY: 1, COUNTY: 2}
 
 
 def test_everything_a_preparing_process_needs_can_be_sent_to_it() -> None:

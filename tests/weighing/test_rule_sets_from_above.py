@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from tests.conftest import Databases
+from tests.metrics import shown_by
 from tests.registry import examples
 from tests.registry.calls import create, update
 from tests.registry.downlink import carry_down
@@ -300,6 +301,9 @@ def test_another_history_is_left_alone_and_nothing_else(
         carry_down(city, county)
         wait_for(beside, province)
         wait_until(lambda: [one for one in logs if one["event"] == "addressed_entries_refused"], "it is told")
+    shown = shown_by(beside.app.metrics)
+    assert shown.value("zhichao_directory_refused_logs") == 1
+    assert shown.values("zhichao_directory_rule_sets", "origin") == {PROVINCE: 1, CITY: 1, PLATFORM: 2}
     told = [one for one in logs if one["event"] == "addressed_entries_refused"]
     assert {(one["origin"], one["reason"], one["log_level"]) for one in told} == {(CITY, "HISTORY_MISMATCH", "error")}
     # What is held goes on judging, and refusals say what is wrong with the record, not with the registry.
