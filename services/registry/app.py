@@ -22,6 +22,7 @@ from services.registry.config import RegistryConfig
 from services.registry.handlers import RegistryHandlers
 from services.registry.handlers_access import AccessHandlers
 from services.registry.handlers_credentials import CredentialHandlers
+from services.registry.metrics import add_access_metrics
 from services.registry.own_access import OwnAccess
 from services.registry.projection import RegistryProjection
 from services.registry.servicer import AccessServicer, RegistryServicer
@@ -63,13 +64,15 @@ class RegistryApp:
         )
         tail, writer = self._journal.tail, self._journal.writer
         access = AccessHandlers(self._engine, platform.platform, clock)
+        bootstrap = Bootstrap(platform.platform, settings.bootstrap_token_file)
+        add_access_metrics(self.metrics, bootstrap)
         self._own_access = OwnAccess(
             self._engine,
             platform.platform,
             tail,
             clock,
             knowledge,
-            Bootstrap(platform.platform, settings.bootstrap_token_file),
+            bootstrap,
             access.report_use,
         )
         self.handlers = RegistryHandlers(self._engine, writer, clock, tail.announce)

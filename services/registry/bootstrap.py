@@ -36,6 +36,7 @@ class Bootstrap:
         )
         # Nobody is let in before the registry has looked whether there is a security administrator.
         self.is_over = True
+        self.administrator_count = 0
 
     @property
     def is_configured(self) -> bool:
@@ -48,11 +49,12 @@ class Bootstrap:
         Loudly: as long as it is, whoever holds the file is the security administrator.
         """
         is_over = bool(credential_ids)
-        if self.is_over and not is_over:
+        if self.is_configured and self.is_over and not is_over:
             _log.warning("bootstrap_token_accepted", cause="no valid credential of a security administrator")
-        elif is_over and not self.is_over:
+        elif self.is_configured and is_over and not self.is_over:
             _log.info("bootstrap_token_refused", administrators=len(credential_ids))
         self.is_over = is_over
+        self.administrator_count = len(credential_ids)
 
     def principal(self, token: Token) -> Principal | None:
         """Return the first security administrator for the right token; None for any other.

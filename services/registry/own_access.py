@@ -108,9 +108,8 @@ class OwnAccess:
                 with translate_errors(), reading(self._engine) as pooled:
                     connection = raw_connection(pooled)
                     said = self._statement.read(connection, now)
-                    if self._bootstrap.is_configured:
-                        # Each time: it begins anew when the last administrator's time is over.
-                        self._bootstrap.note_administrators(bindings.administrators(connection, self._platform, now))
+                    # Each time: the bootstrap token begins anew when the last administrator's time is over.
+                    self._bootstrap.note_administrators(bindings.administrators(connection, self._platform, now))
                 for message in said:
                     self._knowledge.take(access_change(message))
             except BaseException:
