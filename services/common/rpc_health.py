@@ -3,7 +3,8 @@ caller chooses, has threads of its own, and lets only so many watch.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -22,10 +23,18 @@ SERVICE: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 WATCHES_MAX: Final = 64
 """Open watches of one server. Clients that watch health have one for each connection; probes ask and go."""
 
+CALLS_MAX: Final = 16
+"""Calls in work at once on one port, watches that are open not counted: Kubernetes and people look, never more than a
+few at once. Each holds a thread until its message has come."""
+
+MESSAGE_SECONDS_MAX: Final = 5.0
+"""Longest wait for the message of a call: it comes in the same packet, and probes have given up by then."""
+
 NAME_BYTES_MAX: Final = 256
 """Longest name of a service that is looked up: ours have some forty characters."""
 
-_REQUEST_BYTES_MAX: Final = NAME_BYTES_MAX + 16
+REQUEST_BYTES_MAX: Final = NAME_BYTES_MAX + 16
+"""Largest request: such a name."""
 
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -48,26 +57,23 @@ class Health:
         self._statuses: dict[str, int] = {}
         self._watches: set[_Watch] = set()
         self._is_stopping = False
+        self._ports: list[_Port] = []
 
-    def register(self, server: grpc.Server, executor: CallExecutor) -> None:
-        """Serve it at a server, in threads that calls of the other services do not need; may be called for several."""
+    def register(self, server: grpc.Server, name: str) -> None:
+        """Serve it at a server, in threads that nothing else needs; may be called for several."""
+        port = _Port(self._check, self._watch, name)
+        self._ports.append(port)
+        server.add_generic_rpc_handlers((port,))
 
-        def check(content: bytes, context: grpc.ServicerContext) -> bytes:
-            return self._check(content, context)
+    def cut_silent(self) -> None:
+        """End the calls whose message has not come in time. Called every few seconds."""
+        for port in self._ports:
+            port.cut_silent()
 
-        def watch(content: bytes, context: grpc.ServicerContext, send: _Send) -> None:
-            self._watch(content, context, send)
-
-        behaviours: tuple[Any, Any] = (check, watch)
-        for behaviour in behaviours:
-            behaviour.experimental_thread_pool = executor
-        # As gRPC's own health service asks for calls that need no thread while they are open.
-        behaviours[1].experimental_non_blocking = True
-        handlers: dict[str, Any] = {
-            "Check": grpc.unary_unary_rpc_method_handler(check),
-            "Watch": grpc.unary_stream_rpc_method_handler(behaviours[1]),
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    def close(self) -> None:
+        """Take no more calls."""
+        for port in self._ports:
+            port.close()
 
     def set(self, service: str, status: int) -> None:
         """Say how a service is; without effect while stopping."""
@@ -91,15 +97,15 @@ class Health:
         """How many watches are open."""
         return len(self._watches)
 
-    def _check(self, content: bytes, context: grpc.ServicerContext) -> bytes:
+    def _check(self, content: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         service = _service_of(content, context)
         with self._guard:
             status = self._statuses.get(service)
         if status is None:
             # Without details, as the protocol says it.
             context.set_code(grpc.StatusCode.NOT_FOUND)
-            return b""
-        return _answer(status)
+            return
+        yield _answer(status)
 
     def _watch(self, content: bytes, context: grpc.ServicerContext, send: _Send) -> None:
         watch = _Watch(_service_of(content, context), send)
@@ -138,15 +144,96 @@ class Health:
         watch.send(None)
 
 
+class _Port(grpc.ServiceRpcHandler):
+    """The health service at one server. So many calls are served at once; more are refused unread, and one is cut whose
+    message does not come: gRPC reads it in the thread that answers it, whoever is at the other end.
+    """
+
+    def __init__(self, check: Callable[..., Any], watch: Callable[..., Any], name: str) -> None:
+        self._calls = CallExecutor(CALLS_MAX, name)
+        self._refusals = CallExecutor(1, f"{name}-refusal")
+        # Calls whose message has not come yet, and since when.
+        self._silent: dict[Any, float] = {}
+        self._busy = _handler(_refuse_busy, self._refusals)
+        self._handlers = {
+            f"/{SERVICE}/Check": _handler(lambda *call: check(self._read(*call), call[1]), self._calls),
+            # As gRPC's own health service asks for calls that need no thread while they are open.
+            f"/{SERVICE}/Watch": _handler(
+                lambda *call: watch(self._read(*call[:2]), *call[1:]), self._calls, is_non_blocking=True
+            ),
+        }
+
+    def service_name(self) -> str:
+        """Return the name of the service."""
+        return SERVICE
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Return what handles a call; None for a method that there is not."""
+        handler = self._handlers.get(handler_call_details.method)
+        return self._busy if handler is not None and self._calls.call_count >= CALLS_MAX else handler
+
+    def cut_silent(self) -> None:
+        """End the calls whose message has not come in time."""
+        late = time.monotonic() - MESSAGE_SECONDS_MAX
+        for context, since in tuple(self._silent.items()):
+            if since < late:
+                context.cancel()
+
+    def close(self) -> None:
+        """Take no more calls."""
+        for executor in (self._calls, self._refusals):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, requests: Iterator[bytes], context: Any) -> bytes:
+        self._silent[context] = time.monotonic()
+        try:
+            content = next(requests, None)
+        finally:
+            self._silent.pop(context, None)
+        if content is None:
+            _abort(context, ServiceError(Reason.MALFORMED_MESSAGE, "the call ended without a message: send one"))
+        return content
+
+
+class _Behaviour:
+    """What gRPC runs for a call, in threads that it is told of by these names."""
+
+    def __init__(self, behaviour: Callable[..., Any], executor: CallExecutor, *, is_non_blocking: bool) -> None:
+        self._behaviour = behaviour
+        self.experimental_thread_pool = executor
+        self.experimental_non_blocking = is_non_blocking
+
+    def __call__(self, *call: Any) -> Any:
+        return self._behaviour(*call)
+
+
+def _handler(behaviour: Callable[..., Any], executor: CallExecutor, *, is_non_blocking: bool = False) -> Any:
+    # As a stream on both sides it fits the calls of both methods, and begins before the message has come.
+    return grpc.stream_stream_rpc_method_handler(_Behaviour(behaviour, executor, is_non_blocking=is_non_blocking))
+
+
+def _refuse_busy(_requests: Any, context: grpc.ServicerContext) -> NoReturn:
+    _abort(
+        context,
+        ServiceError(
+            Reason.TOO_MANY_REQUESTS,
+            f"{CALLS_MAX} health checks are under way on this server, which is its limit: try again",
+            message_zh=f"健康检查并发数已达上限 {CALLS_MAX}，请稍后重试",
+            metadata={"limit": str(CALLS_MAX)},
+            retry_after_seconds=RETRY_AFTER_BUSY_SECONDS,
+        ),
+    )
+
+
 def _service_of(content: bytes, context: grpc.ServicerContext) -> str:
     """Read whom a request asks for; the call is ended where it cannot be read."""
-    if len(content) > _REQUEST_BYTES_MAX:
+    if len(content) > REQUEST_BYTES_MAX:
         _abort(
             context,
             ServiceError(
                 Reason.MESSAGE_TOO_LARGE,
-                f"the message has {len(content)} bytes, a health check takes {_REQUEST_BYTES_MAX}",
-                metadata={"limit": str(_REQUEST_BYTES_MAX), "actual": str(len(content))},
+                f"the message has {len(content)} bytes, a health check takes {REQUEST_BYTES_MAX}",
+                metadata={"limit": str(REQUEST_BYTES_MAX), "actual": str(len(content))},
             ),
         )
     try:

@@ -18,6 +18,7 @@ from services.common.access.methods import MethodAccess
 from services.common.metrics import Metrics
 from services.common.request import RequestContext, request_context
 from services.common.rpc_gate import AccessJournal, Gate
+from services.common.rpc_health import REQUEST_BYTES_MAX as HEALTH_BYTES_MAX
 from services.common.rpc_health import SERVICE as HEALTH_SERVICE
 from services.common.rpc_health import Health
 from services.common.rpc_interceptor import RequestInterceptor
@@ -34,8 +35,6 @@ log = structlog.get_logger()
 
 # Refusals are built in microseconds; two threads keep a slow peer from holding up the others.
 REFUSAL_THREADS = 2
-# Kubernetes and a person look at health, never more than a few at once.
-HEALTH_THREADS = 2
 # After the last call has been answered its bytes may still be on their way out; health watchers are cut off after it.
 FLUSH_SECONDS = 0.5
 
@@ -136,7 +135,9 @@ class RpcServer:
             metrics=metrics.requests,
         )
         access.knowledge.on_change(self._interceptor.end_refused)
-        self._watch = StandingWatch(name, self._interceptor)
+        self.health = Health()
+        self.health.set("", _NOT_SERVING)
+        self._watch = StandingWatch(name, self._interceptor, [self.health.cut_silent])
         running = {"unary": lambda: self._unary.call_count, "stream": lambda: self._streams.call_count}
         add_server_metrics(metrics, name, running, access.knowledge, tls)
         self._server = grpc.server(
@@ -145,9 +146,6 @@ class RpcServer:
             options=list(SERVER_OPTIONS.items()),
             maximum_concurrent_rpcs=unary_calls_max + streams_max + REFUSALS_MAX,
         )
-        self.health = Health()
-        self._health_calls = CallExecutor(HEALTH_THREADS, f"{name}-health")
-        self.health.set("", _NOT_SERVING)
         self._health_server: grpc.Server | None = None
         self._services: list[str] = []
         self._described: list[str] = []
@@ -212,13 +210,17 @@ class RpcServer:
     def start(self) -> None:
         """Listen and serve. Raises AddressInUse, or ListenError if the address cannot be listened on at all."""
         self._gate.serve(self._described, self._methods)
-        self.health.register(self._server, self._health_calls)
+        self.health.register(self._server, f"{self.name}-health")
         reflection.enable_server_reflection((*self._services, HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
         self.address = _bind(self._server, self._listen, self._listen_setting, self._credentials)
         if self._health_listen is not None:
-            probes = CallExecutor(HEALTH_THREADS, f"{self.name}-probe")
-            self._health_server = grpc.server(probes, options=list(SERVER_OPTIONS.items()))
-            self.health.register(self._health_server, probes)
+            self._health_server = grpc.server(
+                # For nothing: health has threads of its own, and nothing else is served.
+                CallExecutor(1, f"{self.name}-nothing"),
+                options=list((SERVER_OPTIONS | {"grpc.max_receive_message_length": HEALTH_BYTES_MAX}).items()),
+                maximum_concurrent_rpcs=REFUSALS_MAX,
+            )
+            self.health.register(self._health_server, f"{self.name}-probe")
             self.health_address = _bind(self._health_server, self._health_listen, f"{self._setting}HEALTH_LISTEN")
             self._health_server.start()
         self._server.start()
@@ -247,9 +249,10 @@ class RpcServer:
         self._server.stop(FLUSH_SECONDS if is_drained else None).wait()
         if self._health_server is not None:
             self._health_server.stop(None).wait()
-        for executor in (self._unary, self._streams, self._refusals, self._health_calls):
+        for executor in (self._unary, self._streams, self._refusals):
             # Not waited for: a handler that does not notice the end of its call must not hold up the process.
             executor.shutdown(wait=False, cancel_futures=True)
+        self.health.close()
         if self._listen.startswith("unix:"):
             _unix_path(self._listen).unlink(missing_ok=True)
         log.info("server_stopped", server=self.name, calls_cut=calls_cut)

@@ -1,6 +1,9 @@
-"""Looks every few seconds at what time alone changes: rights that end while a stream is open, delays that are over."""
+"""Looks every few seconds at what time alone changes: rights that end while a stream is open, delays that are over,
+callers that send nothing.
+"""
 
 import threading
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from services.common.rpc_interceptor import RequestInterceptor
@@ -13,8 +16,10 @@ service that hears nothing. Five times as often as the 10 seconds in which a rev
 class StandingWatch:
     """A thread beside one server."""
 
-    def __init__(self, name: str, interceptor: RequestInterceptor) -> None:
+    def __init__(self, name: str, interceptor: RequestInterceptor, looks: Sequence[Callable[[], None]] = ()) -> None:
+        """Make it; `looks` are called each time as well."""
         self._interceptor = interceptor
+        self._looks = tuple(looks)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{name}-standing", daemon=True)
 
@@ -32,6 +37,8 @@ class StandingWatch:
         """Look once."""
         self._interceptor.end_refused()
         self._interceptor.gate.control.failed_attempts.sweep()
+        for look in self._looks:
+            look()
 
     def _run(self) -> None:
         while not self._is_over.wait(WATCH_SECONDS):

@@ -122,3 +122,63 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
             return
         pause.wait(0.005)
     raise AssertionError(what)
+
+
+@pytest.mark.parametrize("method", [CHECK, WATCH])
+def test_silent_calls_are_bounded_and_cut(serve: Serve, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    served = serve(once=lambda _request, _context: b"served", threads=2, health_listen="127.0.0.1:0")
+    ports = served.server.health._ports
+    silent = threading.Event()
+
+    def never() -> Any:
+        silent.wait(WAIT_SECONDS)
+        yield from ()
+
+    with ExitStack() as stack:
+        channel = stack.enter_context(connect(served.address))
+        stack.callback(silent.set)
+        call: Any = channel.stream_stream(method)
+        calls = [call(never(), timeout=60) for _ in range(rpc_health.CALLS_MAX)]
+        wait_until(lambda: len(ports[0]._silent) == rpc_health.CALLS_MAX, "all are open")
+
+        assert served.once() == b"served"
+        # More of them do not wait: what waits counts among the calls that a server takes at all.
+        with pytest.raises(grpc.RpcError) as raised:
+            next(call(never(), timeout=60))
+        assert service_error(raised.value).reason is Reason.TOO_MANY_REQUESTS
+        # Whoever holds up one port holds up nothing of the other.
+        probe: Any = health_pb2_grpc.HealthStub(stack.enter_context(connect(served.server.health_address or "")))
+        assert probe.Check(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS).status == SERVING
+
+        monkeypatch.setattr(rpc_health, "MESSAGE_SECONDS_MAX", -1.0)
+        served.server._watch.look()
+        for one in calls:
+            with pytest.raises(grpc.RpcError):
+                next(one)
+        wait_until(lambda: not ports[0]._calls.call_count, "their threads are free")
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS).status == SERVING
+
+
+def test_a_server_stops_while_watches_of_its_health_end(serve: Serve) -> None:
+    """The servicer of gRPC itself waits for the server's thread for events under a lock that this thread waits for."""
+    served = serve()
+    with connect(served.address) as channel:
+        watched = [statuses(served, "", channel) for _ in range(8)]
+        assert {next(one).status for one in watched} == {SERVING}
+        stopping = served.stop_in_background(5.0)
+        for one in watched:
+            one.cancel()
+        stopping.join(WAIT_SECONDS)
+
+    assert not stopping.is_alive()
+
+
+def test_the_health_port_takes_no_large_message(serve: Serve) -> None:
+    served = serve(health_listen="127.0.0.1:0")
+    with connect(served.server.health_address or "") as channel:
+        check: Any = channel.unary_unary(CHECK)
+        with pytest.raises(grpc.RpcError) as raised:
+            check(b"x" * 100_000, timeout=WAIT_SECONDS)
+        failed: Any = raised.value
+        assert failed.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
