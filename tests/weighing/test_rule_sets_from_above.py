@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 import structlog
 
+from services.common.errors import ServiceError
+from services.weighing.app import build
+from services.weighing.config import WeighingConfig
+from services.weighing.rows import day_number
 from tests.conftest import Databases
 from tests.metrics import shown_by
 from tests.registry import examples
 from tests.registry.calls import create, update
 from tests.registry.downlink import carry_down
-from tests.registry.harness import RunningRegistry
+from tests.registry.harness import START, RunningRegistry
 from tests.weighing.harness import PLATFORM, RunningWeighing, reason_of, register_site, wait_until
 from tests.weighing.records import COMPLIANT, SUSPECTED, UNIT, record, records
 from zhichao.journal.v1 import entry_pb2
@@ -283,6 +287,44 @@ def test_a_zone_between_judges_once_its_place_is_recorded(
         lambda: beside.query("SELECT audience FROM directory_addressed_entries") == [(ZONE,)], "it comes after all"
     )
     assert whose(judged(beside, "by-zone")) == (ZONE, "example", 1)
+
+
+class Asking(RunningWeighing):
+    """A weighing service that is told by its registry which division lies below which, as in production."""
+
+    def start(self) -> None:
+        """Start it on its database."""
+        self.app = build(WeighingConfig.load(self.environment), self.clock)
+        self.app.start()
+        self._running.callback(self.app.stop, 2.0)
+
+    def judging(self) -> str:
+        """Return whose rule set judges at the county's scale; empty when none does."""
+        try:
+            return self.app._directory.site(
+                UNIT, "gate-1", "scale-1", day_number(int(START.timestamp()))
+            ).rule_set_origin
+        except ServiceError:
+            return ""
+
+
+def test_who_is_above_is_known_after_a_restart_without_the_registry(
+    databases: Databases, socket_directory: Path, make_registry: MakeRegistry, county: RunningRegistry
+) -> None:
+    zone = make_registry(ZONE)
+    create(zone, examples.division(parent_code=ZONE))
+    create(zone, rule_set(23_000))
+    create(county, examples.division(parent_code=ZONE))
+    carry_down(zone, county)
+    running = Asking(databases, socket_directory, county.environment["ZHICHAO_REGISTRY_LISTEN"])
+    try:
+        wait_until(lambda: running.judging() == ZONE, "the zone's judges")
+        running.stop()
+        county.stop()
+        running.start()
+        wait_until(lambda: running.judging() == ZONE, "it does so by what is kept")
+    finally:
+        running.close()
 
 
 def test_another_history_is_left_alone_and_nothing_else(
