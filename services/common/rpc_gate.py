@@ -150,24 +150,21 @@ class Gate:
                 raise _rate_limited(caller.principal, wait)
         return Admission(method, caller)
 
-    def count_unary(self, caller: Caller | None) -> Callable[[], None] | None:
-        """Count a unary call from its admission on, and return what to do at its end; None where it is not counted.
+    def unary_counter(self, caller: Caller | None) -> Callable[[int], None] | None:
+        """Return what counts one more and one less unary call of a caller; None where they are not counted.
 
-        Its message may never come. Raises ServiceError TOO_MANY_REQUESTS.
+        A call counts from its beginning, because its message may never come. Raises ServiceError TOO_MANY_REQUESTS.
         """
         most = UNARY_CALLS_MAX.get(caller.principal.kind) if caller is not None else None
         if caller is None or most is None:
             return None
-        name = caller.principal.name
-        with self._unary_guard:
-            if self._unary_calls[name] >= most:
-                raise _too_many(caller.principal, most, "calls", "调用")
-            self._unary_calls[name] += 1
-        return partial(self._unary_ended, name)
+        if self._unary_calls.get(caller.principal.name, 0) >= most:
+            raise _too_many(caller.principal, most, "calls", "调用")
+        return partial(self._count_unary, caller.principal.name)
 
-    def _unary_ended(self, name: str) -> None:
+    def _count_unary(self, name: str, change: int) -> None:
         with self._unary_guard:
-            self._unary_calls[name] -= 1
+            self._unary_calls[name] += change
             if self._unary_calls[name] <= 0:
                 del self._unary_calls[name]
 

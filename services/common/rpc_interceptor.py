@@ -115,12 +115,12 @@ class RequestInterceptor(grpc.ServerInterceptor):
         if self._unary.call_count >= self._unary_max:
             return self._refuse(method, _busy_error("calls", self._unary_max))
         try:
-            ended = self.gate.count_unary(caller)
+            count = self.gate.unary_counter(caller)
         except ServiceError as error:
             return self._refuse(method, error, caller)
         made = make(admission)
-        if ended is not None:
-            _on_executor(made.unary_unary, CountedCall(self._unary, ended))
+        if count is not None:
+            _on_executor(made.unary_unary, CountedCall(self._unary, count))
         return made
 
     # The four kinds. Each takes the request as bytes: the gate reads them once it knows whose they are.

@@ -101,27 +101,31 @@ class CallExecutor(ThreadPoolExecutor):
 
 
 class CountedCall(ThreadPoolExecutor):
-    """Stands before the threads for one call and tells of its end, also when its handler was never called: its caller
-    may have gone without having sent anything. An executor by kind only, because gRPC takes nothing else.
+    """Stands before the threads for one call and counts it, one more and one less.
+
+    From when gRPC takes the call, which it may still refuse after it was admitted, to its end, also when its handler was
+    never called: its caller may have gone without having sent anything. An executor by kind only, because gRPC takes
+    nothing else.
     """
 
-    def __init__(self, executor: ThreadPoolExecutor, ended: Callable[[], None]) -> None:
+    def __init__(self, executor: ThreadPoolExecutor, count: Callable[[int], None]) -> None:
         # Not made as an executor: it has no threads of its own.
         self._executor = executor
-        self._ended = ended
+        self._count = count
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Pass the call on."""
+        self._count(1)
         try:
             future = self._executor.submit(fn, *args, **kwargs)
         except BaseException:
-            self._ended()
+            self._count(-1)
             raise
         future.add_done_callback(self._done)
         return future
 
     def _done(self, _future: Future[Any]) -> None:
-        self._ended()
+        self._count(-1)
 
 
 def _through(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

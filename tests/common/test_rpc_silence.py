@@ -87,6 +87,23 @@ def test_calls_that_wait_for_their_messages_hold_up_nobody(
         assert again(b"y", timeout=WAIT_SECONDS) == b"y"
 
 
+def test_calls_that_grpc_itself_refuses_do_not_count(
+    serve: Serve, silent: Callable[[grpc.Channel], Silent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is full refuses calls after they were admitted, and tells nobody."""
+    served = serve(once=echo, threads=2)
+    server: Any = served.server._server
+    token = served.access.terminal("u-1")
+    with served.connect(token) as channel:
+        call: Any = channel.unary_unary(f"/{SERVICE}/Once")
+        monkeypatch.setattr(server._state, "maximum_concurrent_rpcs", 0)
+        for _ in range(UNARY_CALLS_MAX[PrincipalKind.TERMINAL] + 1):
+            error = refused(lambda: call(b"x", timeout=WAIT_SECONDS))
+            assert error.details() == "Concurrent RPC limit exceeded!"
+        monkeypatch.undo()
+        assert call(b"y", timeout=WAIT_SECONDS) == b"y"
+
+
 def test_streams_are_counted_before_their_request_has_come(
     serve: Serve, silent: Callable[[grpc.Channel], Silent]
 ) -> None:
