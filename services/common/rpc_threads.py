@@ -103,9 +103,9 @@ class CallExecutor(ThreadPoolExecutor):
 class CountedCall(ThreadPoolExecutor):
     """Stands before the threads for one call and counts it, one more and one less.
 
-    From when gRPC takes the call, which it may still refuse after it was admitted, to its end, also when its handler was
-    never called: its caller may have gone without having sent anything. An executor by kind only, because gRPC takes
-    nothing else.
+    From when gRPC takes the call, which it may still refuse after it was admitted, to its end, also when its handler
+    was never called: its caller may have gone without having sent anything. An executor by kind only, because gRPC
+    takes nothing else.
     """
 
     def __init__(self, executor: ThreadPoolExecutor, count: Callable[[int], None]) -> None:
