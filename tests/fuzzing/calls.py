@@ -32,6 +32,25 @@ OPTIONS: Final = [(key, value) for key, value in CLIENT_OPTIONS.items() if "mess
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How a call is made, besides what it sends. `messages` is another number of them than the method takes.
+
+    `is_odd_caller`: what is shown is not what the caller was given.
+    """
+
+    metadata: Metadata
+    compression: grpc.Compression | None = None
+    timeout_seconds: float | None = None
+    messages: int | None = None
+    is_odd_caller: bool = False
+
+    @property
+    def metadata_bytes(self) -> int:
+        """How much metadata goes along, about."""
+        return sum(len(key) + len(value) for key, value in self.metadata)
+
+
 @dataclass
 class Outcome:
     """How a call ended. `reason` is that of the ErrorInfo; empty without one."""
@@ -56,31 +75,33 @@ def open_channel(address: str, tls: Tls | None = None) -> grpc.Channel:
     return grpc.secure_channel(address, channel_credentials(tls.current()), OPTIONS)
 
 
-def call(channel: grpc.Channel, rpc: Rpc, contents: Sequence[bytes], metadata: Metadata) -> Outcome:
+def call(channel: grpc.Channel, rpc: Rpc, contents: Sequence[bytes], manner: Manner) -> Outcome:
     """Call with these messages, of which only streams take another number than one."""
     outcome = Outcome()
-    # What gRPC raises is also the call; its types do not say so.
-    under_way: Any = None
+    if manner.messages is not None:
+        contents = [*contents, *contents, b""][: manner.messages]
+    sends_stream = rpc.reads_stream or manner.messages is not None
+    request: Any = iter(contents) if sends_stream else contents[0]
+    options: dict[str, Any] = {"metadata": manner.metadata, "compression": manner.compression}
     try:
         if rpc.answers_stream:
-            made: Any = channel.stream_stream if rpc.reads_stream else channel.unary_stream
-            request: Any = iter(contents) if rpc.reads_stream else contents[0]
-            under_way = made(rpc.path)(request, timeout=STREAM_SECONDS, metadata=metadata)
+            made: Any = channel.stream_stream if sends_stream else channel.unary_stream
+            # What gRPC raises is also the call; its types do not say so.
+            under_way: Any = made(rpc.path)(request, timeout=manner.timeout_seconds or STREAM_SECONDS, **options)
             for answer in under_way:
                 outcome.answers.append(answer)
                 if len(outcome.answers) >= ANSWERS_MAX:
                     outcome.was_left = True
                     under_way.cancel()
                     break
-        elif rpc.reads_stream:
-            gathering: Any = channel.stream_unary(rpc.path)
-            outcome.answers.append(gathering(iter(contents), timeout=UNARY_SECONDS, metadata=metadata))
         else:
-            unary: Any = channel.unary_unary(rpc.path)
-            outcome.answers.append(unary(contents[0], timeout=UNARY_SECONDS, metadata=metadata))
+            once: Any = channel.stream_unary if sends_stream else channel.unary_unary
+            timeout = manner.timeout_seconds or UNARY_SECONDS
+            outcome.answers.append(once(rpc.path)(request, timeout=timeout, **options))
     except grpc.RpcError as error:
         _read_end(outcome, error)
-        outcome.was_left = rpc.answers_stream and outcome.status == "DEADLINE_EXCEEDED"
+        was_in_a_hurry = rpc.answers_stream or manner.timeout_seconds is not None
+        outcome.was_left = was_in_a_hurry and outcome.status == "DEADLINE_EXCEEDED"
     return outcome
 
 

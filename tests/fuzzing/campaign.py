@@ -17,9 +17,10 @@ from google.protobuf import message_factory
 from google.protobuf.message import DecodeError
 
 from services.common.access.permissions import Permission
-from tests.fuzzing.calls import Outcome, call
+from tests.fuzzing.calls import Manner, Outcome, call
 from tests.fuzzing.fair_requests import fair_requests
 from tests.fuzzing.judge import GATE, complaint
+from tests.fuzzing.manners import odd_manner
 from tests.fuzzing.messages import changed, fair_message, field_paths, raw_contents
 from tests.fuzzing.methods import UNSERVED, Rpc
 from tests.fuzzing.subject import PEERS, CallerOf, Subject, Target
@@ -36,6 +37,8 @@ LEARNED_BYTES_MAX: Final = 64 * 1024
 """Larger answers teach nothing that smaller ones do not."""
 
 COMPLAINTS_MAX: Final = 200
+ODD_SHARE: Final = 0.15
+"""Of random calls, those that are made in a way that nobody should use."""
 WARM_SHARE: Final = 0.35
 """What a process has grown by after this share of the time is its normal size: caches are full, threads are there."""
 
@@ -48,10 +51,16 @@ class Case:
     caller: CallerOf
     contents: tuple[bytes, ...]
     origin: str
+    manner: Manner
 
     def __str__(self) -> str:
         shown = [one.hex() if len(one) <= 300 else f"{one[:60].hex()}… {len(one)} bytes" for one in self.contents]
-        return f"{self.rpc.name} by {self.caller.name}, {self.origin}: {shown}"
+        return f"{self.rpc.name} by {self.caller.name}, {self.origin}, {self._shown_manner}: {shown}"
+
+    @property
+    def _shown_manner(self) -> str:
+        odd = self.manner.metadata[len(self.caller.metadata) :] if not self.manner.is_odd_caller else "odd credentials"
+        return f"{odd} {self.manner.compression} {self.manner.timeout_seconds} {self.manner.messages}"
 
 
 @dataclass
@@ -159,7 +168,8 @@ class Campaign:
             caller = chance.choice(self._permitted(rpc) if chance.random() < 0.8 else self._callers)
             count = chance.choice((0, 1, 1, 2, 5)) if rpc.reads_stream else 1
             contents = tuple(self._content(rpc, chance) for _ in range(count))
-            yield from self._case(rpc, caller, contents, f"{stage} {number}")
+            manner = odd_manner(caller.metadata, chance) if chance.random() < ODD_SHARE else None
+            yield from self._case(rpc, caller, contents, f"{stage} {number}", manner)
 
     def _sweep(self) -> list[tuple[Rpc, tuple[int, ...], int]]:
         """Return every field of every RPC with the number of a value that nobody should send, in random order."""
@@ -182,7 +192,14 @@ class Campaign:
         caller = chance.choice(self._permitted(rpc))
         yield from self._case(rpc, caller, (content,), f"{last.full_name} with {name}")
 
-    def _case(self, rpc: Rpc, caller: CallerOf, contents: tuple[bytes, ...], origin: str) -> Iterator[Case]:
+    def _case(
+        self,
+        rpc: Rpc,
+        caller: CallerOf,
+        contents: tuple[bytes, ...],
+        origin: str,
+        manner: Manner | None = None,
+    ) -> Iterator[Case]:
         permission = rpc.access.permission
         is_harmful = (
             rpc.is_powerful
@@ -191,7 +208,7 @@ class Campaign:
             and any(name in content for content in contents for name in self._protected[permission])
         )
         if not is_harmful:
-            yield Case(rpc, caller, contents, origin)
+            yield Case(rpc, caller, contents, origin, manner or Manner(caller.metadata))
 
     def _bases(self, rpc: Rpc, chance: random.Random) -> list[bytes]:
         """Return requests that are fair, as far as we know."""
@@ -216,7 +233,7 @@ class Campaign:
     def _make(self, case: Case) -> None:
         rpc, caller = case.rpc, case.caller
         try:
-            outcome = call(self._channels[caller.name], rpc, case.contents, caller.metadata)
+            outcome = call(self._channels[caller.name], rpc, case.contents, case.manner)
         except grpc.RpcError as error:
             outcome = Outcome("UNKNOWN", f"the fuzzer failed: {error}")
         wrong = complaint(
@@ -224,6 +241,7 @@ class Campaign:
             caller.permissions,
             caller.is_bound,
             list(case.contents),
+            case.manner,
             outcome,
             self._secrets,
             is_served_elsewhere=self._is_served_elsewhere(rpc),

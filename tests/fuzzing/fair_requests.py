@@ -8,12 +8,16 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from services.journal.addressed_convert import batch_message
 from services.registry.kinds import BY_NAME
 from tests.enforcement import examples as enforcement_examples
+from tests.journal.paper_chain import PaperChain
+from tests.journal.paper_log import PaperLog
 from tests.registry import access_examples, examples
 from tests.weighing import records
 from zhichao.access.v1 import service_pb2 as access_pb2
 from zhichao.enforcement.v1 import service_pb2 as enforcement_pb2
+from zhichao.journal.v1 import journal_pb2
 from zhichao.registry.v1 import service_pb2 as registry_pb2
 from zhichao.relay.v1 import relay_pb2
 from zhichao.weighing.v1 import service_pb2 as weighing_pb2
@@ -116,11 +120,32 @@ def _relay_requests() -> dict[str, Message]:
     }
 
 
+def _journal_requests() -> dict[str, Message]:
+    """Return what asks for the own log, and logs that somebody else has begun and signed, of the weighing service."""
+    paper = PaperLog("141031", stream="weighing").add_many(3)
+    batch = paper.batch()
+    chain = PaperChain(PaperLog("110000", stream="weighing")).address(CITY, b"one", b"two")
+    return {
+        "ReadEntries": journal_pb2.ReadEntriesRequest(origin=CITY, first_sequence=1),
+        "GetCheckpoint": journal_pb2.GetCheckpointRequest(origin=CITY),
+        "GetInclusionProof": journal_pb2.GetInclusionProofRequest(origin=CITY, sequence=1),
+        "GetConsistencyProof": journal_pb2.GetConsistencyProofRequest(origin=CITY, first_size=1, second_size=2),
+        "ReadAddressedEntries": journal_pb2.ReadAddressedEntriesRequest(platform=COUNTY),
+        "AppendEntries": journal_pb2.AppendEntriesRequest(
+            batch=journal_pb2.EntryBatch(
+                origin=paper.origin, first_sequence=1, entries=batch.entries, checkpoint=paper.checkpoint()
+            )
+        ),
+        "AppendAddressedEntries": journal_pb2.AppendAddressedEntriesRequest(batch=batch_message(chain.batch(), 0)),
+    }
+
+
 _SERVICES: Final[Mapping[str, Callable[[], dict[str, Message]]]] = {
     "zhichao.access.v1.AccessService": _access_requests,
     "zhichao.weighing.v1.WeighingService": _weighing_requests,
     "zhichao.enforcement.v1.EnforcementService": _enforcement_requests,
     "zhichao.relay.v1.RelayService": _relay_requests,
+    "zhichao.journal.v1.JournalService": _journal_requests,
 }
 
 

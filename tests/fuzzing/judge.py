@@ -9,7 +9,7 @@ from services.common.access.permissions import Permission
 from services.common.reasons import SPECS, Reason
 from services.common.rpc_limits import MESSAGE_BYTES_MAX
 from services.common.rpc_status import ERROR_DOMAIN
-from tests.fuzzing.calls import Outcome
+from tests.fuzzing.calls import Manner, Outcome
 from tests.fuzzing.methods import HEALTH, Rpc
 
 # What a client must never be told: how the service is made.
@@ -25,6 +25,9 @@ INTERNALS: Final = (
     b"postgresql:",
     b"Exception",
 )
+
+METADATA_BYTES_MAX: Final = 8 * 1024
+"""What gRPC takes of metadata; from there on it may refuse a call itself, at random up to twice as much."""
 
 FAULTS: Final = frozenset({"INTERNAL", "UNKNOWN"})
 
@@ -57,6 +60,7 @@ def complaint(
     permissions: frozenset[Permission],
     is_bound: bool,
     contents: list[bytes],
+    manner: Manner,
     outcome: Outcome,
     secrets: Secrets,
     *,
@@ -69,7 +73,7 @@ def complaint(
     if any(one in said for one in INTERNALS):
         return "tells how it is made"
     if outcome.status != "OK" and not outcome.was_left:
-        wrong = _wrong_refusal(rpc, contents, outcome, is_served_elsewhere=is_served_elsewhere)
+        wrong = _wrong_refusal(rpc, contents, manner, outcome, is_served_elsewhere=is_served_elsewhere)
         if wrong:
             return wrong
     everything = b"".join(outcome.answers) + said
@@ -83,12 +87,16 @@ def complaint(
     return ""
 
 
-def _wrong_refusal(rpc: Rpc, contents: list[bytes], outcome: Outcome, *, is_served_elsewhere: bool) -> str:
+def _wrong_refusal(
+    rpc: Rpc, contents: list[bytes], manner: Manner, outcome: Outcome, *, is_served_elsewhere: bool
+) -> str:
     if not outcome.reason:
-        if outcome.status == "UNIMPLEMENTED" and is_served_elsewhere:
+        # Some calls gRPC itself does not take in (docs/errors.md).
+        is_miscounted = manner.messages is not None and not rpc.reads_stream
+        if outcome.status == "UNIMPLEMENTED" and (is_served_elsewhere or is_miscounted):
             return ""
-        if outcome.status == "RESOURCE_EXHAUSTED" and any(len(one) > MESSAGE_BYTES_MAX for one in contents):
-            # gRPC itself does not take it in (docs/errors.md).
+        is_large = any(len(one) > MESSAGE_BYTES_MAX for one in contents) or manner.metadata_bytes > METADATA_BYTES_MAX
+        if outcome.status == "RESOURCE_EXHAUSTED" and is_large:
             return ""
         if outcome.status == "NOT_FOUND" and rpc.service == HEALTH.full_name and _names_service(contents):
             # The health protocol says so of a service that the server does not have.

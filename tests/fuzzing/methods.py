@@ -78,7 +78,7 @@ class Rpc:
     @property
     def is_open_to_all(self) -> bool:
         """Whether nobody has to say who calls."""
-        return self.service == HEALTH.full_name
+        return bool(self.service == HEALTH.full_name)
 
 
 def contract_services() -> Iterator[ServiceDescriptor]:

@@ -5,19 +5,32 @@
 
 import json
 import os
+import re
 from typing import Any
 
 import pytest
 
+from tests.fuzzing.calls import Manner, call
 from tests.fuzzing.campaign import Campaign
+from tests.fuzzing.fair_requests import fair_requests
 from tests.fuzzing.growth import Size, size_of
-from tests.fuzzing.methods import every_service, rpcs_of
-from tests.fuzzing.subject import TARGETS, Subject, Target
+from tests.fuzzing.methods import UNSERVED, every_service, rpcs_of
+from tests.fuzzing.subject import PEERS, TARGETS, Subject, Target
 from tests.system.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120 + 3 * float(os.environ.get("ZHICHAO_FUZZ_SECONDS") or 20))]
 
 GONE_SECONDS = 30.0
+OWN_ID = re.compile("[0-9a-f]{16}")
+
+RELAY = "zhichao.relay.v1.RelayService"
+HONEST = {
+    "registry": "zhichao.registry.v1.RegistryService/GetSourceUnit",
+    "weighing": "zhichao.weighing.v1.WeighingService/ListWeighings",
+    "enforcement": "zhichao.enforcement.v1.EnforcementService/GetNotice",
+    "relay": f"{RELAY}/GetRelayStatus",
+    PEERS: f"{RELAY}/Handshake",
+}
 
 MEMORY_BYTES_MAX = 64 * 1024 * 1024
 """What a process may grow by once it is warm: some megabytes of what was really registered, and what the allocator has
@@ -73,10 +86,13 @@ def test_nothing_that_anybody_sends_is_a_fault(
 
     assert report.complaints == [], "\n".join(report.complaints[:20])
     assert subject.target(name).pid == target.pid, "the process has died"
+    unreached = {rpc.name for rpc in target.rpcs} - report.reached - UNSERVED
+    assert {name for name in unreached if not is_served_by_the_other_port(target, name)} == set()
     everybody = {caller.name for caller in subject.callers_at(target)}
     assert {rpc.name: everybody - report.callers[rpc.name] for rpc in target.rpcs} == {
         rpc.name: set() for rpc in target.rpcs
     }
+    assert_serves(subject, target)
     wait_until(
         lambda: not grown(warm, size_of(target.pid, target.database_url)),
         GONE_SECONDS,
@@ -84,6 +100,23 @@ def test_nothing_that_anybody_sends_is_a_fault(
     )
     assert faults(subject.log_lines()[lines_before:]) == []
     assert_told_nothing(subject, target)
+
+
+def is_served_by_the_other_port(target: Target, name: str) -> bool:
+    """Tell whether a method of the relay is for platforms on this port, or for people on that of platforms."""
+    service, _, method = name.rpartition("/")
+    return service == RELAY and (method == "GetRelayStatus") == (target.name == PEERS)
+
+
+def assert_serves(subject: Subject, target: Target) -> None:
+    """Fail unless an honest request is answered."""
+    (rpc,) = [one for one in target.rpcs if one.name == HONEST[target.name]]
+    may = [one for one in subject.callers_at(target) if rpc.access.permission in one.permissions]
+    caller = next((one for one in may if not one.is_bound), may[0])
+    request = fair_requests().get(rpc.name, b"")
+    with subject.open(target, caller) as channel:
+        outcome = call(channel, rpc, [request], Manner(caller.metadata))
+    assert (outcome.status, len(outcome.answers)) == ("OK", 1), outcome
 
 
 def faults(lines: list[str]) -> list[str]:
@@ -97,6 +130,10 @@ def assert_told_nothing(subject: Subject, target: Target) -> None:
     told = [one for one in (*subject.secrets.tokens, *subject.secrets.persons) if one in text]
     assert told == []
     requests: list[Any] = [json.loads(line) for line in subject.log_lines() if '"event":"request_finished"' in line]
-    # What a call leads to between services has its id, too.
-    ids = [one["request_id"] for one in requests if not one.get("principal", "service/").startswith("service/")]
+    # What a call leads to between services has its id, too; and some callers give ids of their own.
+    ids = [
+        one["request_id"]
+        for one in requests
+        if not one.get("principal", "service/").startswith("service/") and OWN_ID.fullmatch(one["request_id"])
+    ]
     assert len(ids) == len(set(ids))

@@ -18,7 +18,7 @@ from services.journal.addressed_batch import AddressedBatch
 from services.journal.addressed_convert import batch_message
 from services.registry.projection import RegistryProjection
 from services.weighing.projection import WeighingProjection
-from tests.fuzzing.calls import UNARY_SECONDS, call
+from tests.fuzzing.calls import UNARY_SECONDS, Manner, call
 from tests.fuzzing.fair_requests import CITY, COUNTY, OTHER_COUNTY
 from tests.fuzzing.judge import complaint
 from tests.fuzzing.messages import changed, fair_message
@@ -191,12 +191,13 @@ def read_pages(subject: Subject, target: Target, rpc: Rpc, caller: CallerOf) -> 
     with subject.open(target, caller) as channel:
         while True:
             content = request.SerializeToString()
-            outcome = call(channel, rpc, [content], caller.metadata)
+            outcome = call(channel, rpc, [content], Manner(caller.metadata))
             wrong = complaint(
                 rpc,
                 caller.permissions,
                 False,
                 [content],
+                Manner(caller.metadata),
                 outcome,
                 subject.secrets,
                 is_served_elsewhere=False,

@@ -136,18 +136,20 @@ def test_without_a_certificate_nobody_comes_in(three: Administrations) -> None:
 
 
 def test_a_message_over_the_limit_of_all_is_not_taken_in(three: Administrations, trial: Trial) -> None:
-    """GRPC refuses it before anybody looks at who calls: docs/errors.md."""
+    """GRPC refuses it before any of ours is called: the call is no request yet, and has no line (docs/errors.md)."""
     token = trial.terminal("enormous")
     three.wait_settled()
     heads = three.heads()
-    call: Any = trial.weighing(COUNTY).unary_unary("/zhichao.weighing.v1.WeighingService/RecordWeighings")
+    request_id = three.new_request_id()
+    metadata = (("x-request-id", request_id), *bearer(token))
     options = [("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(three.joined.county.address("weighing"), options) as channel:
-        call = channel.unary_unary("/zhichao.weighing.v1.WeighingService/RecordWeighings")
-        outcome = ended(lambda: call(bytes(MESSAGE_OVER_THE_LIMIT), metadata=bearer(token), timeout=CALL_SECONDS))
+        call: Any = channel.unary_unary("/zhichao.weighing.v1.WeighingService/RecordWeighing")
+        outcome = ended(lambda: call(bytes(MESSAGE_OVER_THE_LIMIT), metadata=metadata, timeout=CALL_SECONDS))
 
     assert outcome == Ended("RESOURCE_EXHAUSTED", "")
     assert three.written_since(heads) <= AUDITED
+    assert three.lines(COUNTY, request_id) == []
 
 
 # What is sent again
