@@ -98,10 +98,12 @@ def open_channel(address: str, access: CallerAccess) -> "grpc.Channel":
     Plain text stays within this machine: another address without an authority to check it with, and an authority's file
     that cannot be used, raise click.ClickException.
     """
+    from cli.connection_failure import check_address
     from services.common.access.tokens import bearer
     from services.common.rpc_client import connect
     from services.common.tls import is_local
 
+    check_address(address)
     if access.tls == CallerTls() and not is_local(address):
         raise click.ClickException(
             f"{address} is another machine, which takes TLS: name the authority of its certificate with --ca "
@@ -117,6 +119,7 @@ def open_channel(address: str, access: CallerAccess) -> "grpc.Channel":
 
 def refusal(error: "grpc.RpcError", access: CallerAccess) -> click.ClickException:
     """Return what to tell of a call that failed: the service's sentence, its reason, and where the token came from."""
+    from cli.connection_failure import explain
     from services.common.reasons import Reason
     from services.common.rpc_client import service_error
 
@@ -131,5 +134,7 @@ def refusal(error: "grpc.RpcError", access: CallerAccess) -> click.ClickExceptio
             else f"\n  name a file with --token-file (or {TOKEN_FILE_VARIABLE}) 请用 --token-file 指定令牌文件"
         )
     if refused.reason is Reason.SERVICE_UNAVAILABLE:
-        text += without_certificate_hint(access.tls)
+        text += explain(refused.message, is_plaintext=access.tls.ca_file is None) or without_certificate_hint(
+            access.tls
+        )
     return click.ClickException(text)

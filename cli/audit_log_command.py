@@ -9,6 +9,7 @@ import click
 from cli.access import CallerOptions, access_options
 from cli.audit_log.progress import shown_progress
 from cli.audit_log.reach import compare_with, logs_of, reach_services
+from cli.help_text import CommandGroup
 
 if TYPE_CHECKING:
     from cli.audit_log.manifest import Manifest
@@ -49,7 +50,7 @@ _UNIT = click.option("--unit", "units", multiple=True, metavar="ID", help="Only 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON. 以 JSON 输出。")
 
 
-@click.group("audit-log")
+@click.group("audit-log", cls=CommandGroup)
 def audit_log() -> None:
     """Look at the audit log, export it, and check what was exported. For auditors.
 

@@ -77,24 +77,26 @@ def state(credential: pb.Credential, now: datetime) -> str:
 
 
 def credential_table(credentials: Sequence[pb.Credential], now: datetime) -> Table:
-    """Make the table of credentials."""
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for title in ("Id\n编号", "Kind\n类型"):
-        table.add_column(title, no_wrap=True)
-    for title in ("Name\n名称", "Bound to\n授权范围", "Roles\n角色"):
-        table.add_column(title)
-    for title in ("Ends\n到期", "Last use\n最近使用", "State\n状态"):
-        table.add_column(title, no_wrap=True)
+    """Make the table of credentials. Cells have several lines, so that an id is whole in a terminal of 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    # As `zhichao up` makes the longest; longer ones that people choose take two lines.
+    table.add_column(
+        "Id\n编号", overflow="fold", min_width=min(30, max(map(len, (one.credential_id for one in credentials))))
+    )
+    table.add_column("Kind\n类型", no_wrap=True)
+    table.add_column("Name, bound to, roles\n名称、授权范围、角色")
+    table.add_column("Ends, last use\n到期、最近使用", no_wrap=True)
+    table.add_column("State\n状态", no_wrap=True)
     for one in credentials:
+        roles = ", ".join(role_name(role) for role in one.roles)
+        last_use = local_time(one.last_use_time) if one.HasField("last_use_time") else "-"
+        state_told = state_text(one, now)
         table.add_row(
             one.credential_id,
-            f"{kind_name(one.kind)} {KINDS.get(kind_name(one.kind), '')}".strip(),
-            one.display_name,
-            bound_to(one),
-            ", ".join(role_name(role) for role in one.roles),
-            local_day(one.expire_time),
-            local_time(one.last_use_time) if one.HasField("last_use_time") else "-",
-            state_text(one, now),
+            f"{kind_name(one.kind)}\n{KINDS.get(kind_name(one.kind), '')}",
+            "\n".join(line for line in (one.display_name, bound_to(one), roles) if line),
+            f"{local_day(one.expire_time)}\n{last_use}",
+            Text("\n".join(state_told.plain.rsplit(" ", 1)), state_told.style),
         )
     return table
 

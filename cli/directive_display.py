@@ -55,21 +55,16 @@ def local_time(holder: Message, field: str) -> str:
 def notice_table(held: Sequence[pb.HeldNotice]) -> Table:
     """Make the table of notices."""
     table = _table(
-        ("Id\n编号", "Issuer\n下发平台", "Kind\n类型", "Issued\n下发时间", "Deadline\n签收时限"),
-        ("Title\n标题",),
-        ("Acknowledged\n已签收", "Overdue\n逾期", "Here\n本平台"),
+        whole=("Id, issuer, kind\n编号、下发平台、类型", "Issued, deadline\n下发时间、签收时限"),
+        folded=("Title\n标题", "Done, late\n签收、逾期", "Here\n本平台"),
     )
     for one in held:
         notice = one.notice
         table.add_row(
-            notice.notice_id,
-            one.issuer,
-            notice_kind(notice.kind),
-            local_time(notice, "issue_time"),
-            local_time(notice, "deadline_time"),
+            _lines(notice.notice_id, f"{one.issuer} {notice_kind(notice.kind)}"),
+            _lines(local_time(notice, "issue_time"), local_time(notice, "deadline_time")),
             _cut(notice.title),
-            _share(one.counts),
-            _overdue(one.counts),
+            _lines(_share(one.counts), _overdue(one.counts)),
             _withdrawn() if one.HasField("withdrawal") else _here(one.direction, _own_notice(one)),
         )
     return table
@@ -78,20 +73,16 @@ def notice_table(held: Sequence[pb.HeldNotice]) -> Table:
 def duty_check_table(held: Sequence[pb.HeldDutyCheck]) -> Table:
     """Make the table of duty checks."""
     table = _table(
-        ("Id\n编号", "Issuer\n下发平台", "Issued\n下发时间", "Deadline\n应答时限"),
-        ("Question\n问题",),
-        ("Answered\n已应答", "Overdue\n逾期", "Here\n本平台"),
+        whole=("Id, issuer\n编号、下发平台", "Issued, deadline\n下发时间、应答时限"),
+        folded=("Question\n问题", "Done, late\n应答、逾期", "Here\n本平台"),
     )
     for one in held:
         check = one.duty_check
         table.add_row(
-            check.duty_check_id,
-            one.issuer,
-            local_time(check, "issue_time"),
-            local_time(check, "deadline_time"),
+            _lines(check.duty_check_id, one.issuer),
+            _lines(local_time(check, "issue_time"), local_time(check, "deadline_time")),
             _cut(check.question),
-            _share(one.counts),
-            _overdue(one.counts),
+            _lines(_share(one.counts), _overdue(one.counts)),
             _here(one.direction, duty_check_state(one.own) if one.HasField("own") else None),
         )
     return table
@@ -142,17 +133,15 @@ def duty_check_facts(held: pb.HeldDutyCheck) -> Table:
 def notice_recipient_table(recipients: Iterable[pb.NoticeRecipient]) -> Table:
     """Make the table of who was asked to acknowledge."""
     table = _table(
-        ("Platform\n平台", "State\n状态", "Received\n送达时间", "Acknowledged\n签收时间"),
-        ("By\n签收人", "Text\n意见"),
-        (),
+        whole=("Platform\n平台", "Received, acknowledged\n送达时间、签收时间"),
+        folded=("State\n状态", "By\n签收人", "Text\n意见"),
     )
     for one in recipients:
         said = one.acknowledgement
         table.add_row(
             one.platform_code,
+            _lines(local_time(one, "receive_time"), local_time(said, "acknowledge_time")),
             notice_state(one),
-            local_time(one, "receive_time"),
-            local_time(said, "acknowledge_time"),
             _person(said.officer, said.actor),
             said.text,
         )
@@ -162,16 +151,14 @@ def notice_recipient_table(recipients: Iterable[pb.NoticeRecipient]) -> Table:
 def duty_check_recipient_table(recipients: Iterable[pb.DutyCheckRecipient]) -> Table:
     """Make the table of who was asked."""
     table = _table(
-        ("Platform\n平台", "State\n状态", "Received\n送达时间", "Answered\n应答时间"),
-        ("By\n应答人", "Answer\n应答内容"),
-        (),
+        whole=("Platform\n平台", "Received, answered\n送达时间、应答时间"),
+        folded=("State\n状态", "By\n应答人", "Answer\n应答内容"),
     )
     for one in recipients:
         table.add_row(
             one.platform_code,
+            _lines(local_time(one, "receive_time"), local_time(one.answer, "answer_time")),
             duty_check_state(one),
-            local_time(one, "receive_time"),
-            local_time(one.answer, "answer_time"),
             _person(one.answer.officer, one.answer.actor),
             one.answer.answer,
         )
@@ -223,15 +210,21 @@ def _kind(values: Mapping[int, Any], number: int, prefix: str, names: Mapping[st
     return f"{name} {names.get(name, '')}".strip()
 
 
-def _table(narrow: Sequence[str], wide: Sequence[str], last: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, caption=CAPTION, caption_justify="left")
-    for title in narrow:
+def _table(*, whole: Sequence[str], folded: Sequence[str]) -> Table:
+    """Make a table whose first columns are never cut: an id or a time that is not whole is of no use. Its cells have
+    several lines, so that a terminal of 80 columns has room for the others.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=CAPTION, caption_justify="left")
+    for title in whole:
         table.add_column(title, no_wrap=True)
-    for title in wide:
+    for title in folded:
         table.add_column(title, overflow="fold")
-    for title in last:
-        table.add_column(title, no_wrap=True)
     return table
+
+
+def _lines(*parts: str | Text) -> Text:
+    # Texts of others are shown as they are, without the markup that rich would read into brackets.
+    return Text("\n").join(part if isinstance(part, Text) else Text(part) for part in parts)
 
 
 def _facts(rows: Iterable[tuple[str, str | Text]]) -> Table:

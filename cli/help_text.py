@@ -19,6 +19,24 @@ _PARAGRAPHS: Final = re.compile(r"\n\s*\n")
 _CHINESE: Final = re.compile(r"[\u4e00-\u9fff]")
 
 
+_MISTAKES: Final = (
+    (click.NoSuchCommand, "没有该命令"),
+    (click.NoSuchOption, "没有该选项"),
+    (click.MissingParameter, "缺少该参数"),
+    (click.BadParameter, "参数值无效"),
+    (click.BadOptionUsage, "选项用法有误"),
+    (click.UsageError, "用法有误, 请见 --help"),
+)
+"""What click finds wrong with the words of a command, the most special first."""
+
+
+def in_chinese_too(error: click.UsageError) -> None:
+    """Add to what click says of a mistake what it is in Chinese, unless its text is ours and has that."""
+    if not _CHINESE.search(error.format_message()):
+        chinese = next(chinese for kind, chinese in _MISTAKES if isinstance(error, kind))
+        error.message = f"{error.message} {chinese}".lstrip()
+
+
 class HelpFormatter(click.HelpFormatter):
     """Fills lines by columns of a terminal."""
 

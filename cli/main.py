@@ -5,12 +5,15 @@ A command is one line in COMMANDS. One whose module is not there is neither list
 
 import importlib
 import importlib.util
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
-from cli.help_text import HelpFormatter
+from cli.help_text import HelpFormatter, in_chinese_too
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ COMMANDS: Mapping[str, LazyCommand] = {
 }
 
 
+SERVING = (["up"], ["run"])
+"""Commands that run services."""
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is called, not when the group is."""
 
@@ -69,6 +76,22 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{lazy.module}.{lazy.attribute} is not a command")
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what click itself finds wrong with the words is told in both languages."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            in_chinese_too(error)
+            raise
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run as a program. A command that calls a platform tells what is wrong itself; gRPC's own lines about it are
+        for the logs of those that serve.
+        """
+        if not arguments and not options and sys.argv[1:2] not in SERVING:
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        return super().main(*arguments, **options)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

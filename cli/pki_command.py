@@ -204,19 +204,17 @@ def _table(found: "Sequence[Inspected]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    table.add_column("File\n文件", overflow="fold")
-    table.add_column("Of\n归属", overflow="fold")
-    table.add_column("Hosts\n主机名", overflow="fold")
+    # One above the other: side by side a terminal of 80 columns breaks them where they cannot be read any more.
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("File, of, hosts\n文件、归属、主机名", overflow="fold")
     table.add_column("Until\n有效至", no_wrap=True)
     table.add_column("Days\n剩余天数", justify="right", no_wrap=True)
     table.add_column("OK?\n结果", no_wrap=True)
     for one in found:
         owner = ", ".join(one.uris) or one.subject
+        told = f"{owner} (authority 颁发机构)" if one.is_authority else owner
         table.add_row(
-            Text(one.path),
-            Text(f"{owner} (authority 颁发机构)" if one.is_authority else owner),
-            Text(", ".join(one.hosts)),
+            Text("\n".join(line for line in (one.path, told, ", ".join(one.hosts)) if line)),
             f"{one.ends_at:%Y-%m-%d}",
             f"{one.days_left:,.0f}",
             Text("ok", "green") if one.is_right else Text("BAD", "bold red"),

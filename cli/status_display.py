@@ -1,13 +1,14 @@
 """Tables and lines of platforms' figures; fits 80 columns."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cli.directive_options import CHINA_TIME
 from cli.relay_figures import AlarmFigures
 from cli.status_figures import LinkFigures, PlatformFigures
 
@@ -208,6 +209,7 @@ def _suspected(figures: PlatformFigures) -> Text:
 def _clock_time(moment: datetime | None) -> str:
     if moment is None:
         return UNKNOWN
-    local = moment.astimezone()
-    is_today = local.date() == datetime.now(UTC).astimezone().date()
+    # As everywhere else, whatever zone the machine keeps.
+    local = moment.astimezone(CHINA_TIME)
+    is_today = local.date() == datetime.now(CHINA_TIME).date()
     return local.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M")

@@ -16,6 +16,9 @@ PLATFORM_CODE = re.compile(r"[0-9]{6}")
 SIGNING_KEY_VARIABLE = "ZHICHAO_SIGNING_KEY_FILE"
 SECRETS_DIRECTORY_VARIABLE = "ZHICHAO_SECRETS_DIR"
 PLAINTEXT_VARIABLE = "ZHICHAO_PLAINTEXT_LOOPBACK"
+TRUST_DOMAIN_VARIABLE = "ZHICHAO_TRUST_DOMAIN"
+# As the services have it (services.common.settings).
+TRUST_DOMAIN_DEFAULT = "zhichao"
 TLS_VARIABLES = ("ZHICHAO_TLS_CERTIFICATE_FILE", "ZHICHAO_TLS_KEY_FILE", "ZHICHAO_TLS_CA_FILE")
 # As `zhichao pki issue` and cert-manager name them, in the order of the variables.
 TLS_FILES = ("tls.crt", "tls.key", "ca.crt")
@@ -183,6 +186,7 @@ def _check_certificates(options: UpOptions) -> None:
                 f"there is no file {path}: `zhichao pki issue --out DIR` makes all three"
                 " 文件不存在, 可用 `zhichao pki issue --out DIR` 生成",
             )
+    _check_contents(options, files)
     if is_reached_by_others and not files:
         raise UpError(
             ExitCode.USAGE,
@@ -203,6 +207,26 @@ def _check_certificates(options: UpOptions) -> None:
             f"{', '.join(TLS_FILES)}, as `zhichao pki issue` makes them"
             " 接入上级需要本平台证书, 请用 --tls 指定证书目录",
         )
+
+
+def _check_contents(options: UpOptions, files: Mapping[str, str]) -> None:
+    """Refuse what the services would refuse, before databases are made for it. Dates are theirs to judge."""
+    from services.common.access.certificates import platform_id
+    from services.common.tls_files import TlsFileError, TlsFiles, read_bundle
+
+    if not files:
+        return
+    domain = options.given(TRUST_DOMAIN_VARIABLE) or TRUST_DOMAIN_DEFAULT
+    # Only the relay is known to other platforms by it.
+    wanted = platform_id(domain, options.platform) if "relay" in options.services else ""
+    certificate, key, authorities = (Path(files[variable]) for variable in TLS_VARIABLES)
+    try:
+        read_bundle(TlsFiles(certificate, key, authorities), wanted)
+    except TlsFileError as error:
+        raise UpError(
+            ExitCode.USAGE,
+            f"{error}; `zhichao pki show {certificate}` shows what it holds 证书不可用, 请用 `zhichao pki show` 核对",
+        ) from error
 
 
 def service_environment(

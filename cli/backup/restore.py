@@ -114,7 +114,9 @@ def _databases(record: BackupRecord, server: EmbeddedPostgres) -> dict[str, str]
     """
     held = server.query("SELECT datname FROM pg_database").splitlines()
     if missing := [name for name in record.databases if name not in SERVICES or name not in held]:
-        raise BackupError(f"the backup holds no database {missing[0][:64]!r}, which its record names")
+        raise BackupError(
+            f"the backup holds no database {missing[0][:64]!r}, which its record names 备份中缺少其记录所列的数据库"
+        )
     return {name: server.url(name) for name in SERVICES if name in held}
 
 

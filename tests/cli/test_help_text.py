@@ -81,3 +81,28 @@ def test_no_value_is_cut_at_a_hyphen(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", str(columns))
         shown = CliRunner().invoke(main, ["credential", "create", "--help"]).output
         assert "security-administrator" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nope"], "No such command 'nope'."),
+        (["relay", "nope"], "No such command 'nope'."),
+        (["up", "--nope"], "No such option '--nope'. 没有该选项"),
+        (["up", "--platform", "141025", "--tls", "nowhere"], "Directory 'nowhere' does not exist. 参数值无效"),
+        (["notice", "issue", "--title", "x"], "Missing option '--to'. 缺少该参数"),
+        (["status", "--watch=3"], "Option '--watch' does not take a value. 选项用法有误"),
+    ],
+)
+def test_what_click_finds_wrong_is_told_in_chinese_too(words: list[str], told: str) -> None:
+    shown = CliRunner().invoke(main, words)
+
+    assert shown.exit_code == 2
+    assert told in shown.output
+    assert CHINESE.search(shown.output)
+
+
+def test_what_is_told_in_both_languages_already_is_left_alone() -> None:
+    shown = CliRunner().invoke(main, ["status", "nowhere"])
+
+    assert shown.output.splitlines()[-1].endswith("既不是数据目录, 也不是地址")

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli import platform_state
+from cli.certificates import make_certificates
 from cli.main import main
 from cli.platform_layout import reserve_any
 from cli.platform_process import PlatformProcess, PlatformProcessError
@@ -271,6 +272,31 @@ def test_options_that_cannot_work_are_refused(tmp_path: Path, arguments: list[st
     result = CliRunner().invoke(main, ["up", "--data", str(tmp_path / "data"), *arguments])
     assert result.exit_code == ExitCode.USAGE
     assert text in " ".join(result.output.split())
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_certificate_of_another_platform_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    tls = make_certificates(tmp_path / "pki", ["141025"])["141025"]
+    result = CliRunner().invoke(
+        main, ["up", "--platform", "141026", "--data", str(tmp_path / "data"), "--tls", str(tls)]
+    )
+
+    text = " ".join(result.output.split())
+    assert result.exit_code == ExitCode.USAGE
+    assert "must carry the URI name spiffe://zhichao/platform/141026" in text
+    assert f"`zhichao pki show {tls / 'tls.crt'}` shows what it holds" in text
+    assert not (tmp_path / "data").exists()
+
+
+def test_files_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path / "pki", ["141025", "141026"])
+    (made["141025"] / "tls.key").write_bytes((made["141026"] / "tls.key").read_bytes())
+    result = CliRunner().invoke(
+        main, ["up", "--platform", "141025", "--data", str(tmp_path / "data"), "--tls", str(made["141025"])]
+    )
+
+    assert result.exit_code == ExitCode.USAGE
+    assert str(made["141025"] / "tls.key") in result.output
     assert not (tmp_path / "data").exists()
 
 
