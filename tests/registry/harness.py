@@ -37,6 +37,9 @@ from zhichao.registry.v1.service_pb2_grpc import RegistryServiceStub
 TIMEOUT_SECONDS = 20.0
 """Deadline of calls in tests; a call takes milliseconds."""
 
+STOP_SECONDS = 5.0
+"""For calls that run at a stop, such as a watch whose caller has just gone: on a busy machine more than moments."""
+
 START = datetime(2025, 3, 1, 4, 0, tzinfo=UTC)
 """Where the clocks of tests begin: noon in China on 2025-03-01."""
 
@@ -113,7 +116,7 @@ class RunningRegistry:
         with ExitStack() as starting:
             app = build(RegistryConfig.load(self.environment), self.clock)
             app.start()
-            starting.callback(app.stop, 1.0)
+            starting.callback(app.stop, STOP_SECONDS)
             self.address = app.server.address
             self._channels = starting
             if not self.admin_token:
