@@ -30,6 +30,7 @@ from services.common.reasons import Reason
 from services.common.refused_attempts import AUDITED_REASONS, RefusalSource
 from services.common.rpc_call import Call, stopping_error
 from services.common.rpc_limits import RETRY_AFTER_BUSY_SECONDS
+from services.common.rpc_threads import CountedCall
 from services.common.wire import MalformedMessage, count_repeated
 
 log = structlog.get_logger()
@@ -69,11 +70,13 @@ class AccessJournal(Protocol):
 class Admission:
     """One call at the gate. `caller` is None as long as only a certificate can tell who calls."""
 
-    __slots__ = ("caller", "method")
+    __slots__ = ("caller", "counted", "method")
 
     def __init__(self, method: "_Method", caller: Caller | None) -> None:
         self.method = method
         self.caller = caller
+        # What counts a unary call of a caller whose calls are bounded.
+        self.counted: CountedCall | None = None
 
 
 class _Method:

@@ -120,7 +120,8 @@ class RequestInterceptor(grpc.ServerInterceptor):
             return self._refuse(method, error, caller)
         made = make(admission)
         if count is not None:
-            _on_executor(made.unary_unary, CountedCall(self._unary, count))
+            admission.counted = CountedCall(self._unary, count)
+            _on_executor(made.unary_unary, admission.counted)
         return made
 
     # The four kinds. Each takes the request as bytes: the gate reads them once it knows whose they are.
@@ -176,7 +177,9 @@ class RequestInterceptor(grpc.ServerInterceptor):
         stopping, gate, metrics, turns = self.stopping, self.gate, self.metrics, self._turns
 
         def behaviour(admission: Admission, content: bytes, context: Any) -> Any:
-            # Until the thread is through with the call and with what it has left: see `_through`.
+            if admission.counted is not None:
+                admission.counted.begin(context)
+            # Until the thread is through with the call and with what it has left: see `CallExecutor`.
             has_waited = turns.take()
             call = Call(method, context, stopping, metrics)
             call.messages_in = 1

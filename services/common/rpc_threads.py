@@ -103,15 +103,16 @@ class CallExecutor(ThreadPoolExecutor):
 class CountedCall(ThreadPoolExecutor):
     """Stands before the threads for one call and counts it, one more and one less.
 
-    From when gRPC takes the call, which it may still refuse after it was admitted, to its end, also when its handler
-    was never called: its caller may have gone without having sent anything. An executor by kind only, because gRPC
-    takes nothing else.
+    From when gRPC takes the call, which it may still refuse after it was admitted, until its caller has taken the
+    answer, which the server holds so long; also when its handler was never called, because its caller has gone without
+    having sent anything. An executor by kind only: gRPC takes nothing else.
     """
 
     def __init__(self, executor: ThreadPoolExecutor, count: Callable[[int], None]) -> None:
         # Not made as an executor: it has no threads of its own.
         self._executor = executor
         self._count = count
+        self._has_begun = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Pass the call on."""
@@ -124,7 +125,17 @@ class CountedCall(ThreadPoolExecutor):
         future.add_done_callback(self._done)
         return future
 
+    def begin(self, context: Any) -> None:
+        """Count the call until its end: its handler is called now."""
+        self._has_begun = True
+        if not context.add_callback(self._ended):
+            self._ended()
+
     def _done(self, _future: Future[Any]) -> None:
+        if not self._has_begun:
+            self._ended()
+
+    def _ended(self) -> None:
         self._count(-1)
 
 

@@ -13,7 +13,7 @@ from services.common.access.limits import STREAMS_MAX, UNARY_CALLS_MAX
 from services.common.access.permissions import PrincipalKind
 from services.common.access.throttle import FAILURES_FREE
 from services.common.reasons import Reason
-from services.common.rpc_client import service_error
+from services.common.rpc_client import connect, service_error
 from services.common.rpc_threads import Turns, give_back_turn
 from tests.common.conftest import Events
 from tests.common.served import SERVICE, WAIT_SECONDS, Requests, Served, refused
@@ -85,6 +85,28 @@ def test_calls_that_wait_for_their_messages_hold_up_nobody(
     with served.connect(served.access.terminal("u-1")) as channel:
         again: Any = channel.unary_unary(f"/{SERVICE}/Once")
         assert again(b"y", timeout=WAIT_SECONDS) == b"y"
+
+
+def test_answers_that_nobody_reads_are_bounded(serve: Serve) -> None:
+    """They stay in the memory of the server, megabytes each, until their caller takes them."""
+    served = serve(once=lambda _request, _context: b"x" * (4 * 1024 * 1024), threads=2)
+    most = UNARY_CALLS_MAX[PrincipalKind.TERMINAL]
+    credentials = served.access.credentials(served.access.terminal("u-1"))
+    # Takes no more than it is asked for, as a caller who means it.
+    window = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536))
+    with connect(served.address, credentials=credentials, options=window) as channel:
+        call: Any = channel.stream_stream(f"/{SERVICE}/Once")
+        unread = [call(iter([b""]), timeout=60) for _ in range(most)]
+        counted = served.server._gate._unary_calls
+        wait_until(lambda: counted["terminal/terminal-1"] == most, "all are open")
+        wait_until(lambda: not served.server._unary.call_count, "all are answered")
+        over = service_error(refused(lambda: list(call(iter([b""]), timeout=WAIT_SECONDS))))
+        assert over.reason is Reason.TOO_MANY_REQUESTS
+        assert len(next(unread[0])) == 4 * 1024 * 1024
+        wait_until(lambda: counted["terminal/terminal-1"] == most - 1, "one was read")
+        for one in unread:
+            one.cancel()
+        wait_until(lambda: "terminal/terminal-1" not in counted, "all are forgotten")
 
 
 def test_calls_that_grpc_itself_refuses_do_not_count(
