@@ -29,6 +29,8 @@ def create(data_directory: Path, target: Path, *, binaries: Path | None = None) 
     everything that was acknowledged before this was called; nothing of it is there under the final name before it is
     complete and checked.
     """
+    # PostgreSQL's programs are run in a directory that every account may enter, not in the caller's.
+    target = target.absolute()
     state = _state(data_directory)
     if target.exists():
         raise BackupError(f"{target} exists: name a new directory 该路径已存在, 请换用新目录")

@@ -236,6 +236,27 @@ def test_the_commands_tell_what_they_did(home: Home, tmp_path: Path) -> None:
     assert "holds a database already" in again.stderr
 
 
+def test_paths_are_taken_from_where_the_command_is_given(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").symlink_to(home.directory)
+    (tmp_path / "safe" / "keys").mkdir(parents=True)
+    (tmp_path / "safe" / "keys" / "signing.pem").write_bytes(home.key_file.read_bytes())
+
+    done = [
+        run(*words)
+        for words in (
+            ("create", "--data", "home", "--out", "copy"),
+            ("verify", "copy"),
+            ("restore", "copy", "--data", "other", "--secrets-from", "safe"),
+        )
+    ]
+
+    assert [(one.returncode, one.stderr) for one in done if one.returncode] == []
+    assert size_in(tmp_path / "other") == SIZE
+
+
 def test_a_backup_never_takes_the_place_of_another(home: Home, backup: Path) -> None:
     with pytest.raises(BackupError, match="exists"):
         create(home.directory, backup)
