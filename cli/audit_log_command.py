@@ -239,7 +239,7 @@ def verify(
     if as_json:
         click.echo(json.dumps(check_document(path, manifest, result), ensure_ascii=False))
     else:
-        from rich.console import Console
+        from cli.terminal import Console
 
         show_check(Console(), path, manifest, result)
     raise click.exceptions.Exit(0 if result.is_right else EXIT_DIFFERS)
@@ -273,11 +273,11 @@ def list_(
     查看最近的审计记录。
     """
     import grpc
-    from rich.console import Console
 
     from cli.audit_log.listing import newest, record_document, record_table
     from cli.audit_log.window import TimeError, read_window
     from cli.importer.conversion import find_zone
+    from cli.terminal import Console
     from services.common.clock import SystemClock
     from services.common.rpc_client import service_error
     from zhichao.journal.v1.access_record_pb2_grpc import AccessRecordServiceStub

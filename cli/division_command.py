@@ -148,9 +148,8 @@ def list_divisions(below: str, day: Any, origin: str, limit: int, reach: Reach, 
 
 
 def _show(found: "list[resources_pb2.Division]", *, as_json: bool, is_list: bool = False) -> None:
-    from rich.console import Console
-
     from cli.place_display import as_document, division_table
+    from cli.terminal import Console
 
     if as_json:
         documents = [as_document(one) for one in found]

@@ -122,9 +122,8 @@ def list_platforms(upstream: str, origin: str, limit: int, reach: Reach, as_json
 
 
 def _show(found: "list[resources_pb2.Platform]", *, as_json: bool, is_list: bool = False) -> None:
-    from rich.console import Console
-
     from cli.place_display import as_document, platform_table
+    from cli.terminal import Console
 
     if as_json:
         documents = [as_document(one) for one in found]

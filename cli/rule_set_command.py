@@ -181,9 +181,8 @@ def receipts(rule_set_id: str, version: int | None, origin: str, reach: Reach, a
 
     列出已送达的下级平台。
     """
-    from rich.console import Console
-
     from cli.rule_set_display import as_document, receipt_table, rule_set_facts
+    from cli.terminal import Console
     from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
     from zhichao.registry.v1 import service_pb2, service_pb2_grpc
 

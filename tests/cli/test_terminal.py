@@ -1,6 +1,7 @@
 """What others have written is shown as text, whatever it would do to a terminal."""
 
 from io import StringIO
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
@@ -8,6 +9,11 @@ from rich.text import Text
 from cli.rule_set_display import rule_set_table
 from cli.terminal import Console
 from zhichao.registry.v1.resources_pb2 import ResourceInfo, RuleSet
+
+ROOT = Path(__file__).resolve().parents[2]
+
+OWN_WORDS = {"cli/audit_log/progress.py", "cli/pki_command.py", "cli/run.py", "cli/simulate_command.py", "cli/up.py"}
+"""Modules with another console: they show what they do themselves."""
 
 
 def shown(*printed: object) -> str:
@@ -45,3 +51,10 @@ def test_colours_of_our_own_stay() -> None:
     Console(file=target, force_terminal=True, color_system="standard").print(Text("a", "red"))
 
     assert target.getvalue() == "\x1b[31ma\x1b[0m\n"
+
+
+def test_commands_that_show_what_platforms_hold_have_this_console() -> None:
+    sources = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in ROOT.glob("cli/**/*.py")}
+    makers = {path for path, text in sources.items() if " Console(" in text}
+
+    assert {path for path in makers if "from rich.console import Console\n" in sources[path]} == OWN_WORDS
