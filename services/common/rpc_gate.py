@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from services.common.access.caller import Caller
 from services.common.access.certificates import fingerprint_of, identity_of
-from services.common.access.control import AccessControl, delayed, no_credentials
+from services.common.access.control import AccessControl, UnknownCallerError, delayed, no_credentials
 from services.common.access.limits import STREAMS_MAX, UNARY_CALLS_MAX
 from services.common.access.masking import PersonalDataMask
 from services.common.access.methods import MethodAccess, access_table, request_types, response_types
@@ -221,7 +221,7 @@ class Gate:
 
     def refused(self, call: Call, error: ServiceError) -> ServiceError:
         """Count a refusal at the gate and return the one to send: another one for whoever has tried too often."""
-        if error.reason not in _ATTEMPTS:
+        if error.reason not in _ATTEMPTS and not isinstance(error, UnknownCallerError):
             return error
         credential_id = self._claimed_identity(call)
         attempts = self._control.failed_attempts

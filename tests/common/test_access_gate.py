@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from services.common.access.knowledge import KnownCredential, KnownSecret
+from services.common.access.knowledge import CURRENT_SECONDS_MAX, KnownCredential, KnownSecret
 from services.common.access.methods import MethodAccess
 from services.common.access.permissions import Permission, PrincipalKind, permissions_of
 from services.common.access.principal import CallLimits, Principal
@@ -184,6 +184,32 @@ def test_who_tries_too_often_is_not_looked_at_for_a_while(serve: Serve, events: 
     assert len(told) == FAILURES_FREE
     assert {event["credential_id"] for event in told} == {"t-1"}
     assert wrong.rpartition(".")[2] not in repr(events.named("request_finished")) + repr(told)
+
+
+def test_who_tries_while_the_registry_is_away_is_not_looked_at_either(serve: Serve, events: Events) -> None:
+    """Nobody can say whether these tokens are wrong; whoever makes them up gains nothing by that."""
+    access = Access()
+    served = serve(once=echo, access=access)
+    token = access.terminal("u-1", name="t-1")
+    access.knowledge.grow_old(CURRENT_SECONDS_MAX + 1)
+    unknown = format_token("t-2", new_secret())
+    reasons = [reason(served, unknown) for _ in range(FAILURES_FREE + 2)]
+    assert (
+        reasons
+        == [("UNAVAILABLE", Reason.ACCESS_UNKNOWN)] * FAILURES_FREE
+        + [("RESOURCE_EXHAUSTED", Reason.AUTHENTICATION_DELAYED)] * 2
+    )
+    assert len(events.named("authentication_failed")) == FAILURES_FREE
+    # Whoever is known is not delayed by somebody else on the same machine.
+    assert answer(served, token) == b"terminal/t-1"
+
+
+def test_a_service_that_knows_too_little_counts_no_attempts(serve: Serve, events: Events) -> None:
+    access = Access(stale_seconds=-1)
+    served = serve(once=echo, access=access)
+    reasons = {reason(served, access.token) for _ in range(FAILURES_FREE + 2)}
+    assert reasons == {("UNAVAILABLE", Reason.ACCESS_UNKNOWN)}
+    assert events.named("authentication_failed") == []
 
 
 def test_an_open_stream_ends_when_its_caller_is_revoked(serve: Serve) -> None:

@@ -39,6 +39,12 @@ CHINA_TIME: Final = timezone(timedelta(hours=8))
 """The trade writes its days in China Standard Time, which has no summer time."""
 
 
+class UnknownCallerError(ServiceError):
+    """Nobody is known by these credentials, and whether they are wrong cannot be said: they may be newer than what is
+    known. Counted as a failed attempt all the same, or whoever tries would do well to come while the registry is away.
+    """
+
+
 class AccessControl:
     """What the servers of one service hold their calls against.
 
@@ -248,11 +254,12 @@ class AccessControl:
 
     def _unknown(self, what: str, message: str) -> ServiceError:
         """Make the refusal of what is not known here: final only if this service has just heard what there is."""
-        return _invalid(message) if self.knowledge.is_current else self._may_be_newer(what)
+        return _invalid(message) if self.knowledge.is_current else self._may_be_newer(what, UnknownCallerError)
 
-    def _may_be_newer(self, what: str) -> ServiceError:
+    def _may_be_newer(self, what: str, error: type[ServiceError] = ServiceError) -> ServiceError:
         age = self.knowledge.age_seconds()
-        return _access_unknown(f"it has not heard from the registry for {age:.0f} s, and {what} may be newer than that")
+        why = f"it has not heard from the registry for {age:.0f} s, and {what} may be newer than that"
+        return _access_unknown(why, error)
 
     def _check_credential(self, credential_id: str, known: KnownCredential, ends_at: float) -> None:
         """Refuse a credential that was revoked, or has ended: as a whole, or as it was shown."""
@@ -297,8 +304,8 @@ def _invalid(message: str) -> ServiceError:
     return ServiceError(Reason.INVALID_CREDENTIALS, message)
 
 
-def _access_unknown(why: str) -> ServiceError:
-    return ServiceError(
+def _access_unknown(why: str, error: type[ServiceError] = ServiceError) -> ServiceError:
+    return error(
         Reason.ACCESS_UNKNOWN,
         f"this service does not know who may do what: {why}",
         message_zh="本服务长时间未能与登记服务同步权限，暂时无法核验",
