@@ -279,7 +279,8 @@ def test_a_zone_between_judges_once_its_place_is_recorded(
     zone = make_registry(ZONE)
     create(zone, examples.division(parent_code=ZONE))
     create(zone, rule_set(23_000))
-    carry_down(zone, county)
+    # A registry learns a moment later what a division that it has recorded means for its readers.
+    wait_until(lambda: carry_down(zone, county) == 1, "the zone knows that the county is below it")
     assert beside.refused_record(record()).reason == "NO_RULE_SET"
     create(county, examples.division(parent_code=ZONE))
     beside.access.say(parents={PLATFORM: ZONE})
@@ -315,7 +316,8 @@ def test_who_is_above_is_known_after_a_restart_without_the_registry(
     create(zone, examples.division(parent_code=ZONE))
     create(zone, rule_set(23_000))
     create(county, examples.division(parent_code=ZONE))
-    carry_down(zone, county)
+    # A registry learns a moment later what a division that it has recorded means for its readers.
+    wait_until(lambda: carry_down(zone, county) == 1, "the zone knows that the county is below it")
     running = Asking(databases, socket_directory, county.environment["ZHICHAO_REGISTRY_LISTEN"])
     try:
         wait_until(lambda: running.judging() == ZONE, "the zone's judges")
