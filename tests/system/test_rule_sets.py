@@ -177,6 +177,7 @@ def _judge(levels: Levels, neighbour: Level, directory: Path) -> None:
     run(province, "publish", rule_set_file(directory, "for-all", 20_000))
     scale.name_rule_set()
     first = wait_until(scale.refused, SECONDS_MAX, "no record is refused though its rule set is not there")
+    assert first is not None
     province.relay_proxy.refuse(is_refusing=False)
     wait_until(lambda: owners(city, RULE_SET) == [PROVINCE], SECONDS_MAX, lambda: f"not at the city: {city.seen()}")
     assert scale.sent(first).refusal.reason == Refusal.ERROR_REASON_NO_RULE_SET
