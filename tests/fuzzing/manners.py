@@ -57,7 +57,8 @@ def odd_manner(caller: Metadata, chance: random.Random) -> Manner:
         return Manner(metadata=caller, timeout_seconds=HURRY_SECONDS)
     if way == 2:
         return Manner(metadata=caller, messages=chance.choice((0, 2)))
-    if way == 3:
+    # Whoever shows a certificate and fails with a token is delayed, certificate and all.
+    if way == 3 and caller:
         odd = ((AUTHORIZATION_METADATA, chance.choice(_AUTHORIZATIONS)),)
         return Manner(metadata=chance.choice((odd, (*odd, *caller), (*caller, *odd))), is_odd_caller=True)
     texts = tuple((chance.choice(_TEXT_KEYS), chance.choice(_TEXTS)) for _ in range(chance.randint(1, 4)))

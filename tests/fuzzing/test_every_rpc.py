@@ -5,22 +5,28 @@
 
 import json
 import os
+import random
 import re
 from typing import Any
 
 import pytest
+from grpc_health.v1 import health_pb2
 
-from tests.fuzzing.calls import Manner, call
+from services.common.rpc_health import REQUEST_BYTES_MAX
+from tests.fuzzing.calls import Manner, call, open_channel
 from tests.fuzzing.campaign import Campaign
 from tests.fuzzing.fair_requests import fair_requests
 from tests.fuzzing.growth import Size, size_of
-from tests.fuzzing.methods import UNSERVED, every_service, rpcs_of
+from tests.fuzzing.judge import complaint
+from tests.fuzzing.messages import changed, fair_message, raw_contents
+from tests.fuzzing.methods import HEALTH, UNSERVED, every_service, rpcs_of
 from tests.fuzzing.subject import PEERS, TARGETS, Subject, Target
 from tests.system.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120 + 3 * float(os.environ.get("ZHICHAO_FUZZ_SECONDS") or 20))]
 
 GONE_SECONDS = 30.0
+PROBES = 20
 OWN_ID = re.compile("[0-9a-f]{16}")
 
 RELAY = "zhichao.relay.v1.RelayService"
@@ -100,6 +106,41 @@ def test_nothing_that_anybody_sends_is_a_fault(
     )
     assert faults(subject.log_lines()[lines_before:]) == []
     assert_told_nothing(subject, target)
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if name != PEERS])
+def test_the_port_for_probes_takes_anything(subject: Subject, name: str, fuzz_seed: int) -> None:
+    """It is plain text and open to everybody, and serves health only."""
+    target = subject.target(name)
+    chance = random.Random(fuzz_seed)
+    wrong: list[str] = []
+    with open_channel(target.health_address) as channel:
+        for rpc in rpcs_of([HEALTH.full_name]):
+            fair = [fair_message(rpc.request, subject.pool(), chance) for _ in range(PROBES)]
+            contents = [*fair, *(changed(one, rpc.request, subject.pool(), chance) for one in fair)]
+            contents += [content for _, content in raw_contents(rpc.request, rpc.access.message_bytes_max, chance)]
+            for content in contents:
+                manner = Manner(())
+                outcome = call(channel, rpc, [content], manner)
+                if len(content) > REQUEST_BYTES_MAX and outcome.status in ("RESOURCE_EXHAUSTED", "UNIMPLEMENTED"):
+                    # gRPC does not take it in at all.
+                    continue
+                is_served = rpc.name not in UNSERVED
+                said = complaint(
+                    rpc,
+                    frozenset(),
+                    False,
+                    [content],
+                    manner,
+                    outcome,
+                    subject.secrets,
+                    is_served_elsewhere=not is_served,
+                )
+                wrong += [f"{said}: {rpc.name} {content[:60].hex()}: {outcome}"] * bool(said)
+        check: Any = channel.unary_unary(f"/{HEALTH.full_name}/Check")
+        answer = health_pb2.HealthCheckResponse.FromString(check(b"", timeout=GONE_SECONDS))
+    assert wrong == []
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def is_served_by_the_other_port(target: Target, name: str) -> bool:
