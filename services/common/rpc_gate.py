@@ -52,6 +52,10 @@ _UNRECORDED_KINDS: Final = frozenset({PrincipalKind.SERVICE, PrincipalKind.PLATF
 """Callers whose reading is the system's own working; what people read of it is recorded where they read it."""
 
 
+_SENT_BY_UNITS: Final = frozenset({Permission.WEIGHING_RECORD, Permission.WEIGHING_READ})
+"""Permissions of methods whose answers hold what terminals and integrators have sent themselves."""
+
+
 class AccessJournal(Protocol):
     """Writes down who has seen or changed what has to be accounted for, and who was refused."""
 
@@ -307,7 +311,7 @@ class Gate:
         mask, principal = admission.method.mask, call.principal
         is_recorded = _is_recorded(principal)
         if mask is not None:
-            if not principal.may(Permission.PERSONAL_DATA_READ):
+            if not _may_see(principal, admission.method.access):
                 response = mask.masked(response)
             elif is_recorded and (values := mask.values(response)):
                 # What a caller has said itself, as whoever registers a person, it does not see here for the first time.
@@ -341,6 +345,13 @@ class Gate:
         self._journal.record(call, request, call.personal_data_count, response)
         call.personal_data_count = 0
         call.account_time = time.monotonic() + ACCOUNT_SECONDS
+
+
+def _may_see(principal: Principal, access: MethodAccess) -> bool:
+    """Tell whether a caller sees personal data in the answers of a method."""
+    # Whoever is bound to units sees what it has sent; who answers for its units was entered by somebody else.
+    has_sent = principal.source_unit_ids is None or access.permission in _SENT_BY_UNITS
+    return has_sent and principal.may(Permission.PERSONAL_DATA_READ)
 
 
 def _is_recorded(principal: Principal) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from services.common.rpc_client import service_error
 from tests.conftest import Databases
-from tests.registry import examples
+from tests.registry import access_examples, examples
 from tests.registry.calls import create
 from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry
 from zhichao.access.v1 import service_pb2 as access
@@ -72,6 +72,21 @@ def test_who_may_not_see_gets_masks_and_leaves_no_record(
     assert (person.duty, person.name, person.phone_number) == (PERSON.duty, "示***", "138******34")
     assert registry.size() == size
     assert listed(auditor, principal="person/viewer") == []
+
+
+@pytest.mark.usefixtures("unit")
+def test_a_terminal_does_not_see_who_answers_for_its_unit(registry: RunningRegistry) -> None:
+    """It sees the drivers that it has sent; these persons somebody else has entered, and nobody writes it down."""
+    request = access.CreateCredentialRequest(
+        credential=access_examples.terminal("141025-001", credential_id="terminal-141025-001")
+    )
+    token = registry.access.CreateCredential(request, timeout=TIMEOUT_SECONDS).token
+    stub = RegistryServiceStub(registry.channel(token))
+    (person,) = get_unit(stub).responsible_persons
+    (listed_unit,) = stub.ListSourceUnits(service_pb2.ListSourceUnitsRequest(), timeout=TIMEOUT_SECONDS).source_units
+
+    assert (person.duty, person.name, person.phone_number) == (PERSON.duty, "示***", "138******34")
+    assert list(listed_unit.responsible_persons) == [person]
 
 
 @pytest.mark.usefixtures("unit")
