@@ -68,7 +68,7 @@ def check_file(
     result = FileCheck()
     form = FORMATS.get(manifest.format)
     if form is None:
-        result.findings.append(f"the manifest names the form {manifest.format!r}, which is not known")
+        result.findings.append(f"the manifest names the form {manifest.format!r}, which is not known 未知的文件格式")
         return result
     _check_digest(path, manifest, result)
     try:
@@ -81,7 +81,9 @@ def check_file(
         result.findings.append(str(error))
     counted = sum(log.row_count for log in result.logs)
     if counted != manifest.record_count:
-        result.findings.append(f"the manifest names {manifest.record_count:,} records, and {counted:,} for its logs")
+        result.findings.append(
+            f"the manifest names {manifest.record_count:,} records, and {counted:,} for its logs 清单记录数不一致"
+        )
     return result
 
 
@@ -93,9 +95,11 @@ def _check_digest(path: Path, manifest: Manifest, result: FileCheck) -> None:
             digest.update(content)
             count += len(content)
     if count != manifest.byte_count:
-        result.findings.append(f"the file has {count:,} bytes, the manifest says {manifest.byte_count:,}")
+        result.findings.append(
+            f"the file has {count:,} bytes, the manifest says {manifest.byte_count:,} 文件长度与清单不符"
+        )
     if digest.hexdigest() != manifest.sha256:
-        result.findings.append("the file's SHA-256 is another one than in the manifest")
+        result.findings.append("the file's SHA-256 is another one than in the manifest 文件摘要与清单不符")
 
 
 class _Rows:
@@ -106,7 +110,7 @@ class _Rows:
     ) -> None:
         self._rows = enumerate(form.read(path), 1)
         self._form = form
-        self._zone = zone
+        self.zone = zone
         self._result = result
         self._advance = advance
 
@@ -120,24 +124,26 @@ class _Rows:
             if record is not None:
                 yield record
         if taken < count:
-            _note(log.findings, f"the file ends after {taken:,} of {count:,} rows of this log")
+            _note(log.findings, f"the file ends after {taken:,} of {count:,} rows of this log 文件行数不足")
 
     def finish(self) -> None:
         """Note what stands behind the last row."""
         if (surplus := sum(1 for _ in self._rows)) > 0:
-            self._result.findings.append(f"{surplus:,} rows stand behind those that the manifest names")
+            self._result.findings.append(
+                f"{surplus:,} rows stand behind those that the manifest names 文件末尾有多余的行"
+            )
 
     def _read(self, log: LogCheck, number: int, row: Row) -> AuditRecord | None:
         try:
             entry = base64.b64decode(str(row["entry"]), validate=True)
             record = AuditRecord.read(log.service, log.platform, int(row["sequence"]), entry)
         except (KeyError, TypeError, ValueError, binascii.Error, UnreadableRecordError) as error:
-            _note(log.findings, f"record {number:,} holds no entry: {error}")
+            _note(log.findings, f"record {number:,} holds no entry: {error} 该行不含日志条目")
             return None
-        expected = self._form.row(record.fields(self._zone))
+        expected = self._form.row(record.fields(self.zone))
         if row != expected:
             wrong = ", ".join(name for name in expected if row.get(name) != expected[name]) or "further columns"
-            _note(log.findings, f"record {number:,} says something else than its entry: {wrong}")
+            _note(log.findings, f"record {number:,} says something else than its entry: {wrong} 该行内容与日志条目不符")
         return record
 
 
@@ -159,12 +165,15 @@ def _check_log(exported: LogExport, rows: _Rows, manifest: Manifest, keys: Seque
             # At the end of the log stands the record of the export itself: nothing was written after it.
             _check_edge_time(log, "after", after, manifest.end, is_earlier=False)
     if not manifest.is_narrowed and exported.row_count != head.record_count:
-        _note(log.findings, f"the log gave {head.record_count:,} records, the file holds {exported.row_count:,}")
+        _note(
+            log.findings,
+            f"the log gave {head.record_count:,} records, the file holds {exported.row_count:,} 行数与日志不符",
+        )
     proven = after or chain.newest
-    log.closed_at = after.time if after is not None else None
+    log.closed_at = after.time.astimezone(rows.zone) if after is not None and after.time is not None else None
     if proven is None:
         if head.record_count:
-            _note(log.findings, "no record is proven by the checkpoint")
+            _note(log.findings, "no record is proven by the checkpoint 检查点未能证明任何记录")
     elif not manifest.is_narrowed or after is not None:
         _check_proof(log, hashes, root, head, proven)
     return log
@@ -174,38 +183,45 @@ def _check_checkpoint(log: LogCheck, head: pb.AccessRecordExport, keys: Sequence
     """Check the checkpoint and that entry 1, which names its key, lies in it; return what the rest is held against."""
     start = read_log_start(head.log_start)
     if start is None:
-        _note(log.findings, "entry 1 does not name a log, its digest and its key")
+        _note(log.findings, "entry 1 does not name a log, its digest and its key 首条不是日志起始条目")
         return Hashes("sha256"), b""
     try:
         hashes = Hashes(start.digest_algorithm)
         owner = PublicKey.read(start.verifier_key)
         note = Note.read(head.checkpoint)
     except (ValueError, UnreadableNoteError) as error:
-        _note(log.findings, f"checkpoint and entry 1 cannot be read: {error}")
+        _note(log.findings, f"checkpoint and entry 1 cannot be read: {error} 检查点或首条无法读取")
         return Hashes("sha256"), b""
     log.verifier_key, log.size = start.verifier_key, note.size
     if (start.origin, start.stream) != (head.origin, head.stream):
-        _note(log.findings, f"entry 1 begins the {start.stream} log of {start.origin}")
+        _note(log.findings, f"entry 1 begins the {start.stream} log of {start.origin} 首条属于另一日志")
     if note.log_name != f"zhichao/{head.origin}/{head.stream}":
-        _note(log.findings, f"the checkpoint is for {note.log_name}")
+        _note(log.findings, f"the checkpoint is for {note.log_name} 检查点属于另一日志")
     if note.is_signed_by(owner) is not True:
-        _note(log.findings, f"the checkpoint is not signed with the key of entry 1, {start.verifier_key}")
+        _note(
+            log.findings, f"the checkpoint is not signed with the key of entry 1, {start.verifier_key} 检查点签名无效"
+        )
     log.cosigners = dict(note.cosigners([*keys, owner], owner))
     for name, is_valid in log.cosigners.items():
         if is_valid is False:
-            _note(log.findings, f"the cosignature of {name} is not valid")
+            _note(log.findings, f"the cosignature of {name} is not valid 联署无效")
     if root_of_path(hashes, hashes.leaf(head.log_start), 0, note.size, head.log_start_path) != note.root:
-        _note(log.findings, "entry 1 does not lie in the log that the checkpoint is for")
+        _note(log.findings, "entry 1 does not lie in the log that the checkpoint is for 首条不在该日志中")
     return hashes, note.root
 
 
 def _check_proof(log: LogCheck, hashes: Hashes, root: bytes, head: pb.AccessRecordExport, proven: AuditRecord) -> None:
     if proven.sequence != head.proven_sequence:
-        _note(log.findings, f"proven is entry {head.proven_sequence:,}, the newest record is {proven.sequence:,}")
+        _note(
+            log.findings,
+            f"proven is entry {head.proven_sequence:,}, the newest record is {proven.sequence:,} 证明与末条记录不符",
+        )
         return
     leaf = hashes.leaf(proven.entry)
     if root_of_path(hashes, leaf, proven.sequence - 1, log.size, head.proven_path) != root or not root:
-        _note(log.findings, f"entry {proven.sequence:,}, the newest record, does not lie in the log")
+        _note(
+            log.findings, f"entry {proven.sequence:,}, the newest record, does not lie in the log 末条记录不在该日志中"
+        )
 
 
 class _Chain:
@@ -226,7 +242,7 @@ class _Chain:
         newest = self.newest
         if self._is_narrowed:
             if newest is not None and record.sequence <= newest.sequence:
-                _note(self._log.findings, f"record {record.record.number:,} stands out of order")
+                _note(self._log.findings, f"record {record.record.number:,} stands out of order 记录顺序错误")
         else:
             self._link(newest, record)
         self.newest = record
@@ -240,18 +256,18 @@ class _Chain:
         number = record.record.number
         expected = 1 if newest is None else newest.record.number + 1
         if number != expected:
-            _note(self._log.findings, f"record {expected:,} is missing: record {number:,} stands in its place")
+            _note(self._log.findings, f"record {expected:,} is missing: record {number:,} stands in its place 记录缺失")
         elif record.record.previous_leaf_digest != (b"" if newest is None else self._hashes.leaf(newest.entry)):
-            _note(self._log.findings, f"record {number - 1:,} is not the one that record {number:,} follows")
+            _note(self._log.findings, f"record {number - 1:,} is not the one that record {number:,} follows 记录被更换")
         if newest is not None and record.sequence <= newest.sequence:
-            _note(self._log.findings, f"record {number:,} stands out of order")
+            _note(self._log.findings, f"record {number:,} stands out of order 记录顺序错误")
 
 
 def _edge(log: LogCheck, entry: pb.AccessRecordEntry) -> AuditRecord | None:
     try:
         return AuditRecord.read(log.service, log.platform, entry.sequence, entry.entry)
     except UnreadableRecordError as error:
-        _note(log.findings, f"the record before or after the file's cannot be read: {error}")
+        _note(log.findings, f"the record before or after the file's cannot be read: {error} 首尾相邻记录无法读取")
         return None
 
 
@@ -260,10 +276,9 @@ def _check_edge_time(log: LogCheck, which: str, edge: AuditRecord, limit: str, *
     if not limit or edge.time is None:
         return
     moment = datetime.fromisoformat(limit)
-    if is_earlier and edge.time >= moment:
-        _note(log.findings, f"the record {which} the file's lies within its time: {edge.time.isoformat()}")
-    if not is_earlier and edge.time < moment:
-        _note(log.findings, f"the record {which} the file's lies within its time: {edge.time.isoformat()}")
+    if (edge.time >= moment) if is_earlier else (edge.time < moment):
+        at = edge.time.isoformat()
+        _note(log.findings, f"the record {which} the file's lies within its time: {at} 时间范围内另有记录")
 
 
 def _note(findings: list[str], text: str) -> None:

@@ -23,7 +23,9 @@ def compare(exported: LogExport, check: LogCheck, stub: journal_pb2_grpc.Journal
         note = Note.read(exported.head.checkpoint)
         held = stub.GetCheckpoint(journal_pb2.GetCheckpointRequest(origin=origin), timeout=CALL_SECONDS_MAX)
         if held.verifier_key != check.verifier_key:
-            check.findings.append(f"the platform's log was begun with another key: {held.verifier_key}")
+            check.findings.append(
+                f"the platform's log was begun with another key: {held.verifier_key} 平台日志的密钥不同"
+            )
         proof = stub.GetConsistencyProof(
             journal_pb2.GetConsistencyProofRequest(origin=origin, first_size=note.size), timeout=CALL_SECONDS_MAX
         )
@@ -31,7 +33,7 @@ def compare(exported: LogExport, check: LogCheck, stub: journal_pb2_grpc.Journal
         return  # That was found already.
     except grpc.RpcError as error:
         refused = service_error(error)
-        check.findings.append(f"the platform cannot be asked: {refused.message} ({refused.reason})")
+        check.findings.append(f"the platform cannot be asked: {refused.message} ({refused.reason}) 无法向平台核对")
         return
     # The digest is in entry 1, which lies in the log; both algorithms have been told apart there.
     for algorithm in ("sha256", "sm3"):
@@ -39,6 +41,8 @@ def compare(exported: LogExport, check: LogCheck, stub: journal_pb2_grpc.Journal
         if roots == (proof.first_root, proof.second_root):
             break
     else:
-        check.findings.append("the platform does not prove that its log is the one of that time, continued")
+        check.findings.append(
+            "the platform does not prove that its log is the one of that time, continued 平台未能证明日志一致"
+        )
     if proof.first_root != note.root:
-        check.findings.append(f"the platform's log was another one at {note.size:,} entries")
+        check.findings.append(f"the platform's log was another one at {note.size:,} entries 平台当时的日志不同")

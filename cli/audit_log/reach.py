@@ -98,7 +98,9 @@ def compare_with(
         raise click.UsageError(f"--against {', '.join(against)}: {target.problem or 'names several platforms'}")
     for exported, check in zip(manifest.logs, checks, strict=False):
         if exported.head.stream not in target.addresses:
-            check.findings.append(f"{target.platform} was not asked: its {exported.head.stream} service is not named")
+            check.findings.append(
+                f"{target.platform} was not asked: its {exported.head.stream} service is not named 未指定该服务"
+            )
             continue
         with target.connect(exported.head.stream, *CALLER) as channel:
             compare(exported, check, JournalServiceStub(channel))
