@@ -68,7 +68,7 @@ def record_table(found: Found, zone: tzinfo) -> "Table":
             f"{_time(record, zone):%m-%d %H:%M:%S}",
             Text(record.principal or f"? {record.peer_address}"),
             Text(record.method.rpartition("/")[2] or service),
-            Text(", ".join(record.subjects)),
+            Text(", ".join(map(_short, record.subjects))),
             Text(told + attempts, "" if told == "answered" else "yellow"),
         )
     return table
@@ -81,6 +81,12 @@ def outcome(record: pb.AccessRecord) -> str:
     if record.refusal_reason not in refusal_pb2.ErrorReason.values():
         return str(int(record.refusal_reason))
     return refusal_pb2.ErrorReason.Name(record.refusal_reason).removeprefix("ERROR_REASON_")
+
+
+def _short(subject: str) -> str:
+    """Leave out in which part of the request a subject stood."""
+    name, _, value = subject.partition("=")
+    return f"{name.rpartition('.')[2]}={value}"
 
 
 def _time(record: pb.AccessRecord, zone: tzinfo) -> datetime:

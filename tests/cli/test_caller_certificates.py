@@ -70,6 +70,8 @@ def test_siblings_reach_each_other_and_the_machine_its_platform(platform: Platfo
     assert [one["health"] for one in document["services"]] == ["SERVING"] * len(SERVICES)
     assert run("whoami", "--data", platform.data_directory)[0] == 0
     assert run("verify", platform.data_directory, "--rpc")[0] == 0
+    assert run("doctor", "--data", platform.data_directory)[0] == 0
+    assert run("audit-log", "list", "--data", platform.data_directory)[0] == 0
     assert run("relay", "parked", "--data", platform.data_directory)[0] == 0
     assert run("notice", "list", "--data", platform.data_directory)[0] == 0
     assert run("duty-check", "list", "--data", platform.data_directory)[0] == 0
