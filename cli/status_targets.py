@@ -51,7 +51,10 @@ class Target:
 
         Raises click.ClickException for a file that cannot be used.
         """
-        return open_channel(self.addresses[service], caller_access(self.options, self.data_directory, people))
+        address = self.addresses[service]
+        # One that was named by address may run on this machine all the same.
+        directory = self.data_directory or local_directory(address)
+        return open_channel(address, caller_access(self.options, directory, people))
 
 
 def local_directory(*addresses: str | None) -> str:

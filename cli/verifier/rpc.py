@@ -6,8 +6,18 @@ from dataclasses import dataclass
 from typing import Final
 
 import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
-from cli.verifier.source import CHUNK_RECORDS, BrokenLogError, CannotLookError, Chunk, Head, StoredNote
+from cli.verifier.source import (
+    CHUNK_RECORDS,
+    BrokenLogError,
+    CannotLookError,
+    Chunk,
+    Head,
+    RecoveringError,
+    StoredNote,
+)
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
 CALL_SECONDS_MAX: Final = 30.0
@@ -21,6 +31,10 @@ _BROKEN: Final = (
     grpc.StatusCode.NOT_FOUND,
 )
 """Statuses that say something about the log; the others say that we cannot look."""
+
+
+_RECOVERING: Final = "RECOVERING"
+"""The reason that a service gives while it was restored and not yet compared (docs/errors.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +146,16 @@ def _failures() -> Iterator[None]:
         text = f"{code.name}: {error.details()}"
         if code in _BROKEN:
             raise BrokenLogError(text) from error
+        if _reason(error) == _RECOVERING:
+            raise RecoveringError(text) from error
         raise CannotLookError(text) from error
+
+
+def _reason(error: grpc.RpcError) -> str:
+    """Return the reason in the details of a refusal; empty when it has none."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        named = error_details_pb2.ErrorInfo()
+        if detail.Unpack(named):
+            return str(named.reason)
+    return ""

@@ -12,6 +12,10 @@ class CannotLookError(Exception):
     """The source cannot be reached or is no journal; nothing is known about its content."""
 
 
+class RecoveringError(CannotLookError):
+    """The service was restored and gives out no entry: it would have to write that down, and writes nothing yet."""
+
+
 class BrokenLogError(Exception):
     """The source is there, and fails at reading one log."""
 

@@ -20,6 +20,7 @@ from cli.relay_display import bandwidth_text, link_report
 from cli.relay_figures import BandwidthFigures
 from cli.relay_link import link_figures
 from cli.status_figures import PlatformFigures, as_document
+from cli.verify import verify
 from zhichao.relay.v1 import relay_pb2 as pb
 
 NOW = datetime.now(UTC)
@@ -147,6 +148,30 @@ def test_a_recovery_is_ended_by_a_person_where_nobody_can_be_asked(alone: Platfo
     code, output = invoke(*named, answer_yes=True)
     assert code == 0, output
     assert invoke(*named) == (0, "nothing recovers 没有待核对的日志\n")
+
+
+def test_what_was_restored_and_waits_to_be_compared_can_be_verified(alone: PlatformProcess) -> None:
+    """It gives out no entry, which it would have to write down; the bytes are read from its database."""
+    for service in ("registry", "weighing", "enforcement"):
+        mark(alone, service)
+    try:
+        shown = CliRunner().invoke(verify, [str(alone.data_directory), "--json"])
+        assert shown.exit_code == 0, shown.output
+    finally:
+        invoke("confirm-restored", "--data", str(alone.data_directory), "--yes")
+
+
+def test_a_platform_of_this_machine_may_be_named_by_address(
+    alone: PlatformProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token of one of its people is found beside it, as when it is named by directory."""
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / COUNTY).symlink_to(alone.data_directory)
+    monkeypatch.chdir(tmp_path)
+
+    shown = CliRunner().invoke(verify, [alone.address("weighing"), "--json"])
+
+    assert shown.exit_code == 0, shown.output
 
 
 def test_the_answer_can_be_given_beforehand(alone: PlatformProcess) -> None:
