@@ -1,14 +1,13 @@
 """The process that prepares backlogs: gives what the service itself would, and never stands in the way."""
 
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,21 +22,12 @@ from services.journal.digests import Digester
 from services.weighing import preparing_process, preparing_worker
 from services.weighing.batches import BatchPreparer
 from services.weighing.directory import Certificate, Directory, Scale, SourceUnit, WeighingPoint
-from services.weighing.preparing import BATCH_RECORDS_MAX, Prepared, RecordPreparer
+from services.weighing.preparing import BATCH_RECORDS_MAX, RecordPreparer
 from services.weighing.preparing_process import BATCH_BYTES_MIN, PreparingProcess
-from tests.registry.calls import create
-from tests.registry.examples import source_unit, verification_certificate
-from tests.registry.harness import START, RunningRegistry
-from tests.weighing.harness import RunningWeighing, register_site, wait_until
-from tests.weighing.records import BY_VERDICT, record, records, vehicle
-from zhichao.weighing.v1 import record_pb2
-from zhichao.weighing.v1 import service_pb2 as pb
-
-LARGE = 300
-"""Records of a batch that is large enough for the process."""
-
-ActorAndRequest = ("local", "request-1")
-
+from tests.registry.harness import START
+from tests.weighing.backlogs import LARGE, ActorAndRequest, asked, is_alive, locally, made_up, serialised
+from tests.weighing.harness import RunningWeighing, wait_until
+from tests.weighing.records import record, records
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 
@@ -64,46 +54,6 @@ def process(directory: Directory) -> Iterator[PreparingProcess]:
     running = PreparingProcess(directory, "sha256")
     yield running
     running.stop()
-
-
-def serialised(batch: list[record_pb2.WeighingRecord]) -> bytes:
-    return pb.StreamWeighingsRequest(records=batch).SerializeToString()
-
-
-def asked(process: PreparingProcess, batch: list[record_pb2.WeighingRecord], now: datetime = START) -> Any:
-    """Prepare in the process, once it is ready."""
-    content = serialised(batch)
-    return wait_until(lambda: process.prepare(content, now, *ActorAndRequest), "the process is ready")
-
-
-def locally(directory: Directory, batch: list[record_pb2.WeighingRecord], now: datetime = START) -> Prepared:
-    preparer = RecordPreparer(Digester("sha256"), directory, lambda: False)
-    return preparer.prepare([one.SerializeToString() for one in batch], now, *ActorAndRequest)
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended and that nobody asked about yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def made_up(seed: int, count: int = LARGE) -> list[record_pb2.WeighingRecord]:
-    """Return records of every verdict, some with axles, some that cannot be recorded."""
-    random_ = random.Random(seed)
-    batch = []
-    for number in range(count):
-        fields: dict[str, Any] = dict(random_.choice(list(BY_VERDICT.values())))
-        if random_.random() < 0.2:
-            axles = [record_pb2.Axle(weight_kg=random_.randrange(9_000), spacing_mm=3_000) for _ in range(2)]
-            fields["vehicle"] = vehicle(axles=[*axles, record_pb2.Axle(weight_kg=8_000)])
-        if random_.random() < 0.05:
-            fields |= random_.choice(
-                [{"gross_weight_kg": -1}, {"scale_id": "unknown"}, {"source_unit_id": "nobody"}, {"scale_id": "坏"}]
-            )
-        batch.append(record(f"r-{seed}-{number}", **fields))
-    return batch
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -369,81 +319,3 @@ def serving() -> Iterator[tuple[Connection, threading.Thread]]:
         thread = threading.Thread(target=preparing_worker.serve, args=(other, "sha256", "none", "141025"))
         thread.start()
         yield connection, thread
-
-
-# As a client sees it
-
-
-def test_answers_and_journal_are_the_same_with_and_without(
-    databases: Any, registry: RunningRegistry, socket_directory: Path
-) -> None:
-    batch = made_up(7)
-    answers, journals = [], []
-    for count in ("0", "1", "3"):
-        running = RunningWeighing(
-            databases,
-            socket_directory,
-            registry.environment["ZHICHAO_REGISTRY_LISTEN"],
-            name=f"with-{count}",
-            settings={"ZHICHAO_WEIGHING_PREPARING_PROCESSES": count},
-        )
-        try:
-            assert len(running.app._processes) == int(count)
-            running.record_all(records(LARGE, "first"))
-            for process in running.app._processes[:1]:
-                asked(process, batch, running.clock.now())
-            (answer,) = running.stream([batch])
-            answers.append([(one.record_id, one.refusal.reason, one.recorded.judgement) for one in answer.results])
-            assert [one.record_id for one in answer.results] == [one.record_id[:64] for one in batch]
-            weighings = running.weighings_in_journal()
-            for one in weighings.values():
-                # The test's clock moves on with every look.
-                one.ClearField("receive_time")
-            journals.append(weighings)
-            by_sequence = {
-                one.recorded.receipt.sequence: one.record_id for one in answer.results if one.HasField("recorded")
-            }
-            assert (
-                by_sequence.items() <= {sequence: one.record.record_id for sequence, one in weighings.items()}.items()
-            )
-        finally:
-            running.close()
-    assert answers[0] == answers[1] == answers[2]
-    assert journals[0] == journals[1] == journals[2]
-
-
-def test_a_unit_registered_a_moment_ago_is_known(weighing: RunningWeighing, registry: RunningRegistry) -> None:
-    weighing.record_all(records(LARGE, "first"))
-    asked(weighing.app._processes[0], records(LARGE), weighing.clock.now())
-    register_site(registry, "141025-901")
-    mixed = [record(f"m-{n}", **({"source_unit_id": "141025-901"} if n % 3 else {})) for n in range(LARGE)]
-    results = weighing.record_all(mixed)
-    assert [one.record_id for one in results] == [one.record_id for one in mixed]
-    assert all(one.HasField("recorded") for one in results)
-    sequences = [one.recorded.receipt.sequence for one in results]
-    assert sequences == list(range(sequences[0], sequences[0] + LARGE))
-    create(registry, source_unit(source_unit_id="141025-902"))
-    create(registry, verification_certificate(source_unit_id="141025-901", certificate_number="C-901"))
-
-
-def test_killed_again_and_again_nothing_is_lost(weighing: RunningWeighing) -> None:
-    (process,) = weighing.app._processes
-    stopped = threading.Event()
-
-    def kill() -> None:
-        while not stopped.wait(0.05):
-            if (pid := process.pid) is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        answers = list(weighing.stream(records(LARGE, f"batch-{number}") for number in range(60)))
-    finally:
-        stopped.set()
-        killer.join()
-    results = [one for answer in answers for one in answer.results]
-    assert len(results) == 60 * LARGE
-    assert all(one.HasField("recorded") and not one.recorded.is_duplicate for one in results)
-    assert weighing.position().size == 60 * LARGE + 1
