@@ -102,6 +102,13 @@ def test_the_wire_format_is_protobuf_s() -> None:
     assert varint(-1) == b"\xff" * 9 + b"\x01"
 
 
+def test_what_cannot_be_read_on_the_way_is_made_anew() -> None:
+    content = delimited(1, b"\xff\xff").encoded()
+
+    assert replaced(content, (1, 2), [number(2, 7)]) == delimited(1, number(2, 7).encoded()).encoded()
+    assert replaced(content, (3, 2), [number(2, 7)]) == content + delimited(3, number(2, 7).encoded()).encoded()
+
+
 def test_the_pool_learns_and_forgets_what_is_hidden() -> None:
     made = pool()
     made.learn(service_pb2.ListWeighingsResponse(next_page_token="next"))

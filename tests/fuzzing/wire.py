@@ -104,7 +104,7 @@ def is_message(content: bytes) -> bool:
 def replaced(content: bytes, path: Sequence[int], pieces: Sequence[Piece]) -> bytes:
     """Return the message with other pieces in the place of a field, which the numbers of fields lead to.
 
-    Messages on the way are made where there are none; of several the first is gone into.
+    Messages on the way are made where there are none, or none that can be read; of several the first is gone into.
     """
     found = split(content)
     first, *rest = path
@@ -112,7 +112,8 @@ def replaced(content: bytes, path: Sequence[int], pieces: Sequence[Piece]) -> by
         return join([*(piece for piece in found if piece.number != first), *pieces])
     for place, piece in enumerate(found):
         if piece.number == first and piece.wire_type == DELIMITED:
-            found[place] = delimited(first, replaced(piece.value, rest, pieces))
+            within = piece.value if is_message(piece.value) else b""
+            found[place] = delimited(first, replaced(within, rest, pieces))
             return join(found)
     return join([*found, delimited(first, replaced(b"", rest, pieces))])
 
