@@ -59,7 +59,9 @@ _SENT_BY_UNITS: Final = frozenset({Permission.WEIGHING_RECORD, Permission.WEIGHI
 class AccessJournal(Protocol):
     """Writes down who has seen or changed what has to be accounted for, and who was refused."""
 
-    def record(self, call: Call, request: Message | None, personal_count: int, response: Message | None = None) -> object:
+    def record(
+        self, call: Call, request: Message | None, personal_count: int, response: Message | None = None
+    ) -> object:
         """Write one access durably. Raises ServiceError when it cannot be written: then the answer must not go out.
 
         `response` is given where it may name what the request does not, as the id of something new. What it returns is
