@@ -16,8 +16,9 @@ from services.journal.entries import LOG_START_KIND, EntryBuilder, timestamp
 from services.journal.merkle import Frontier
 from services.journal.notes import Checkpoint, Signer, log_name, signer_name
 from zhichao.access.v1 import credential_pb2
+from zhichao.common.v1 import refusal_pb2
 from zhichao.enforcement.v1 import directive_pb2, duty_check_pb2, notice_pb2
-from zhichao.journal.v1 import addressed_pb2, entry_pb2
+from zhichao.journal.v1 import access_record_pb2, addressed_pb2, entry_pb2
 from zhichao.registry.v1 import resources_pb2
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
 
@@ -141,7 +142,34 @@ def _payloads(signer: Signer) -> list[tuple[str, Message, str]]:
         ("zhichao.journal.v1.AddressedReceipt", receipt, ""),
         ("zhichao.access.v1.Credential", credential, ""),
         *_directives(),
+        *_access_records(),
     ]
+
+
+def _access_records() -> list[tuple[str, Message, str]]:
+    """Return who was shown something, and who was refused."""
+    answered = access_record_pb2.AccessRecord(
+        principal="person/example",
+        method="zhichao.weighing.v1.WeighingService/GetWeighing",
+        subjects=["record_name.source_unit_id=141025-0001"],
+        purpose="示例",
+        personal_data_count=2,
+        access_time=timestamp(BEGIN),
+        number=1,
+        peer_address="ipv4:192.0.2.1",
+    )
+    refused = access_record_pb2.AccessRecord(
+        method="zhichao.weighing.v1.WeighingService/GetWeighing",
+        subjects=["credential_id=141025-0001-t1"],
+        access_time=timestamp(BEGIN + timedelta(minutes=1)),
+        number=2,
+        previous_leaf_digest=bytes(range(32)),
+        peer_address="ipv6:2001:db8::/64",
+        refusal_reason=refusal_pb2.ERROR_REASON_INVALID_CREDENTIALS,
+        attempt_count=12,
+        first_attempt_time=timestamp(BEGIN),
+    )
+    return [("zhichao.journal.v1.AccessRecord", one, "") for one in (answered, refused)]
 
 
 def _directives() -> list[tuple[str, Message, str]]:

@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToDict
 
 from services.enforcement.projection import EnforcementProjection
 from services.journal import entries, merkle
+from services.journal.access_records import AccessRecordKind
 from services.journal.digests import Digester
 from services.journal.journal_kinds import WholeProjection
 from services.journal.notes import SignedCheckpoint, VerifierKey
@@ -32,7 +33,7 @@ PROJECTIONS: dict[str, Projection] = {
     "registry": RegistryProjection(),
     "access": RegistryProjection(),
     "enforcement": EnforcementProjection(),
-    "journal": WholeProjection(RegistryProjection(), [ReceiptKind()]),
+    "journal": WholeProjection(RegistryProjection(), [ReceiptKind(), AccessRecordKind()]),
 }
 
 
