@@ -34,7 +34,8 @@ def in_chinese_too(error: click.UsageError) -> None:
     """Add to what click says of a mistake what it is in Chinese, unless its text is ours and has that."""
     if not _CHINESE.search(error.format_message()):
         chinese = next(chinese for kind, chinese in _MISTAKES if isinstance(error, kind))
-        error.message = f"{error.message} {chinese}".lstrip()
+        # click declares it final, and has no other place for a text.
+        vars(error)["message"] = f"{error.message} {chinese}".lstrip()
 
 
 class HelpFormatter(click.HelpFormatter):

@@ -20,7 +20,7 @@ _NO_DAY: Final = "none"
 Command = Callable[..., None]
 
 
-class DayOrNone(click.ParamType):
+class DayOrNone(click.ParamType[str]):
     """A day as `2026-07-01`, or `none` to take one away."""
 
     name = "DAY"

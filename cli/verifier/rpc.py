@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.rpc import error_details_pb2
@@ -151,8 +151,9 @@ def _failures() -> Iterator[None]:
         raise CannotLookError(text) from error
 
 
-def _reason(error: grpc.RpcError) -> str:
+def _reason(error: Any) -> str:
     """Return the reason in the details of a refusal; empty when it has none."""
+    # An RpcError that a stub raises is a call too, which its type does not say.
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
         named = error_details_pb2.ErrorInfo()
