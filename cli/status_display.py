@@ -30,7 +30,8 @@ STALL_CAUSES = {
     "UNKNOWN": "cause unknown 原因不明",
 }
 # Columns of the services' logs; narrow, as the screen is.
-STREAM_TITLES = {"registry": "Registry\n登记", "weighing": "Weighings\n称重", "enforcement": "Enforce\n执法"}
+# Of each service the entries of all its logs: those of its trade, and who was shown what of it.
+STREAM_TITLES = {"registry": "Registry\n登记条目", "weighing": "Weighing\n称重条目", "enforcement": "Enforce\n执法条目"}
 UNKNOWN = "-"
 
 # The narrowest screen that everything fits on, and one with room for Chinese beside English in cells.
