@@ -30,7 +30,7 @@ from tests.system.reaching import Place
 from tests.system.waiting import wait_until
 from zhichao.access.v1 import credential_pb2, service_pb2
 from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
-from zhichao.journal.v1 import access_record_pb2, entry_pb2
+from zhichao.journal.v1 import access_record_pb2, addressed_pb2, entry_pb2
 
 HOSTS: Final = {COUNTY: "127.0.0.2", CITY: "127.0.0.3", PROVINCE: "127.0.0.4"}
 OTHER_COUNTY: Final = "141026"
@@ -38,6 +38,7 @@ OTHER_CITY: Final = "140100"
 STREAMS: Final = ("registry", "weighing", "enforcement")
 
 AUDITED: Final = frozenset({access_record_pb2.AccessRecord.DESCRIPTOR.full_name})
+RECEIPT: Final = addressed_pb2.AddressedReceipt.DESCRIPTOR.full_name
 """What may be written when somebody is refused: that it was."""
 
 KNOWN_POLL_SECONDS: Final = 0.5
