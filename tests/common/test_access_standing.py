@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -23,25 +23,10 @@ from services.common.reasons import Reason
 from services.common.request import request_context
 from services.common.rpc_client import service_error
 from tests.access import Access
+from tests.common.clocks import SetClock
 from tests.common.served import SERVICE, Requests, Served, refused
 
 Serve = Callable[..., Served]
-
-NOON = datetime(2026, 3, 1, 4, tzinfo=UTC)
-
-
-class SetClock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.moment = NOON
-        self.seconds = 0.0
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture
