@@ -1,85 +1,10 @@
 """Field checks of a record: every limit at both ends, several violations at once, and nothing that makes them fail."""
 
-from collections.abc import Callable
-
 import pytest
 
 from services.weighing.validation import CLOCK_AHEAD_MAX_SECONDS, WEIGH_TIME_MIN_SECONDS, validate_record
+from tests.weighing.full_record import NOW_SECONDS, Change, as_field, changed, fields, good, setting
 from zhichao.weighing.v1 import record_pb2 as pb
-
-NOW_SECONDS = 1_750_000_000.5
-
-Change = Callable[[pb.WeighingRecord], object]
-
-
-def good() -> pb.WeighingRecord:
-    """Make a record that says everything a record can say."""
-    record = pb.WeighingRecord(
-        record_id="0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b",
-        source_unit_id="141025-0007",
-        weighing_point_id="gate_1",
-        scale_id="scale-1",
-        event=pb.WEIGHING_EVENT_GROSS,
-        gross_weight_kg=45_120,
-        tare_weight_kg=15_000,
-        net_weight_kg=30_120,
-        visit_id="visit 7",
-        speed_kmh=0,
-        lane=1,
-        goods="原煤\u3000混煤",
-        loading_slip_number="HZ-2025/0001",
-        front_plate=pb.Plate(
-            number="晋L·12345", color=pb.PLATE_COLOR_YELLOW, raw_color_code="1", confidence_permille=980
-        ),
-        rear_plate=pb.Plate(number="晋L1234挂"),
-        transport_permit=pb.TransportPermit(number="晋超 2025-1", permitted_mass_kg=60_000),
-        vehicle=pb.Vehicle(
-            vehicle_class=pb.VEHICLE_CLASS_ARTICULATED,
-            axle_count=3,
-            axle_group_codes="122",
-            drive_axle_count=1,
-            has_air_suspension=False,
-            has_single_tires=False,
-            registered_mass_kg=49_000,
-            length_mm=17_100,
-            width_mm=2_550,
-            height_mm=3_990,
-            axles=[
-                pb.Axle(weight_kg=7_000, spacing_mm=3_300, tires=pb.TIRE_ARRANGEMENT_SINGLE, is_drive=False),
-                pb.Axle(weight_kg=0, spacing_mm=1_350, tires=pb.TIRE_ARRANGEMENT_DUAL, is_drive=True),
-                pb.Axle(weight_kg=9_000, tires=pb.TIRE_ARRANGEMENT_WIDE_SINGLE),
-            ],
-        ),
-    )
-    record.weigh_time.FromMilliseconds(1_750_000_000_123)
-    return record
-
-
-def fields(record: pb.WeighingRecord) -> list[str]:
-    return [field for field, _ in validate_record(record, NOW_SECONDS) or []]
-
-
-def changed(change: Change) -> pb.WeighingRecord:
-    record = good()
-    change(record)
-    return record
-
-
-def setting(path: str, value: object) -> Change:
-    """Make a change that sets one field, named by its path."""
-
-    def change(record: pb.WeighingRecord) -> None:
-        *parents, last = path.split(".")
-        message: object = record
-        for parent in parents:
-            message = message[int(parent)] if parent.isdecimal() else getattr(message, parent)  # type: ignore[index]  # JSON and messages are walked by name
-        setattr(message, last, value)
-
-    return change
-
-
-def as_field(path: str) -> str:
-    return ".".join(f"[{part}]" if part.isdecimal() else part for part in path.split(".")).replace(".[", "[")
 
 
 def test_a_full_record_is_good() -> None:
@@ -291,69 +216,6 @@ def test_an_unknown_event_is_told_the_known_ones() -> None:
 def test_enums(path: str, most: int) -> None:
     assert [fields(changed(setting(path, value))) for value in range(most + 1)] == [[]] * (most + 1)
     assert [fields(changed(setting(path, value))) for value in (-1, most + 1)] == [[as_field(path)]] * 2
-
-
-# Texts.
-
-TEXTS = [
-    ("goods", 0, 64),
-    ("visit_id", 0, 64),
-    ("loading_slip_number", 0, 64),
-    ("front_plate.number", 1, 16),
-    ("rear_plate.number", 1, 16),
-    ("front_plate.raw_color_code", 0, 16),
-    ("transport_permit.number", 1, 64),
-]
-
-
-@pytest.mark.parametrize(("path", "length"), [(path, length) for path, *ends in TEXTS for length in ends])
-def test_texts_of_good_length(path: str, length: int) -> None:
-    assert fields(changed(setting(path, "煤" * length))) == []
-
-
-@pytest.mark.parametrize(
-    ("path", "length"),
-    [(path, most + 1) for path, _, most in TEXTS] + [(path, 0) for path, least, _ in TEXTS if least],
-)
-def test_texts_of_wrong_length(path: str, length: int) -> None:
-    assert fields(changed(setting(path, "煤" * length))) == [path]
-
-
-@pytest.mark.parametrize("path", [path for path, *_ in TEXTS])
-@pytest.mark.parametrize("character", ["\x00", "\n", "\x1b", "\x7f", "\x85", "\u2028", "\u202e", "\u2066"])
-def test_control_characters(path: str, character: str) -> None:
-    text = f"ab{character}c"
-    name = f"U+{ord(character):04X}"
-
-    assert validate_record(changed(setting(path, text)), NOW_SECONDS) == [
-        (path, f"is {text!a}; it must not hold the control character {name} at position 3")
-    ]
-
-
-@pytest.mark.parametrize("text", ["原煤\u3000", "é", "👍", "\u200b", "\ue000"])
-def test_other_characters_are_good(text: str) -> None:
-    assert fields(changed(setting("goods", text))) == []
-
-
-def test_lone_surrogates_are_refused_wherever_they_come_from() -> None:
-    class Record:
-        """A record that the generated class refuses to hold; another runtime may not."""
-
-        def __init__(self, record: pb.WeighingRecord) -> None:
-            self._record = record
-
-        def __getattr__(self, name: str) -> object:
-            return "a\ud800" if name == "goods" else getattr(self._record, name)
-
-    found = validate_record(Record(good()), NOW_SECONDS)  # type: ignore[arg-type]  # wrong or untyped on purpose
-
-    assert found == [("goods", "is 'a\\ud800'; it must not hold the control character U+D800 at position 2")]
-
-
-def test_a_long_value_is_not_repeated_whole() -> None:
-    found = validate_record(changed(setting("goods", "煤" * 1_000)), NOW_SECONDS)
-
-    assert found == [("goods", f"is '{'煤' * 40}'…, 1000 characters; it must be 0 to 64")]
 
 
 # Several at once.
