@@ -18,6 +18,7 @@ from services.journal.entries import EntryBuilder
 from services.journal.mounting import JournalParts
 from services.journal.notes import Signer, signer_name
 from services.journal.receiver import IncomingBatch
+from tests.conftest import Databases
 
 COUNTY, CITY = "141025", "141000"
 STREAM = "weighing"
@@ -103,6 +104,13 @@ def carry_up(county_url: str, city_url: str, keys: Keys) -> None:
             (received,) = city.receiver.receive_all([incoming])
             county.handlers.add_cosignatures(received.checkpoint)
             first = batch.last_sequence + 1
+
+
+def cloned(databases: Databases, template: str) -> Iterator[str]:
+    """Yield the URL of a copy of a database and drop it afterwards: the body of a fixture."""
+    url = databases.create(str(psycopg.conninfo.conninfo_to_dict(template)["dbname"]))
+    yield url
+    databases.drop(url)
 
 
 class Tamperer:

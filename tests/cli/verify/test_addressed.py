@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cli.verifier.findings import Fault
 from cli.verifier.tree import Hashes, roots_of_proof
 from cli.verify import verify
+from tests.cli.verified_journals import cloned
 from tests.conftest import Databases
 from tests.journal.addressed import OTHER_CITY, Platform
 from tests.journal.journals import Journal, make_tables
@@ -39,18 +40,7 @@ def templates(databases: Databases) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def province_url(databases: Databases, templates: tuple[str, str]) -> Iterator[str]:
-    yield from _clone(databases, templates[0])
-
-
-@pytest.fixture
-def city_url(databases: Databases, templates: tuple[str, str]) -> Iterator[str]:
-    yield from _clone(databases, templates[1])
-
-
-def _clone(databases: Databases, template: str) -> Iterator[str]:
-    url = databases.create(str(psycopg.conninfo.conninfo_to_dict(template)["dbname"]))
-    yield url
-    databases.drop(url)
+    yield from cloned(databases, templates[0])
 
 
 def verified(url: str, *options: str) -> tuple[int, dict[str, list[dict[str, object]]]]:
