@@ -2,7 +2,6 @@
 to whom, is decided by it.
 """
 
-import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -148,13 +147,6 @@ def list_divisions(below: str, day: Any, origin: str, limit: int, reach: Reach, 
 
 
 def _show(found: "list[resources_pb2.Division]", *, as_json: bool, is_list: bool = False) -> None:
-    from cli.place_display import as_document, division_table
-    from cli.terminal import Console
+    from cli.place_display import division_table, show
 
-    if as_json:
-        documents = [as_document(one) for one in found]
-        click.echo(json.dumps(documents if is_list else documents[0], ensure_ascii=False))
-    elif found:
-        Console().print(division_table(found))
-    else:
-        click.echo("no divisions 无区划")
+    show(found, division_table(found), "no divisions 无区划", as_json=as_json, is_list=is_list)

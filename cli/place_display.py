@@ -1,13 +1,16 @@
 """What `zhichao platform` and `zhichao division` show, in English and Chinese."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich import box
 from rich.table import Table
 
+from cli.terminal import Console
 from zhichao.registry.v1 import resources_pb2 as pb
 
 LEVELS: Final = {
@@ -21,6 +24,17 @@ LEVELS: Final = {
 def as_document(message: Message) -> dict[str, Any]:
     """Return a message as JSON shows it."""
     return MessageToDict(message, preserving_proto_field_name=True)
+
+
+def show(places: Sequence[Message], table: Table, none_found: str, *, as_json: bool, is_list: bool = False) -> None:
+    """Print places as their table, or `none_found` where there are none; as JSON a list, or the one place alone."""
+    if as_json:
+        documents = [as_document(one) for one in places]
+        click.echo(json.dumps(documents if is_list else documents[0], ensure_ascii=False))
+    elif places:
+        Console().print(table)
+    else:
+        click.echo(none_found)
 
 
 def platform_table(platforms: Sequence[pb.Platform]) -> Table:

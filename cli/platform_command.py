@@ -1,6 +1,5 @@
 """`zhichao platform`: which platforms a registry knows, and below whom: whoever is not registered is not let in."""
 
-import json
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -122,13 +121,6 @@ def list_platforms(upstream: str, origin: str, limit: int, reach: Reach, as_json
 
 
 def _show(found: "list[resources_pb2.Platform]", *, as_json: bool, is_list: bool = False) -> None:
-    from cli.place_display import as_document, platform_table
-    from cli.terminal import Console
+    from cli.place_display import platform_table, show
 
-    if as_json:
-        documents = [as_document(one) for one in found]
-        click.echo(json.dumps(documents if is_list else documents[0], ensure_ascii=False))
-    elif found:
-        Console().print(platform_table(found))
-    else:
-        click.echo("no platforms 无平台")
+    show(found, platform_table(found), "no platforms 无平台", as_json=as_json, is_list=is_list)
