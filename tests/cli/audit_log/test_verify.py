@@ -126,6 +126,17 @@ def test_what_was_changed_is_found(shell: Shell, exported: Path, tamper: Callabl
     assert [one for one in findings if told in one], findings
 
 
+def test_a_copy_of_which_a_filter_takes_everything_is_as_exported(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "nobody.jsonl"
+    shell.done("export", path, "--actor", "person/nobody")
+    manifest = json.loads(manifest_path(path).read_text("utf-8"))
+    # In a copy, as a platform above holds it, nothing stands behind the newest record that had come up.
+    manifest["logs"][0] |= {"after": None, "proven_path": []}
+    manifest_path(path).write_text(json.dumps(manifest), "utf-8")
+    exit_code, document = shell.verified(path)
+    assert (exit_code, document["is_right"], document["is_complete"]) == (0, True, False), document
+
+
 def test_a_window_that_is_claimed_to_be_longer_is_found(shell: Shell, tmp_path: Path) -> None:
     everything = tmp_path / "all.jsonl"
     shell.done("export", everything)
