@@ -1,6 +1,7 @@
 """`zhichao audit-log`: who has been shown or has changed what, and who was refused; looked at, exported, checked."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,7 +81,7 @@ def audit_log() -> None:
 @_ACTION
 @_SUBJECT
 @_UNIT
-@click.option("--purpose", default="", metavar="TEXT", help="Why; it stands in the audit log. 导出事由。")
+@click.option("--purpose", default="", metavar="TEXT", help="Why; it stands in the audit log. 访问目的。")
 @click.option("--resume", "resumes", is_flag=True, help="Go on with an export that broke off. 继续未完成的导出。")
 @_DATA
 @_SERVICES
@@ -122,7 +123,6 @@ def export(
     from cli.audit_log.record import Filter
     from cli.audit_log.window import TimeError, read_window
     from cli.importer.conversion import find_zone
-    from services.common.clock import SystemClock
     from services.common.errors import ServiceError
     from services.common.metrics import software_version
     from zhichao.journal.v1.access_record_pb2_grpc import AccessRecordServiceStub
@@ -132,11 +132,18 @@ def export(
         raise click.UsageError("give --origin or --all-origins, not both 两者只能给出一个")
     try:
         zone = find_zone(time_zone)
-        start, end = read_window(start_text, end_text, zone, SystemClock().now())
+        start, end = read_window(start_text, end_text, zone, _now())
     except (TimeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     with reach_services(data_directory, service_addresses, caller_options) as (target, channels):
         order = Order(
+            {
+                "platform": target.platform,
+                "origins": list(origins),
+                "all_origins": all_origins,
+                "from": start_text,
+                "to": end_text,
+            },
             logs_of(target, channels, origins, all_origins=all_origins),
             start,
             end,
@@ -278,13 +285,12 @@ def list_(
     from cli.audit_log.window import TimeError, read_window
     from cli.importer.conversion import find_zone
     from cli.terminal import Console
-    from services.common.clock import SystemClock
     from services.common.rpc_client import service_error
     from zhichao.journal.v1.access_record_pb2_grpc import AccessRecordServiceStub
 
     try:
         zone = find_zone(time_zone)
-        start, end = read_window(start_text, end_text, zone, SystemClock().now())
+        start, end = read_window(start_text, end_text, zone, _now())
     except (TimeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     with reach_services(data_directory, service_addresses, caller_options) as (_, channels):
@@ -302,6 +308,12 @@ def list_(
         click.echo("no records 没有记录")
     else:
         Console().print(record_table(found, zone))
+
+
+def _now() -> datetime:
+    from services.common.clock import SystemClock
+
+    return SystemClock().now()
 
 
 def _summary(path: Path, manifest: "Manifest") -> dict[str, Any]:

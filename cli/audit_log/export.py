@@ -48,9 +48,11 @@ class ExportFileError(Exception):
 class Order:
     """What is wanted."""
 
+    # The window and the platforms as the caller named them; what is below follows from these words and from today.
+    words: Mapping[str, Any]
     # By service, the platforms whose records it is asked for.
     logs: Mapping[str, Sequence[str]]
-    start: datetime | None
+    start: datetime
     end: datetime
     zone: tzinfo
     zone_name: str
@@ -64,35 +66,41 @@ class Order:
         return (("x-purpose", quote(self.purpose)),) if self.purpose else ()
 
     def document(self) -> dict[str, Any]:
-        """Return what has to be the same when an export is taken up again; its end is that of the first attempt."""
+        """Return what has to be the same when an export is taken up again.
+
+        Window and logs are not in it: they stay those of the first attempt, since meanwhile it may be another day, and
+        another platform may have come.
+        """
         return {
-            "logs": {service: list(origins) for service, origins in self.logs.items()},
-            "from": self.start_text,
+            **self.words,
+            "services": list(self.logs),
             "time_zone": self.zone_name,
             "filters": self.narrowing.document(),
         }
 
-    @property
-    def start_text(self) -> str:
-        """The start as manifests have it."""
-        return "" if self.start is None else self.start.astimezone(self.zone).isoformat()
-
-    def places(self) -> list[tuple[str, str]]:
-        """Return service and platform of every log, in the order of the file."""
-        return [(service, origin) for service, origins in self.logs.items() for origin in origins]
+    def text_of(self, moment: datetime) -> str:
+        """Return a moment as manifests have it."""
+        return moment.astimezone(self.zone).isoformat()
 
 
 @dataclass(slots=True)
 class _State:
     """Where an export stands; kept beside the partial file."""
 
+    # Window and logs of the first attempt.
+    start: str
     end: str
+    logs: dict[str, list[str]]
     offset: int = 0
     done: list[dict[str, Any]] | None = None
     current: dict[str, Any] | None = None
     position: int = 0
     received: int = 0
     row_count: int = 0
+
+    def places(self) -> list[tuple[str, str]]:
+        """Return service and platform of every log, in the order of the file."""
+        return [(service, origin) for service, origins in self.logs.items() for origin in origins]
 
 
 class AuditLogExport:
@@ -122,7 +130,8 @@ class AuditLogExport:
 
         Raises ExportFileError, ExportStoppedError, and ServiceError for what repeating cannot mend.
         """
-        for path in (self._path, manifest_path(self._path)):
+        # One that broke off at its last step has its manifest already.
+        for path in (self._path,) if resumes else (self._path, manifest_path(self._path)):
             if path.exists():
                 raise ExportFileError(f"{path} is there already: name another file 文件已存在, 请换用其他文件名")
         state = self._begin(resumes=resumes)
@@ -141,7 +150,7 @@ class AuditLogExport:
             self._digest.hexdigest(),
             byte_count,
             sum(log.row_count for log in logs),
-            self._order.start_text,
+            state.start,
             state.end,
             self._order.zone_name,
             self._order.narrowing.document(),
@@ -149,8 +158,11 @@ class AuditLogExport:
             logs,
         )
         _write_whole(manifest_path(self._path), manifest.to_json())
-        self._partial.rename(self._path)
-        self._state_path.unlink(missing_ok=True)
+        try:
+            self._partial.rename(self._path)
+            self._state_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ExportFileError(f"{self._path}: {error.strerror or type(error).__name__} 无法写入") from error
         return manifest
 
     # Begin, and begin again
@@ -162,7 +174,9 @@ class AuditLogExport:
                     f"{self._partial} is what an export left that broke off: go on with --resume, or delete it "
                     "存在未完成的导出, 请用 --resume 继续或删除该文件"
                 )
-            return _State(self._order.end.astimezone(self._order.zone).isoformat())
+            order = self._order
+            logs = {service: list(origins) for service, origins in order.logs.items()}
+            return _State(order.text_of(order.start), order.text_of(order.end), logs)
         try:
             document = json.loads(self._state_path.read_text("utf-8"))
             if document.pop("order") != self._order.document() or document.pop("format") != self._form.name:
@@ -199,7 +213,7 @@ class AuditLogExport:
 
     def _write_logs(self, file: BinaryIO, state: _State) -> list[LogExport]:
         done = [LogExport.read(one) for one in state.done or []]
-        for service, origin in self._order.places()[len(done) :]:
+        for service, origin in state.places()[len(done) :]:
             head = LogExport.read(state.current).head if state.current is not None else None
             done.append(self._write_log(file, state, service, origin, head))
             state.done = [one.document() for one in done]
@@ -241,8 +255,7 @@ class AuditLogExport:
         self, service: str, origin: str, state: _State, head: pb.AccessRecordExport | None
     ) -> Iterator[pb.AccessRecordExport | pb.AccessRecordEntries]:
         request = pb.ExportAccessRecordsRequest(origin=origin)
-        if self._order.start is not None:
-            request.start_time.FromDatetime(self._order.start)
+        request.start_time.FromDatetime(datetime.fromisoformat(state.start).astimezone(UTC))
         request.end_time.FromDatetime(datetime.fromisoformat(state.end).astimezone(UTC))
         if head is not None:
             request.size, request.after_sequence = checkpoint_size(head.checkpoint), state.position

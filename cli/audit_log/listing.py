@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
-from zhichao.common.v1 import refusal_pb2
+from cli.audit_log.record import ANSWERED, outcome_of
 from zhichao.journal.v1 import access_record_pb2 as pb
 from zhichao.journal.v1.access_record_pb2_grpc import AccessRecordServiceStub
 
@@ -42,7 +42,7 @@ def record_document(service: str, held: pb.HeldAccessRecord, zone: tzinfo) -> di
         "number": record.number,
         "actor": record.principal,
         "action": record.method,
-        "outcome": outcome(record),
+        "outcome": outcome_of(record),
         "subjects": list(record.subjects),
         "purpose": record.purpose,
         "personal_data_count": record.personal_data_count,
@@ -62,25 +62,16 @@ def record_table(found: Found, zone: tzinfo) -> "Table":
         table.add_column(title, overflow="fold")
     for service, held in found:
         record = held.record
-        told = outcome(record)
+        told = outcome_of(record)
         attempts = f" ×{record.attempt_count:,}" if record.attempt_count > 1 else ""
         table.add_row(
             f"{_time(record, zone):%m-%d %H:%M:%S}",
             Text(record.principal or f"? {record.peer_address}"),
             Text(record.method.rpartition("/")[2] or service),
             Text(", ".join(map(_short, record.subjects))),
-            Text(told + attempts, "" if told == "answered" else "yellow"),
+            Text(told + attempts, "" if told == ANSWERED else "yellow"),
         )
     return table
-
-
-def outcome(record: pb.AccessRecord) -> str:
-    """Return whether a call was answered, or the reason of its refusal."""
-    if not record.refusal_reason:
-        return "answered"
-    if record.refusal_reason not in refusal_pb2.ErrorReason.values():
-        return str(int(record.refusal_reason))
-    return refusal_pb2.ErrorReason.Name(record.refusal_reason).removeprefix("ERROR_REASON_")
 
 
 def _short(subject: str) -> str:

@@ -29,7 +29,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "action": "操作",
     "outcome": "结果",
     "subjects": "对象",
-    "purpose": "事由",
+    "purpose": "访问目的",
     "personal_data_count": "个人信息项数",
     "peer_address": "来源地址",
     "attempt_count": "尝试次数",
@@ -72,16 +72,6 @@ class AuditRecord:
         """When it was; None for what is no time."""
         return _instant(self.record.access_time)
 
-    @property
-    def outcome(self) -> str:
-        """Whether the call was answered, or the reason of its refusal."""
-        reason = self.record.refusal_reason
-        if not reason:
-            return ANSWERED
-        if reason not in refusal_pb2.ErrorReason.values():
-            return str(int(reason))
-        return refusal_pb2.ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
-
     def fields(self, zone: tzinfo) -> dict[str, Any]:
         """Return the columns; times in a zone, absent ones empty."""
         record = self.record
@@ -94,7 +84,7 @@ class AuditRecord:
             "sequence": self.sequence,
             "actor": record.principal,
             "action": record.method,
-            "outcome": self.outcome,
+            "outcome": outcome_of(record),
             "subjects": list(record.subjects),
             "purpose": record.purpose,
             "personal_data_count": record.personal_data_count,
@@ -142,6 +132,16 @@ class Filter:
         """Return what narrows, for a manifest."""
         named = {"actor": self.actors, "action": self.actions, "subject": self.subjects, "unit": self.units}
         return {name: list(values) for name, values in named.items() if values}
+
+
+def outcome_of(record: access_record_pb2.AccessRecord) -> str:
+    """Return whether a call was answered, or the reason of its refusal."""
+    reason = record.refusal_reason
+    if not reason:
+        return ANSWERED
+    if reason not in refusal_pb2.ErrorReason.values():
+        return str(int(reason))
+    return refusal_pb2.ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
 
 
 def _instant(value: Timestamp) -> datetime | None:

@@ -1,7 +1,7 @@
 """The window of time of an export: days and times as people write them."""
 
 from calendar import monthrange
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final
 
 MONTHS_DEFAULT: Final = 6
@@ -19,6 +19,11 @@ def read_window(start_text: str | None, end_text: str | None, zone: tzinfo, now:
     """
     end = now if not end_text else _read("--to", end_text, zone, is_end=True)
     start = _months_before(end, zone) if not start_text else _read("--from", start_text, zone, is_end=False)
+    for moment in (start, end):
+        try:
+            moment.astimezone(UTC)
+        except OverflowError:
+            raise TimeError(f"{moment.isoformat()} is beyond what a calendar has 时间超出范围") from None
     if start >= end:
         raise TimeError(f"--from {start.isoformat()} is not before --to {end.isoformat()} 起始时间须早于截止时间")
     return start, end
@@ -30,7 +35,10 @@ def _read(option: str, text: str, zone: tzinfo, *, is_end: bool) -> datetime:
     except ValueError:
         pass
     else:
-        return datetime.combine(day + timedelta(days=1) if is_end else day, time(), zone)
+        try:
+            return datetime.combine(day + timedelta(days=1) if is_end else day, time(), zone)
+        except OverflowError:
+            raise TimeError(f"{option} {text!r} is the last day that there is 时间超出范围") from None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -1,9 +1,12 @@
 """`zhichao audit-log export` and `list` against a real registry: what is exported, and how it is taken up again."""
 
 import csv
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import grpc
 import pytest
 from click.testing import CliRunner
 
+from cli import audit_log_command
 from cli.audit_log import export as export_module
 from cli.audit_log.manifest import manifest_path
 from cli.main import main
@@ -48,7 +52,7 @@ def test_a_spreadsheet_reads_the_table_and_computes_nothing(shell: Shell, tmp_pa
     assert content.startswith(b"\xef\xbb\xbf\xe6\x97\xb6\xe9\x97\xb4 time,")
     with path.open(encoding="utf-8-sig", newline="") as file:
         titles, *rows = list(csv.reader(file))
-    purposes = [row[titles.index("事由 purpose")] for row in rows]
+    purposes = [row[titles.index("访问目的 purpose")] for row in rows]
     assert "'=HYPERLINK(1)" in purposes
     assert '检查, "7"; ‘x’' in purposes
     assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@"))]
@@ -190,6 +194,42 @@ def test_an_export_that_broke_off_goes_on_in_another_process(
     assert not partial.exists()
 
 
+def test_an_export_that_broke_off_goes_on_another_day_with_the_window_that_it_began_with(
+    shell: Shell, tmp_path: Path, breaking: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    breaking(3, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(export_module, "RETRIES_MAX", 0)
+        assert shell.run("export", path)[0] == 3
+    begun = json.loads(path.with_name("audit.jsonl.partial.json").read_text("utf-8"))
+    breaking(0, 0)
+    now = datetime.now(UTC) + timedelta(days=2)
+    monkeypatch.setattr(audit_log_command, "_now", lambda: now)
+    assert shell.run("export", path, "--resume", "--to", "2031-01-01")[0] == 1
+    shell.done("export", path, "--resume")
+    exit_code, document = shell.verified(path)
+    assert (exit_code, document["is_complete"]) == (0, True), document
+    assert (document["from"], document["to"]) == (begun["start"], begun["end"])
+
+
+def test_an_export_whose_last_step_failed_is_finished_later(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.jsonl"
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        exit_code, output = shell.run("export", path)
+    assert (exit_code, "No space left" in output, path.exists()) == (1, True, False), output
+    shell.done("export", path, "--resume")
+    exit_code, document = shell.verified(path)
+    assert (exit_code, document["is_complete"]) == (0, True), document
+
+
 def test_nothing_is_overwritten_and_nothing_is_resumed_that_is_not_there(shell: Shell, exported: Path) -> None:
     for words, told in (
         ((exported,), "is there already"),
@@ -222,9 +262,16 @@ def test_the_newest_are_listed(shell: Shell) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("--from", "yesterday"), ("--to", "2020-01-01"), ("--time-zone", "Asia/Nowhere"), ("--from", "2999-01-01")],
+    [
+        ("--from", "yesterday"),
+        ("--to", "2020-01-01"),
+        ("--time-zone", "Asia/Nowhere"),
+        ("--from", "2999-01-01"),
+        ("--from", "0001-01-01"),
+        ("--to", "9999-12-31"),
+    ],
 )
 def test_times_that_are_none_are_refused(shell: Shell, tmp_path: Path, words: tuple[str, ...]) -> None:
-    extra = ("--from", "2021-01-01") if words[0] == "--to" else ()
+    extra = ("--from", "2021-01-01") if words == ("--to", "2020-01-01") else ()
     exit_code, output = shell.run("export", tmp_path / "audit.jsonl", *words, *extra)
     assert exit_code == 2, output
