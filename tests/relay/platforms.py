@@ -4,28 +4,25 @@ speak to each other by mutual TLS, their own services by the service token in pl
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import grpc
 import psycopg
-import sqlalchemy as sa
 
 from cli.pki.authority import Authority
 from services.common.access.divisions import Divisions
 from services.common.access.mounting import ServiceAccess
 from services.common.access.tokens import ServiceTokens
 from services.common.clock import Clock, SystemClock
-from services.common.database import RawConnection, create_engine, raw_connection
+from services.common.database import create_engine, raw_connection
 from services.common.rpc_client import connect
 from services.common.rpc_server import RpcServer
 from services.common.settings import PlatformSettings, load
-from services.journal import tables
 from services.journal.entries import EntryBuilder
 from services.journal.mounting import JournalParts
 from services.journal.notes import new_private_key_pem
@@ -37,6 +34,8 @@ from services.relay.limits import LinkTimes
 from tests.access import Access
 from tests.certificates import new_authority, platform_files, platform_tls, tls_environment
 from tests.conftest import Databases
+from tests.journal.journals import NoteProjection, make_tables
+from tests.journal.paper_log import KIND
 from tests.relay.registry import FakeRegistry
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
@@ -46,9 +45,6 @@ WAIT_SECONDS = 30.0
 
 POLL_SECONDS = 0.005
 """How often a condition is looked at."""
-
-KIND = "zhichao.test.v1.Note"
-"""The one kind of entry that these services know."""
 
 TABLES = "relay-notes"
 """Name of the schema of these services among the test databases."""
@@ -82,38 +78,6 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < ends_at, f"{what} did not happen within {WAIT_SECONDS} s"
         pause.wait(POLL_SECONDS)
     return value
-
-
-class NoteProjection:
-    """Keeps every payload under its place: a second projection of the same entry would be a unique violation."""
-
-    kinds: Mapping[str, int] = MappingProxyType({KIND: 1})
-
-    def prepare(self, origin: str, kind: str, payload: bytes, leaf: bytes) -> Any:
-        return payload
-
-    def project(self, connection: RawConnection, origin: str, prepared: Sequence[tuple[int, Any]]) -> None:
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO notes (origin, sequence, payload) VALUES (%s, %s, %s)",
-                [(origin, sequence, payload) for sequence, payload in prepared],
-            )
-
-
-def make_tables(url: str) -> None:
-    """Make what a service's migrations would make."""
-    metadata = sa.MetaData()
-    tables.define(metadata)
-    sa.Table(
-        "notes",
-        metadata,
-        sa.Column("origin", sa.Text, primary_key=True),
-        sa.Column("sequence", sa.BigInteger, primary_key=True),
-        sa.Column("payload", sa.LargeBinary, nullable=False),
-    )
-    engine = create_engine(url, pool_size=2, application_name="test")
-    metadata.create_all(engine)
-    engine.dispose()
 
 
 class JournalHost:
