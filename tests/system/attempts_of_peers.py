@@ -61,49 +61,28 @@ def _shaking_hands(trial: Trial, tls: Tls, platform: str, status: str, reason: s
     )
 
 
-def a_platform_that_is_not_registered(trial: Trial) -> Attempt:
+def _claiming(trial: Trial, shown: str, claimed: str, reason: str, **who: Any) -> Attempt:
+    """Shake hands in the name of a platform, with a good certificate of one."""
+    certificate = f"platform/{shown}"
     return _shaking_hands(
-        trial,
-        trial.three.certificate(OTHER_CITY),
-        OTHER_CITY,
-        "PERMISSION_DENIED",
-        "PLATFORM_NOT_REGISTERED",
-        certificate=f"platform/{OTHER_CITY}",
+        trial, trial.three.certificate(shown), claimed, "PERMISSION_DENIED", reason, certificate=certificate, **who
     )
+
+
+def a_platform_that_is_not_registered(trial: Trial) -> Attempt:
+    return _claiming(trial, OTHER_CITY, OTHER_CITY, "PLATFORM_NOT_REGISTERED")
 
 
 def a_platform_in_the_name_of_another(trial: Trial) -> Attempt:
-    return _shaking_hands(
-        trial,
-        trial.three.certificate(COUNTY),
-        OTHER_COUNTY,
-        "PERMISSION_DENIED",
-        "OUTSIDE_SCOPE",
-        principal=f"platform/{COUNTY}",
-        certificate=f"platform/{COUNTY}",
-    )
+    return _claiming(trial, COUNTY, OTHER_COUNTY, "OUTSIDE_SCOPE", principal=f"platform/{COUNTY}")
 
 
 def the_platform_itself(trial: Trial) -> Attempt:
-    return _shaking_hands(
-        trial,
-        trial.three.certificate(CITY),
-        CITY,
-        "PERMISSION_DENIED",
-        "PLATFORM_NOT_REGISTERED",
-        certificate=f"platform/{CITY}",
-    )
+    return _claiming(trial, CITY, CITY, "PLATFORM_NOT_REGISTERED")
 
 
 def the_platform_above(trial: Trial) -> Attempt:
-    return _shaking_hands(
-        trial,
-        trial.three.certificate(PROVINCE),
-        PROVINCE,
-        "PERMISSION_DENIED",
-        "PLATFORM_NOT_REGISTERED",
-        certificate=f"platform/{PROVINCE}",
-    )
+    return _claiming(trial, PROVINCE, PROVINCE, "PLATFORM_NOT_REGISTERED")
 
 
 def a_certificate_of_another_trust_domain(trial: Trial) -> Attempt:
