@@ -31,15 +31,16 @@ AUDITED_REASONS: Final = frozenset(
 """Refusals because of who calls: failed log-ins and what somebody may not do (GB/T 22239-2019, 8.1.4.3 a)."""
 
 TELL_SECONDS: Final = 60.0
-"""Attempts wait so long at most for their first record."""
+"""Attempts wait so long at most for their first record, unless more sources than TOLD_MAX wait with them."""
 
 INTERVAL_SECONDS_MAX: Final = 3600.0
 """Attempts that go on are told after one minute, then two, four … and then once an hour: a terminal with an old token
 makes some thirty records on its first day."""
 
 TOLD_MAX: Final = 20
-"""Records made in a minute at most, besides one for each reason that sums up the rest: under a steady attack from
-changing addresses 40,000 a day, some 20 MB."""
+"""Records made in a minute at most, besides one for each reason that sums up those who are not told apart: under a
+steady attack from changing addresses 40,000 a day, some 20 MB. The others wait for their turn, or are summed up at a
+stop."""
 
 SOURCES_MAX: Final = 2_000
 """Sources told apart at once, as many as a large city has terminals; attempts of others are summed up by reason."""
@@ -128,10 +129,15 @@ class RefusalBook:
             tally.last_time = now
 
     def tell(self, *, is_last: bool = False) -> None:
-        """Tell what is due, at most TOLD_MAX sources, and forget those that are quiet. Called once a minute."""
+        """Tell what is due, at most TOLD_MAX sources, and forget those that are quiet. Called once a minute.
+
+        The last time it is all that is left: what is more than that is summed up by reason.
+        """
         monotonic = self._clock.monotonic()
         with self._guard:
             self._forget(monotonic)
+            if is_last:
+                self._sum_up_rest()
             due = [
                 (source, tally)
                 for source, tally in self._tallies.items()
@@ -165,6 +171,19 @@ class RefusalBook:
                 tally.first_time = tally.last_time
                 tally.due_at = monotonic + tally.interval_seconds
                 tally.interval_seconds = min(tally.interval_seconds * 2, INTERVAL_SECONDS_MAX)
+
+    def _sum_up_rest(self) -> None:
+        """Put together by reason whoever would have to wait for a turn: there is none after a stop."""
+        named = [source for source, tally in self._tallies.items() if tally.count and source.peer_address]
+        for source in named[TOLD_MAX:]:
+            tally = self._tallies.pop(source)
+            whole = self._tallies.setdefault(
+                RefusalSource("", "", source.reason),
+                _Tally(tally.due_at, "", "", tally.first_time, tally.last_time),
+            )
+            whole.first_time = min(whole.first_time, tally.first_time) if whole.count else tally.first_time
+            whole.last_time = max(whole.last_time, tally.last_time)
+            whole.count += tally.count
 
     def _forget(self, monotonic: float) -> None:
         quiet = [

@@ -144,6 +144,32 @@ def test_a_stop_tells_what_is_left(book: RefusalBook, kept: Kept) -> None:
     assert [one.count for one in kept.take()] == [1]
 
 
+def test_a_stop_tells_of_everybody_few_by_name_and_the_rest_by_reason(book: RefusalBook, kept: Kept) -> None:
+    for number in range(TOLD_MAX + 5):
+        note(book, 2, SOURCE._replace(peer_address=f"ipv4:192.0.2.{number}"))
+    book.start()
+    book.stop()
+    told = kept.take()
+    assert sum(one.count for one in told) == 2 * (TOLD_MAX + 5)
+    rest = [one for one in told if not one.peer_address]
+    assert [(one.principal, one.method, one.reason, one.count) for one in rest] == [
+        ("", "", Reason.PERMISSION_MISSING, 10)
+    ]
+    assert len(told) == TOLD_MAX + 1
+
+
+def test_the_rest_of_a_stop_spans_all_attempts_that_are_in_it(
+    book: RefusalBook, kept: Kept, clock: StandingClock
+) -> None:
+    for number in range(TOLD_MAX + 2):
+        note(book, source=SOURCE._replace(peer_address=f"ipv4:192.0.2.{number}"))
+        clock.advance(1)
+    book.tell(is_last=True)
+    (rest,) = [one for one in kept.take() if not one.peer_address]
+    assert (rest.first_time - NOON).total_seconds() == TOLD_MAX
+    assert (rest.last_time - NOON).total_seconds() == TOLD_MAX + 1
+
+
 def test_a_book_that_was_never_started_stops(book: RefusalBook, kept: Kept) -> None:
     note(book)
     book.stop()
