@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cli.importer.fields import AXLES_MAX, FACTORS, REQUIRED, Field, Kind
 from cli.importer.mapping import Column
+from cli.plate_color_codes import JTT_809_COLORS, TOLL_COLORS
 from zhichao.weighing.v1 import record_pb2
 
 # What exports write for "nothing".
@@ -59,7 +60,7 @@ _CLASSES = {
     "low_speed": _LOW, "拖拉机": _LOW, "低速货车": _LOW, "三轮汽车": _LOW, "农用车": _LOW,
 }  # fmt: skip
 _BLUE, _YELLOW, _BLACK, _WHITE, _GREEN, _GRADIENT, _YELLOW_GREEN, _OTHER = range(1, 9)
-# The three code sets of the trade (domain.md, section 3); camera makers' sets are not among them, they contradict.
+# By the unit of the column: words, or one of the code sets.
 _COLORS: Mapping[str, Mapping[str, int]] = {
     "text": {
         "蓝": _BLUE, "blue": _BLUE, "黄": _YELLOW, "yellow": _YELLOW, "黑": _BLACK, "black": _BLACK,
@@ -67,14 +68,8 @@ _COLORS: Mapping[str, Mapping[str, int]] = {
         "gradient_green": _GRADIENT, "黄绿": _YELLOW_GREEN, "黄绿双拼": _YELLOW_GREEN, "yellow_green": _YELLOW_GREEN,
         "其他": _OTHER, "other": _OTHER,
     },
-    "toll": {
-        "0": _BLUE, "1": _YELLOW, "2": _BLACK, "3": _WHITE, "4": _GRADIENT, "5": _YELLOW_GREEN, "9": _OTHER,
-        "11": _GREEN,
-    },
-    "jt809": {
-        "1": _BLUE, "2": _YELLOW, "3": _BLACK, "4": _WHITE, "5": _GREEN, "9": _OTHER,
-        "0x94": _GRADIENT, "148": _GRADIENT, "0x93": _YELLOW_GREEN, "147": _YELLOW_GREEN,
-    },
+    "toll": TOLL_COLORS,
+    "jt809": JTT_809_COLORS,
 }  # fmt: skip
 _FLAGS = {
     "1": True, "true": True, "yes": True, "y": True, "是": True, "有": True,

@@ -5,6 +5,7 @@ Every number carries a city letter that its province has not issued, so no plate
 
 from random import Random
 
+from cli.plate_color_codes import TOLL_COLORS
 from zhichao.weighing.v1 import record_pb2
 
 # Province and the letters after it that no city of it uses; weights favour the neighbourhood of Linfen.
@@ -14,16 +15,8 @@ _REGION_WEIGHTS = (70, 10, 10, 6, 4)
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 _DIGITS = "0123456789"
 
-# Colour codes of the toll and overload systems (domain.md, section 3), which some terminals still send along.
-_TOLL_CODES = {
-    record_pb2.PLATE_COLOR_BLUE: "0",
-    record_pb2.PLATE_COLOR_YELLOW: "1",
-    record_pb2.PLATE_COLOR_BLACK: "2",
-    record_pb2.PLATE_COLOR_WHITE: "3",
-    record_pb2.PLATE_COLOR_GRADIENT_GREEN: "4",
-    record_pb2.PLATE_COLOR_YELLOW_GREEN: "5",
-    record_pb2.PLATE_COLOR_GREEN: "11",
-}
+# What some terminals send along.
+_TOLL_CODES = {color: code for code, color in TOLL_COLORS.items()}
 
 # Trucks above 4.5 t carry yellow plates; the other colours are rare and must be handled all the same.
 _LARGE_COLORS = (

@@ -1,4 +1,4 @@
-"""Number plates: normal form, known forms, and the colour code sets in use.
+"""Number plates: normal form and known forms, and what colours there are.
 
 A plate of no known form is kept and flagged, never refused: the forms are tolerant and still not complete.
 """
@@ -113,49 +113,3 @@ def plate_form(number: str) -> PlateForm | None:
 def has_known_form(number: str) -> bool:
     """Say whether a normalised plate number has a known form."""
     return _ANY_FORM.fullmatch(number) is not None
-
-
-class ColorCodeSet(StrEnum):
-    """A code set for plate colours. The sets contradict each other, so a code means nothing without its set."""
-
-    # Overload control and toll systems (治超、收费).
-    TOLL = "toll"
-    # JT/T 809-2019, whose two newer codes are written in hexadecimal: 0x93 and 0x94.
-    JTT_809 = "jtt-809"
-
-
-COLOR_CODES: Final = {
-    ColorCodeSet.TOLL: {
-        0: PlateColor.BLUE,
-        1: PlateColor.YELLOW,
-        2: PlateColor.BLACK,
-        3: PlateColor.WHITE,
-        4: PlateColor.GRADIENT_GREEN,
-        5: PlateColor.YELLOW_GREEN,
-        9: PlateColor.OTHER,
-        11: PlateColor.GREEN,
-    },
-    ColorCodeSet.JTT_809: {
-        1: PlateColor.BLUE,
-        2: PlateColor.YELLOW,
-        3: PlateColor.BLACK,
-        4: PlateColor.WHITE,
-        5: PlateColor.GREEN,
-        9: PlateColor.OTHER,
-        0x93: PlateColor.YELLOW_GREEN,
-        0x94: PlateColor.GRADIENT_GREEN,
-    },
-}
-
-_DECIMAL: Final = re.compile(r"[0-9]{1,3}")
-_HEXADECIMAL: Final = re.compile(r"0[xX][0-9A-Fa-f]{1,2}")
-
-
-def color_of_code(code_set: ColorCodeSet, raw_code: str) -> PlateColor:
-    """Map a raw colour code, decimal or with `0x`, to a colour; UNSPECIFIED when the set does not know it."""
-    code = raw_code.strip()
-    if _HEXADECIMAL.fullmatch(code):
-        return COLOR_CODES[code_set].get(int(code, 16), PlateColor.UNSPECIFIED)
-    if _DECIMAL.fullmatch(code):
-        return COLOR_CODES[code_set].get(int(code), PlateColor.UNSPECIFIED)
-    return PlateColor.UNSPECIFIED

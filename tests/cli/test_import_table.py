@@ -302,6 +302,43 @@ def test_cells_become_values(header: str, cell: str, option: str, expected: dict
     assert MessageToDict(record) == always | expected
 
 
+@pytest.mark.parametrize(
+    ("unit", "cell", "expected"),
+    [
+        ("toll", "0", "BLUE"),
+        ("toll", "1", "YELLOW"),
+        ("toll", "2", "BLACK"),
+        ("toll", "3", "WHITE"),
+        ("toll", "4", "GRADIENT_GREEN"),
+        ("toll", "5", "YELLOW_GREEN"),
+        ("toll", "9", "OTHER"),
+        ("toll", "11", "GREEN"),
+        ("toll", "6", "UNSPECIFIED"),
+        ("jt809", "1", "BLUE"),
+        ("jt809", "2", "YELLOW"),
+        ("jt809", "3", "BLACK"),
+        ("jt809", "4", "WHITE"),
+        ("jt809", "5", "GREEN"),
+        ("jt809", "9", "OTHER"),
+        ("jt809", "0x93", "YELLOW_GREEN"),
+        ("jt809", "147", "YELLOW_GREEN"),
+        ("jt809", "0X94", "GRADIENT_GREEN"),
+        ("jt809", "148", "GRADIENT_GREEN"),
+        ("jt809", " 1 ", "BLUE"),
+        ("jt809", "１", "BLUE"),
+        ("jt809", "0", "UNSPECIFIED"),
+        ("jt809", "yellow", "UNSPECIFIED"),
+        ("jt809", "-1", "UNSPECIFIED"),
+    ],
+)
+def test_color_codes(unit: str, cell: str, expected: str) -> None:
+    record, problems = convert(["车牌颜色"], [cell], f"车牌颜色=front_plate_color:{unit}")
+
+    assert problems == []
+    plate = record.front_plate
+    assert (record_pb2.PlateColor.Name(plate.color), plate.raw_color_code) == (f"PLATE_COLOR_{expected}", cell.strip())
+
+
 def test_a_lifted_axle_is_kept_when_it_is_counted() -> None:
     record, _ = convert(["axles", "w1", "w2", "w3", "s1_2", "s2_3"], ["3", "7500", "8400", "0", "1399", "3799"])
 

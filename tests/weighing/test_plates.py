@@ -1,4 +1,4 @@
-"""Plates: normal form, forms, colour codes. All numbers are made up."""
+"""Plates: normal form, and forms. All numbers are made up."""
 
 import pytest
 from hypothesis import given
@@ -7,10 +7,7 @@ from hypothesis import strategies as st
 from services.weighing.plates import (
     NO_PLATE_TEXTS,
     PROVINCES,
-    ColorCodeSet,
-    PlateColor,
     PlateForm,
-    color_of_code,
     has_known_form,
     normalize_plate,
     plate_form,
@@ -121,36 +118,3 @@ def test_every_province_has_plates() -> None:
 @given(st.text(max_size=40))
 def test_looking_for_a_form_never_fails(text: str) -> None:
     assert has_known_form(text) == (plate_form(text) is not None)
-
-
-@pytest.mark.parametrize(
-    ("code_set", "raw_code", "expected"),
-    [
-        (ColorCodeSet.TOLL, "0", PlateColor.BLUE),
-        (ColorCodeSet.TOLL, "1", PlateColor.YELLOW),
-        (ColorCodeSet.TOLL, "2", PlateColor.BLACK),
-        (ColorCodeSet.TOLL, "3", PlateColor.WHITE),
-        (ColorCodeSet.TOLL, "4", PlateColor.GRADIENT_GREEN),
-        (ColorCodeSet.TOLL, "5", PlateColor.YELLOW_GREEN),
-        (ColorCodeSet.TOLL, "9", PlateColor.OTHER),
-        (ColorCodeSet.TOLL, "11", PlateColor.GREEN),
-        (ColorCodeSet.TOLL, "6", PlateColor.UNSPECIFIED),
-        (ColorCodeSet.JTT_809, "1", PlateColor.BLUE),
-        (ColorCodeSet.JTT_809, "2", PlateColor.YELLOW),
-        (ColorCodeSet.JTT_809, "3", PlateColor.BLACK),
-        (ColorCodeSet.JTT_809, "4", PlateColor.WHITE),
-        (ColorCodeSet.JTT_809, "5", PlateColor.GREEN),
-        (ColorCodeSet.JTT_809, "9", PlateColor.OTHER),
-        (ColorCodeSet.JTT_809, "0x93", PlateColor.YELLOW_GREEN),
-        (ColorCodeSet.JTT_809, "0X94", PlateColor.GRADIENT_GREEN),
-        (ColorCodeSet.JTT_809, "148", PlateColor.GRADIENT_GREEN),
-        (ColorCodeSet.JTT_809, " 1 ", PlateColor.BLUE),
-        (ColorCodeSet.JTT_809, "0", PlateColor.UNSPECIFIED),
-        (ColorCodeSet.JTT_809, "", PlateColor.UNSPECIFIED),
-        (ColorCodeSet.JTT_809, "yellow", PlateColor.UNSPECIFIED),
-        (ColorCodeSet.JTT_809, "-1", PlateColor.UNSPECIFIED),
-        (ColorCodeSet.JTT_809, "１", PlateColor.UNSPECIFIED),
-    ],
-)
-def test_color_codes(code_set: ColorCodeSet, raw_code: str, expected: PlateColor) -> None:
-    assert color_of_code(code_set, raw_code) == expected
