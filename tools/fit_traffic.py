@@ -9,7 +9,7 @@ import csv
 import json
 import math
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,6 @@ class Truck:
     """What the fit needs of one row."""
 
     gross_kg: int
-    hour: int
     speed_kmh: int
     weights_kg: tuple[int, ...]
     spacings_mm: tuple[int, ...]
@@ -72,7 +71,6 @@ def read(path: Path) -> Iterator[Truck]:
             axles = int(row["axles"])
             yield Truck(
                 gross_kg=int(row["gvw_kg"]),
-                hour=int(row["ts_local"][11:13]),
                 speed_kmh=int(row["speed_kmh"]),
                 weights_kg=tuple(int(row[f"w{axle}_kg"]) for axle in range(1, axles + 1)),
                 spacings_mm=tuple(int(row[f"s{axle}_{axle + 1}_mm"]) for axle in range(1, axles)),
@@ -151,13 +149,11 @@ def fit(trucks: Sequence[Truck]) -> dict[str, object]:
         by_layout[truck.layout].append(truck)
     kept = {layout: group for layout, group in by_layout.items() if len(group) >= TRUCKS_MIN}
     total = sum(map(len, kept.values()))
-    hours = Counter(truck.hour for truck in trucks)
     speeds = [truck.speed_kmh for truck in trucks]
     return {
         "about": "Aggregated parameters made by tools/fit_traffic.py from weigh-in-motion records; no row is copied.",
         "trucks": len(trucks),
         "left_out": len(trucks) - total,
-        "hour_shares": [round(hours[hour] / len(trucks), 5) for hour in range(24)],
         "speed_kmh": {"mean": round(fmean(speeds), 1), "sd": round(pstdev(speeds), 1)},
         "layouts": [
             fit_layout(layout, group, total)

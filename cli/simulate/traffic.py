@@ -6,7 +6,7 @@ fast the caller is, so a run repeats exactly when it starts at the same time.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,8 +16,6 @@ from cli.simulate.site import Site
 from cli.simulate.terminal import Terminal
 from cli.simulate.trucks import TruckModel, default_model
 from zhichao.weighing.v1 import record_pb2
-
-_HOUR_SECONDS = 3_600
 
 
 @dataclass(frozen=True)
@@ -55,37 +53,20 @@ class Traffic:
         self.options = options if options is not None else TrafficOptions()
         self.start_time = start_time
         self.records_per_second = records_per_second
-        self._model = model if model is not None else default_model()
+        trucks = model if model is not None else default_model()
         self._seed = seed
         self._volumes = list(itertools.accumulate(station.volume for station in site.stations))
-        self.terminals = [Terminal(station, self.options, self._model, seed) for station in site.stations]
+        self.terminals = [Terminal(station, self.options, trucks, seed) for station in site.stations]
 
     def emissions(self) -> Iterator[Emission]:
         """Make emissions at the asked rate, without end. May be called once."""
-        return self._emissions(count / self.records_per_second for count in itertools.count(1))
-
-    def day_emissions(self, records: int) -> Iterator[Emission]:
-        """Make so many records over one day from the start time, busy at the hours when the model is busy."""
-        shares = self._model.hour_shares
-        total = sum(shares)
-        bounds = list(itertools.accumulate((share / total for share in shares), initial=0.0))
-
-        def offsets() -> Iterator[float]:
-            for count in range(records):
-                place = (count + 0.5) / records
-                hour = max(index for index in range(len(shares)) if bounds[index] <= place)
-                within = (place - bounds[hour]) / (bounds[hour + 1] - bounds[hour])
-                yield (hour + min(within, 0.999)) * _HOUR_SECONDS
-
-        return self._emissions(offsets())
-
-    def _emissions(self, offsets: Iterable[float]) -> Iterator[Emission]:
         rng, options = seeded_random("traffic", self._seed), self.options
         # Counted, not drawn: a rate of one in a thousand gives one in every thousand new trucks.
         overloads = rng.random()
         indexes = range(len(self.terminals))
         gap_seconds = len(self.terminals) / self.records_per_second
-        for offset_seconds in offsets:
+        for count in itertools.count(1):
+            offset_seconds = count / self.records_per_second
             index = rng.choices(indexes, cum_weights=self._volumes)[0]
             terminal = self.terminals[index]
             is_overload = False

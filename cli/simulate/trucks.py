@@ -118,7 +118,6 @@ class TruckModel:
         self._by_layout: dict[str, dict[str, Any]] = {layout["layout"]: layout for layout in layouts}
         self._names = list(self._by_layout)
         self._weights = [layout["share"] * _ADAPTATIONS[layout["layout"]].factor for layout in layouts]
-        self.hour_shares: list[float] = parameters["hour_shares"]
 
     def draw(self, rng: Random) -> Truck:
         """Draw a truck."""

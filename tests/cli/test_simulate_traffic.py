@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.simulate.options import FAULTLESS, TrafficOptions
+from cli.simulate.options import TrafficOptions
 from cli.simulate.site import Site, credit_check_character, make_site
 from cli.simulate.terminal import NO_PLATE
 from cli.simulate.traffic import Emission, OfflineSchedule, Traffic
@@ -188,15 +188,6 @@ def test_clocks_are_off_by_a_constant_of_the_terminal() -> None:
         expected = START + timedelta(seconds=one.offset_seconds + error)
         assert abs(one.record.weigh_time.ToDatetime(tzinfo=UTC) - expected) < timedelta(milliseconds=1)
     assert len({terminal.clock_error_seconds for terminal in traffic.terminals}) == len(SITE.stations)
-
-
-def test_a_day_follows_the_hours_of_the_model() -> None:
-    traffic = Traffic(SITE, seed=7, start_time=START, records_per_second=1, options=FAULTLESS)
-    hours = Counter(int(one.offset_seconds // 3600) for one in traffic.day_emissions(2_400))
-
-    assert sum(hours.values()) == 2_400
-    assert max(hours) == 23
-    assert hours[10] > 3 * hours[2]
 
 
 def test_outages_cut_off_the_asked_share_once_in_each_period() -> None:
