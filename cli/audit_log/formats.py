@@ -75,7 +75,7 @@ class JsonLines:
             for number, line in enumerate(file, 1):
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise UnreadableFileError(f"line {number} is no JSON 该行不是 JSON") from error
                 if not isinstance(row, dict):
                     raise UnreadableFileError(f"line {number} is no JSON object 该行不是 JSON 对象")

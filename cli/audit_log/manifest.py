@@ -126,7 +126,7 @@ class Manifest:
                 str(document["software"]),
                 [LogExport.read(one) for one in document["logs"]],
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UnreadableManifestError(
                 f"it is no manifest of an audit log ({type(error).__name__}) 不是审计日志的清单"
             ) from error

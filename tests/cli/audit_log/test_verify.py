@@ -17,6 +17,9 @@ from tests.registry.harness import RunningRegistry
 from tests.registry.test_access_export import record_in
 from zhichao.journal.v1 import entry_pb2
 
+DEEP = "[" * 100_000
+"""More brackets than a parser goes into."""
+
 
 class Tampered:
     """An exported file that somebody changes, and then mends the manifest so that only the proofs can tell."""
@@ -153,7 +156,7 @@ def test_a_window_that_is_claimed_to_be_longer_is_found(shell: Shell, tmp_path: 
         assert ["lies within its time" in one for one in document["logs"][0]["findings"]] == [True]
 
 
-@pytest.mark.parametrize("change", [b"x", b"{}\n", b"[]\n", b"\xff\n"])
+@pytest.mark.parametrize("change", [b"x", b"{}\n", b"[]\n", b"\xff\n", DEEP.encode()])
 def test_bytes_that_are_no_record_are_found(shell: Shell, exported: Path, change: bytes) -> None:
     exported.write_bytes(exported.read_bytes() + change)
     exit_code, document = shell.verified(exported)
@@ -162,7 +165,7 @@ def test_bytes_that_are_no_record_are_found(shell: Shell, exported: Path, change
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[1]", '{"form": "zhichao-audit-log/9"}', '{"form": "zhichao-audit-log/1"}']
+    "text", ["", "{}", "[1]", DEEP, '{"form": "zhichao-audit-log/9"}', '{"form": "zhichao-audit-log/1"}']
 )
 def test_a_manifest_that_is_none_is_told(shell: Shell, exported: Path, text: str) -> None:
     manifest_path(exported).write_text(text, "utf-8")
