@@ -221,14 +221,16 @@ def _target(data_directory: Path | None, addresses: tuple[str, ...], caller_opti
         raise click.UsageError(str(error)) from error
     if not named:
         targets = [target for target in targets if not target.problem] or targets[:1]
+    # Of several addresses one may be that of nobody: that is told, and not that they are of several platforms.
+    for target in targets:
+        if target.problem:
+            click.echo(f"zhichao relay: {target.platform}: {target.problem}", err=True)
+            raise click.exceptions.Exit(EXIT_UNREACHABLE)
     if len(targets) > 1:
         raise click.UsageError(
             f"{', '.join(target.platform for target in targets)} run here: name one with --data"
             " 本机运行多个平台, 请用 --data 指定"
         )
-    if targets[0].problem:
-        click.echo(f"zhichao relay: {targets[0].platform}: {targets[0].problem}", err=True)
-        raise click.exceptions.Exit(EXIT_UNREACHABLE)
     return targets[0]
 
 

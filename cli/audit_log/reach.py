@@ -38,11 +38,13 @@ def reach_services(
         raise click.UsageError(str(error)) from error
     if not named:
         targets = [target for target in targets if not target.problem] or targets[:1]
+    # Of several addresses one may be that of nobody: that is told, and not that they are of several platforms.
+    for one in targets:
+        if one.problem:
+            raise click.ClickException(f"{one.platform}: {one.problem}")
     if len(targets) > 1:
         raise click.UsageError(f"{', '.join(target.platform for target in targets)}: name one platform 请指定一个平台")
     (target,) = targets
-    if target.problem:
-        raise click.ClickException(f"{target.platform}: {target.problem}")
     with ExitStack() as stack:
         channels = {
             name: stack.enter_context(target.connect(name, *CALLER)) for name in target.addresses if name != "relay"
@@ -91,11 +93,15 @@ def compare_with(
     from zhichao.journal.v1.journal_pb2_grpc import JournalServiceStub
 
     try:
-        (target, *others) = find(against, options)
+        targets = find(against, options)
     except TargetError as error:
         raise click.UsageError(str(error)) from error
-    if others or target.problem:
-        raise click.UsageError(f"--against {', '.join(against)}: {target.problem or 'names several platforms'}")
+    for one in targets:
+        if one.problem:
+            raise click.UsageError(f"--against {one.platform}: {one.problem}")
+    (target, *others) = targets
+    if others:
+        raise click.UsageError(f"--against {', '.join(against)}: names several platforms 请只指定一个平台")
     for exported, check in zip(manifest.logs, checks, strict=False):
         if exported.head.stream not in target.addresses:
             check.findings.append(

@@ -174,6 +174,14 @@ def test_a_platform_of_this_machine_may_be_named_by_address(
     assert shown.exit_code == 0, shown.output
 
 
+def test_of_several_services_the_one_that_is_away_is_named(alone: PlatformProcess) -> None:
+    token_file = str(alone.data_directory / "secrets" / "operator.token")
+    # Port 9 takes nobody.
+    services = ("--service", alone.address("weighing"), "--service", "127.0.0.1:9")
+    code, output = invoke("parked", *services, "--token-file", token_file)
+    assert (code, "127.0.0.1:9: unreachable" in output) == (1, True), output
+
+
 def test_the_answer_can_be_given_beforehand(alone: PlatformProcess) -> None:
     mark(alone, "weighing")
     code, output = invoke("confirm-restored", "--data", str(alone.data_directory), "--yes", "--json")

@@ -260,6 +260,12 @@ def test_the_newest_are_listed(shell: Shell) -> None:
     assert json.loads(shell.done("list", "--actor", "person/nobody", "--json").splitlines()[-1]) == []
 
 
+def test_of_several_services_the_one_that_is_away_is_named(shell: Shell) -> None:
+    # Port 9 takes nobody.
+    exit_code, output = shell.run("list", "--service", "127.0.0.1:9")
+    assert (exit_code, "127.0.0.1:9: unreachable" in output) == (1, True), output
+
+
 @pytest.mark.parametrize(
     "words",
     [
