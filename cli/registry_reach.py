@@ -59,11 +59,14 @@ def registry_channel(reach: Reach, local_names: tuple[str, ...]) -> "Iterator[gr
     """Open a channel to the registry that is meant; what it refuses becomes a message."""
     import grpc
 
+    from cli.status_targets import local_directory
+
     if reach.data_directory is not None and reach.registry:
         raise click.UsageError("give --data or --registry, not both 两者只能给出一个")
-    address, directory, options = (
-        (reach.registry, "", reach.options) if reach.registry else _local_registry(reach.data_directory, reach.options)
-    )
+    if reach.registry:
+        address, directory, options = reach.registry, local_directory(reach.registry), reach.options
+    else:
+        address, directory, options = _local_registry(reach.data_directory, reach.options)
     access = caller_access(options, directory, local_names)
     with open_channel(address, access) as channel:
         try:

@@ -237,24 +237,30 @@ def test_a_registry_that_is_away_is_told(admin_file: Path) -> None:
     assert (result.exit_code, "SERVICE_UNAVAILABLE" in result.output) == (1, True)
 
 
-def test_a_local_platform_brings_its_own_tokens(registry: RunningRegistry, tmp_path: Path) -> None:
+def test_a_local_platform_brings_its_own_tokens(
+    registry: RunningRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As `zhichao up` leaves a data directory: state, lock, and the tokens of the machine's people."""
-    files = PlatformFiles(tmp_path)
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "security.token").write_text(registry.admin_token)
-    (tmp_path / "secrets" / "operator.token").write_text(registry.operator_token)
-    state = PlatformState("141025", "serving", 1, str(tmp_path), addresses={"registry": registry.address})
+    directory = tmp_path / "var" / "141025"
+    files = PlatformFiles(directory)
+    (directory / "secrets").mkdir(parents=True)
+    (directory / "secrets" / "security.token").write_text(registry.admin_token)
+    (directory / "secrets" / "operator.token").write_text(registry.operator_token)
+    state = PlatformState("141025", "serving", 1, str(directory), addresses={"registry": registry.address})
     write(files.state, state)
+    monkeypatch.chdir(tmp_path)
     lock = DataLock(files)
     lock.acquire()
     try:
-        listed = CliRunner().invoke(main, ["credential", "list", "--data", str(tmp_path)])
+        listed = CliRunner().invoke(main, ["credential", "list", "--data", str(directory)])
         assert (listed.exit_code, "operator" in listed.output) == (0, True)
-        who = CliRunner().invoke(main, ["whoami", "--data", str(tmp_path), "--json"])
-        assert last_document(who.output)["principal"] == "person/operator"
+        # By directory, by the address that it has, and as the one that runs here.
+        for words in (["--data", str(directory)], ["--registry", registry.address], []):
+            who = CliRunner().invoke(main, ["whoami", *words, "--json"])
+            assert last_document(who.output)["principal"] == "person/operator"
     finally:
         lock.release()
-    gone = CliRunner().invoke(main, ["whoami", "--data", str(tmp_path)])
+    gone = CliRunner().invoke(main, ["whoami", "--data", str(directory)])
     assert (gone.exit_code, "not running" in gone.output) == (1, True)
 
 
