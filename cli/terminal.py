@@ -18,10 +18,12 @@ _CONTROLS: Final[Mapping[int, str]] = {number: _SHOWN for first, last in _RANGES
 
 
 class Console(rich.console.Console):
-    """A console without markup, which shows control characters in texts as what they are: nothing readable."""
+    """A console without markup and pictures for words like :100:, which are within addresses too; it shows control
+    characters in texts as what they are: nothing readable.
+    """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**({"markup": False} | options))
+        super().__init__(**({"markup": False, "emoji": False} | options))
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render; what rich itself tells the terminal stays as it is."""

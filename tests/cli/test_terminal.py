@@ -40,6 +40,13 @@ def test_brackets_are_brackets() -> None:
     assert "[/x]" in shown(table)
 
 
+def test_an_address_is_an_address() -> None:
+    table = Table("where")
+    table.add_row("2001:db8:a:100:1::1")
+
+    assert "2001:db8:a:100:1::1" in shown(table)
+
+
 def test_a_title_that_a_platform_below_has_made_up_is_shown_all_the_same() -> None:
     rule_set = RuleSet(rule_set_id="r-1", version=1, title="[/x]\x1b[2J", info=ResourceInfo(origin="141025"))
 
