@@ -64,7 +64,7 @@ def recover(reason: str, data_directory: Path | None, is_confirmed: bool, binari
                 lost.close()
             _show(database.platform.platform, revoked, database.data_directory, as_json=as_json)
     except ServiceError as error:
-        _fail(error.message)
+        _fail(f"{error.message} {error.message_zh}".rstrip())
     except (
         RegistryDatabaseError,
         SettingsError,

@@ -62,7 +62,7 @@ def changes(**fields: Any) -> dict[str, Any]:
     """Return the fields that are to be changed. Raises click.UsageError if there are none."""
     found = given(**fields)
     if not found:
-        raise click.UsageError("nothing changes: name what should, for example --upstream CODE 未指定变更内容")
+        raise click.UsageError("nothing changes: name what should by an option (--help lists them) 未指定变更内容")
     return found
 
 
