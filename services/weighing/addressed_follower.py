@@ -41,9 +41,14 @@ class AddressedFollower:
         # The stream and a look on behalf of a record may bring the same at the same time.
         self._guard = threading.Lock()
         self._channel: grpc.Channel | None = None
-        self._heard = 0
+        self._taken = 0
         self._refused_origins: set[str] = set()
-        self.loop = FollowLoop("addressed-follower", self._follow, lambda: self._heard)
+        self.loop = FollowLoop("addressed-follower", self._follow, lambda: self.progress)
+
+    @property
+    def progress(self) -> int:
+        """How much was taken of what the registry has said; what failed while it was taken does not count."""
+        return self._taken
 
     @property
     def positions(self) -> dict[str, int]:
@@ -102,7 +107,6 @@ class AddressedFollower:
         if follow:
             self._refused_origins = refused_origins
         for response in call:
-            self._heard += 1
             match response.WhichOneof("content"):
                 case "batch" if response.batch.origin not in refused_origins:
                     refused = self._take(response.batch)
@@ -115,6 +119,7 @@ class AddressedFollower:
                     refusal = response.refusal.refusal
                     reason = refusal_pb2.ErrorReason.Name(refusal.reason).removeprefix(_REASON_PREFIX)
                     _log_refused(response.refusal.origin, reason, refusal.message)
+            self._taken += 1
             if self.loop.stopping.is_set():
                 call.cancel()
                 return

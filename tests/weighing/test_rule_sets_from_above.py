@@ -224,9 +224,9 @@ def test_a_restart_reads_on_where_it_stood(
         return take(batch)  # type: ignore[arg-type]  # passed through
 
     monkeypatch.setattr(follower, "_take", noted)
-    heard = follower._heard
+    before = follower.progress
     assert beside.refused_record(record(source_unit_id="nobody")).reason == "UNKNOWN_SOURCE_UNIT"
-    assert follower._heard > heard
+    assert follower.progress > before
     assert taken == []
 
 
@@ -362,10 +362,19 @@ def test_another_history_is_left_alone_and_nothing_else(
 def test_a_database_that_fails_while_it_is_taken_is_got_over(
     city: RunningRegistry, county: RunningRegistry, beside: RunningWeighing
 ) -> None:
+    follower = beside.app._follower.addressed
+    wait_until(lambda: follower.progress, "the stream is followed")
+    before = follower.progress
     beside.query("ALTER TABLE directory_addressed_entries RENAME TO elsewhere")
-    create(city, rule_set(23_000))
-    carry_down(city, county)
-    assert reason_of(beside.record_all([record("x")])[0]) == "SERVICE_UNAVAILABLE"
+    with structlog.testing.capture_logs() as logs:
+        create(city, rule_set(23_000))
+        carry_down(city, county)
+        assert reason_of(beside.record_all([record("x")])[0]) == "SERVICE_UNAVAILABLE"
+        wait_until(
+            lambda: len([one for one in logs if one.get("follower") == "addressed-follower"]) >= 2, "two tries failed"
+        )
+    # What cannot be kept is no progress: after progress the next try follows at once, again and again.
+    assert follower.progress == before
     beside.query("ALTER TABLE elsewhere RENAME TO directory_addressed_entries")
     wait_for(beside, city)
     assert whose(judged(beside, "x")) == (CITY, "example", 1)
