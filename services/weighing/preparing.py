@@ -236,7 +236,8 @@ class RecordPreparer:
                 message_zh=f"{refusal.message_zh}；登记服务暂不可用，请稍后重试",
                 metadata={"service": "registry"},
                 retry_after_seconds=RETRY_AFTER_SECONDS,
-            ) from refusal
+                # As in `prepare`: a traceback would keep the parsed record.
+            ) from refusal.with_traceback(None)
 
 
 def _parsed(content: bytes) -> record_pb2.WeighingRecord:

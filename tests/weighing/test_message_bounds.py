@@ -119,3 +119,15 @@ def test_only_records_of_the_caller_s_units_go_on() -> None:
         ("r-2", Reason.UNKNOWN_SOURCE_UNIT),
         ("", Reason.INVALID_ARGUMENT),
     ]
+
+
+def test_a_refused_record_is_gone_also_when_the_registry_cannot_be_asked() -> None:
+    preparer = RecordPreparer(Digester("sha256"), Directory("order-62-2016", "141025"), lambda: False)
+    content = [record().SerializeToString()]
+    error: BaseException | None = preparer.prepare(content, START, "terminal/t", "request").refusals[0].error
+    assert error is not None
+    assert error.__cause__ is not None
+    while error is not None:
+        # A traceback holds the frames that it went through, and the parsed record with them.
+        assert error.__traceback__ is None
+        error = error.__cause__ or error.__context__
