@@ -6,11 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import structlog
+
 from services.common.rpc_interceptor import RequestInterceptor
 
 WATCH_SECONDS: Final = 2.0
 """How often. With the registry's word a revocation ends streams at once; this is for the end of a credential, and for a
 service that hears nothing. Five times as often as the 10 seconds in which a revocation is promised to be in force."""
+
+_log = structlog.get_logger()
 
 
 class StandingWatch:
@@ -42,4 +46,8 @@ class StandingWatch:
 
     def _run(self) -> None:
         while not self._is_over.wait(WATCH_SECONDS):
-            self.look()
+            try:
+                self.look()
+            except Exception:  # noqa: BLE001 - logged with its traceback
+                # The thread outlives any fault: without it streams would go on beyond the end of their callers' rights.
+                _log.exception("standing_watch_failed")

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from services.common import rpc_call
+from services.common import rpc_call, rpc_watch
 from services.common.access.caller import Caller
 from services.common.access.certificates import CertificateIdentity
 from services.common.access.knowledge import CURRENT_SECONDS_MAX, KnownCredential, KnownPlatform, KnownSecret
@@ -24,7 +24,7 @@ from services.common.request import request_context
 from services.common.rpc_client import service_error
 from tests.access import Access
 from tests.common.clocks import SetClock
-from tests.common.served import SERVICE, Requests, Served, refused
+from tests.common.served import SERVICE, WAIT_SECONDS, Requests, Served, refused
 
 Serve = Callable[..., Served]
 
@@ -312,3 +312,23 @@ def test_nobody_keeps_all_streams_for_himself(serve: Serve) -> None:
         requests.end()
     for channel in channels:
         channel.close()
+
+
+def test_a_fault_of_one_look_does_not_end_the_looking(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_watch, "WATCH_SECONDS", 0.001)
+    interceptor = serve().server._interceptor
+    has_gone_on = threading.Event()
+    looks = iter(range(3))
+
+    def look() -> None:
+        if next(looks) < 2:
+            raise RuntimeError("a fault of whoever looks")
+        has_gone_on.set()
+        watch._is_over.set()
+
+    watch = rpc_watch.StandingWatch("test", interceptor, [look])
+    watch.start()
+    try:
+        assert has_gone_on.wait(WAIT_SECONDS)
+    finally:
+        watch.stop()
