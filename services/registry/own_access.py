@@ -134,5 +134,9 @@ class OwnAccess:
         except ServiceError as error:
             self._unkept = uses
             _log.warning("credential_uses_not_kept", count=len(uses), reason=error.reason.value)
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            # The thread outlives any fault, as above.
+            self._unkept = uses
+            _log.exception("credential_uses_not_kept", count=len(uses))
         else:
             self._unkept = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import grpc
 import psycopg
@@ -14,10 +15,12 @@ from services.common.access.store import AccessStore
 from services.common.access.uses import UseBook, UseReporter, newest
 from services.common.database import Engine, create_engine
 from services.common.rpc_client import connect
+from services.registry.app import build
+from services.registry.config import RegistryConfig
 from tests.common.conftest import Events, events  # noqa: F401 - a fixture
 from tests.registry import access_examples
 from tests.registry.access_calls import Access
-from tests.registry.harness import START, RunningRegistry
+from tests.registry.harness import START, TIMEOUT_SECONDS, RunningRegistry
 
 
 class SetClock:
@@ -197,6 +200,43 @@ def test_a_service_without_a_database_keeps_them_as_long_as_it_runs(registry: Ru
     registry.start()
     relay.reporter.stop()
     assert last_uses(registry) == {"p-1": START}
+
+
+def test_whatever_fails_on_the_way_they_wait(
+    store: AccessStore,
+    clock: SetClock,
+    database_url: str,
+    events: Events,  # noqa: F811 - the fixture
+) -> None:
+    book = UseBook(clock)
+
+    def open_channel() -> grpc.Channel:
+        raise OSError("no certificate can be read")
+
+    reporter = UseReporter(book, open_channel, store)
+    book.note("p-1")
+    reporter.report()
+    assert untold(database_url) == {"p-1": START}
+    assert [event["count"] for event in events.named("credential_uses_not_told")] == [1]
+
+
+def test_the_registry_itself_keeps_its_own_whatever_fails(registry: RunningRegistry, socket_directory: Path) -> None:
+    Access.of(registry).create(access_examples.person("141025", "VIEWER", credential_id="p-1"))
+    replica = registry.environment | {"ZHICHAO_REGISTRY_LISTEN": f"unix:{socket_directory}/second.sock"}
+    app = build(RegistryConfig.load(replica), registry.clock)
+    app.start()
+    try:
+        own = app._own_access
+        own._uses.note("p-1")
+        with psycopg.connect(registry.database_url, autocommit=True) as connection:
+            connection.execute("ALTER TABLE credential_uses RENAME TO elsewhere")
+            own._keep()
+            connection.execute("ALTER TABLE elsewhere RENAME TO credential_uses")
+        assert "p-1" not in last_uses(registry)
+        own._keep()
+        assert "p-1" in last_uses(registry)
+    finally:
+        app.stop(TIMEOUT_SECONDS)
 
 
 def test_of_too_many_the_newest_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,3 +283,26 @@ def test_a_service_that_follows_lets_in_and_out(registry: RunningRegistry) -> No
             control.caller_of_metadata(metadata)
     finally:
         follower.stop()
+
+
+def test_a_fault_of_a_listener_does_not_end_the_following(registry: RunningRegistry) -> None:
+    knowledge = AccessKnowledge(SystemClock().monotonic)
+    heard: list[bool] = []
+
+    def listen() -> None:
+        heard.append(knowledge.is_known)
+        if len(heard) <= 4:
+            raise RuntimeError("a fault of whoever listens")
+
+    knowledge.on_change(listen)
+
+    def open_registry() -> grpc.Channel:
+        bearer = (("authorization", f"Bearer {registry.service_token}"),)
+        return connect(registry.address, credentials=lambda: bearer)
+
+    follower = AccessFollower(knowledge, open_registry)
+    follower.start()
+    try:
+        eventually(lambda: len(heard) > 4, "it goes on")
+    finally:
+        follower.stop()

@@ -76,11 +76,18 @@ class AccessFollower:
             except Exception:  # noqa: BLE001 - logged with its traceback
                 # The thread outlives any fault: without it no new credential would be known until the next start.
                 _log.exception("access_follow_failed")
+            self._remind()
+            self._stopping.wait(pause)
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+
+    def _remind(self) -> None:
+        """Let time pass for what is known, without a word of the registry. Raises nothing, as above."""
+        try:
             if self._keeper is not None:
                 self._keeper.offer(self._knowledge)
             self._knowledge.remind()
-            self._stopping.wait(pause)
-            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            _log.exception("access_follow_failed")
 
     def _follow(self, channel: grpc.Channel) -> bool:
         """Follow until the stream ends; tell whether the registry has said anything."""

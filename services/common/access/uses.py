@@ -107,6 +107,10 @@ class UseReporter:
         except grpc.RpcError as error:
             _log.warning("credential_uses_not_told", count=len(uses), reason=service_error(error).reason.value)
             self._keep(uses)
+        except Exception:  # noqa: BLE001 - logged with its traceback
+            # As a certificate that cannot be used: the thread outlives it, or nothing was told until the next start.
+            _log.exception("credential_uses_not_told", count=len(uses))
+            self._keep(uses)
         else:
             self._untold = {}
             self._forget(uses)
