@@ -130,4 +130,4 @@ def test_a_refused_record_is_gone_also_when_the_registry_cannot_be_asked() -> No
     while error is not None:
         # A traceback holds the frames that it went through, and the parsed record with them.
         assert error.__traceback__ is None
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
