@@ -18,6 +18,7 @@ from cli.credential_request import (
     role_number,
 )
 from cli.help_text import CommandGroup
+from cli.listing import every
 from cli.registry_reach import Reach, access_service, reaching
 
 if TYPE_CHECKING:
@@ -131,14 +132,8 @@ def list_credentials(
         origin=origin,
         page_size=PAGE_SIZE,
     )
-    found: list[credential_pb2.Credential] = []
     with access_service(reach, READER_TOKENS) as stub:
-        while True:
-            answer = stub.ListCredentials(request, timeout=CALL_SECONDS_MAX)
-            found += answer.credentials
-            request.page_token = answer.next_page_token
-            if not answer.next_page_token:
-                break
+        found = list(every(stub.ListCredentials, request, "credentials", CALL_SECONDS_MAX))
     if as_json:
         click.echo(json.dumps([as_document(one) for one in found], ensure_ascii=False))
     elif not found:

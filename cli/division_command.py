@@ -2,22 +2,22 @@
 to whom, is decided by it.
 """
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from cli.help_text import CommandGroup
+from cli.listing import first, more_than
 from cli.place_request import (
     CALL_SECONDS_MAX,
     CALLER_TOKENS,
     DAY,
     LIMIT,
+    PAGE_SIZE,
     VALID_FROM,
     VALID_UNTIL,
     changes,
     given,
-    pages,
 )
 from cli.registry_reach import Reach, reaching, registry_channel
 
@@ -138,12 +138,12 @@ def list_divisions(below: str, day: Any, origin: str, limit: int, reach: Reach, 
     with registry_channel(reach, CALLER_TOKENS) as channel:
         stub = service_pb2_grpc.RegistryServiceStub(channel)
         request = service_pb2.ListDivisionsRequest(
-            parent_code=below, origin=origin, valid_on=f"{day:%Y-%m-%d}" if day is not None else ""
+            parent_code=below, origin=origin, valid_on=f"{day:%Y-%m-%d}" if day is not None else "", page_size=PAGE_SIZE
         )
-        found = list(islice(pages(stub.ListDivisions, request, "divisions"), limit + 1))
-    _show(found[:limit], as_json=as_json, is_list=True)
-    if len(found) > limit and not as_json:
-        click.echo(f"more than {limit:,}: raise --limit 另有更多")
+        found, has_more = first(stub.ListDivisions, request, "divisions", limit, CALL_SECONDS_MAX)
+    _show(found, as_json=as_json, is_list=True)
+    if has_more and not as_json:
+        click.echo(more_than(limit))
 
 
 def _show(found: "list[resources_pb2.Division]", *, as_json: bool, is_list: bool = False) -> None:

@@ -18,6 +18,7 @@ from cli.directive_options import (
 )
 from cli.enforcement_reach import CALL_SECONDS_MAX, Reach, enforcement_service, reaching
 from cli.help_text import CommandGroup
+from cli.listing import every, first, show_list
 
 if TYPE_CHECKING:
     from zhichao.enforcement.v1 import service_pb2
@@ -112,31 +113,23 @@ def list_duty_checks(
     列出查岗, 最新在前。
     """
     from cli.directive_display import as_document, duty_check_table
-    from cli.terminal import Console
     from zhichao.enforcement.v1 import service_pb2
 
     request = service_pb2.ListDutyChecksRequest(
-        filter=filter_message(direction, standing, issuer, since, until), division_code=division
+        filter=filter_message(direction, standing, issuer, since, until), division_code=division, page_size=PAGE_SIZE
     )
-    found: list[service_pb2.HeldDutyCheck] = []
     with enforcement_service(reach) as stub:
-        while True:
-            request.page_size = min(limit - len(found), PAGE_SIZE)
-            answer = stub.ListDutyChecks(request, timeout=CALL_SECONDS_MAX)
-            found += answer.held_duty_checks
-            request.page_token = answer.next_page_token
-            if not answer.next_page_token or len(found) >= limit:
-                break
-    has_more = bool(request.page_token)
-    if as_json:
-        document = {"duty_checks": [as_document(one) for one in found], "has_more": has_more}
-        click.echo(json.dumps(document, ensure_ascii=False))
-    elif not found:
-        click.echo("no duty checks 无查岗")
-    else:
-        Console().print(duty_check_table(found))
-        if has_more:
-            click.echo(f"more than {limit:,}: raise --limit 另有更多")
+        found, has_more = first(stub.ListDutyChecks, request, "held_duty_checks", limit, CALL_SECONDS_MAX)
+    show_list(
+        "duty_checks",
+        found,
+        as_document,
+        duty_check_table(found),
+        "no duty checks 无查岗",
+        limit=limit,
+        has_more=has_more,
+        as_json=as_json,
+    )
 
 
 @duty_check.command("show")
@@ -155,15 +148,9 @@ def show(duty_check_id: str, issuer: str, division: str, reach: Reach, as_json: 
 
     named = {"issuer": issuer, "duty_check_id": duty_check_id, "division_code": division}
     request = service_pb2.ListDutyCheckRecipientsRequest(**named, page_size=PAGE_SIZE)
-    recipients: list[service_pb2.DutyCheckRecipient] = []
     with enforcement_service(reach) as stub:
         held = stub.GetDutyCheck(service_pb2.GetDutyCheckRequest(**named), timeout=CALL_SECONDS_MAX).held_duty_check
-        while True:
-            answer = stub.ListDutyCheckRecipients(request, timeout=CALL_SECONDS_MAX)
-            recipients += answer.recipients
-            request.page_token = answer.next_page_token
-            if not answer.next_page_token:
-                break
+        recipients = list(every(stub.ListDutyCheckRecipients, request, "recipients", CALL_SECONDS_MAX))
     if as_json:
         document: dict[str, Any] = {**as_document(held), "recipients": [as_document(one) for one in recipients]}
         click.echo(json.dumps(document, ensure_ascii=False))

@@ -19,6 +19,7 @@ from cli.directive_options import (
 )
 from cli.enforcement_reach import CALL_SECONDS_MAX, Reach, enforcement_service, reaching
 from cli.help_text import CommandGroup
+from cli.listing import every, first, show_list
 
 if TYPE_CHECKING:
     from zhichao.enforcement.v1 import service_pb2
@@ -112,33 +113,26 @@ def list_notices(
     列出通报, 最新在前。
     """
     from cli.directive_display import as_document, notice_table
-    from cli.terminal import Console
     from zhichao.enforcement.v1 import notice_pb2, service_pb2
 
     request = service_pb2.ListNoticesRequest(
         filter=filter_message(direction, standing, issuer, since, until),
         division_code=division,
         kind=notice_pb2.NoticeKind.Value(f"NOTICE_KIND_{(kind or 'unspecified').upper()}"),
+        page_size=PAGE_SIZE,
     )
-    found: list[service_pb2.HeldNotice] = []
     with enforcement_service(reach) as stub:
-        while True:
-            request.page_size = min(limit - len(found), PAGE_SIZE)
-            answer = stub.ListNotices(request, timeout=CALL_SECONDS_MAX)
-            found += answer.held_notices
-            request.page_token = answer.next_page_token
-            if not answer.next_page_token or len(found) >= limit:
-                break
-    has_more = bool(request.page_token)
-    if as_json:
-        document = {"notices": [as_document(one) for one in found], "has_more": has_more}
-        click.echo(json.dumps(document, ensure_ascii=False))
-    elif not found:
-        click.echo("no notices 无通报")
-    else:
-        Console().print(notice_table(found))
-        if has_more:
-            click.echo(f"more than {limit:,}: raise --limit 另有更多")
+        found, has_more = first(stub.ListNotices, request, "held_notices", limit, CALL_SECONDS_MAX)
+    show_list(
+        "notices",
+        found,
+        as_document,
+        notice_table(found),
+        "no notices 无通报",
+        limit=limit,
+        has_more=has_more,
+        as_json=as_json,
+    )
 
 
 @notice.command("show")
@@ -157,15 +151,9 @@ def show(notice_id: str, issuer: str, division: str, reach: Reach, as_json: bool
 
     named = {"issuer": issuer, "notice_id": notice_id, "division_code": division}
     request = service_pb2.ListNoticeRecipientsRequest(**named, page_size=PAGE_SIZE)
-    recipients: list[service_pb2.NoticeRecipient] = []
     with enforcement_service(reach) as stub:
         held = stub.GetNotice(service_pb2.GetNoticeRequest(**named), timeout=CALL_SECONDS_MAX).held_notice
-        while True:
-            answer = stub.ListNoticeRecipients(request, timeout=CALL_SECONDS_MAX)
-            recipients += answer.recipients
-            request.page_token = answer.next_page_token
-            if not answer.next_page_token:
-                break
+        recipients = list(every(stub.ListNoticeRecipients, request, "recipients", CALL_SECONDS_MAX))
     if as_json:
         document: dict[str, Any] = {**as_document(held), "recipients": [as_document(one) for one in recipients]}
         click.echo(json.dumps(document, ensure_ascii=False))

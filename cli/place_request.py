@@ -1,6 +1,6 @@
-"""What `zhichao platform` and `zhichao division` ask of the registry, and how they list: shared by both."""
+"""What `zhichao platform` and `zhichao division` ask of the registry: shared by both."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -64,14 +64,3 @@ def changes(**fields: Any) -> dict[str, Any]:
     if not found:
         raise click.UsageError("nothing changes: name what should by an option (--help lists them) 未指定变更内容")
     return found
-
-
-def pages(method: Callable[..., Any], request: Any, items: str) -> Iterator[Any]:
-    """Yield the items of every page of a list."""
-    request.page_size = PAGE_SIZE
-    while True:
-        answer = method(request, timeout=CALL_SECONDS_MAX)
-        yield from getattr(answer, items)
-        if not answer.next_page_token:
-            return
-        request.page_token = answer.next_page_token

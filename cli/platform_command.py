@@ -1,12 +1,12 @@
 """`zhichao platform`: which platforms a registry knows, and below whom: whoever is not registered is not let in."""
 
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from cli.help_text import CommandGroup
-from cli.place_request import CALL_SECONDS_MAX, CALLER_TOKENS, LIMIT, VALID_FROM, VALID_UNTIL, changes, given, pages
+from cli.listing import first, more_than
+from cli.place_request import CALL_SECONDS_MAX, CALLER_TOKENS, LIMIT, PAGE_SIZE, VALID_FROM, VALID_UNTIL, changes, given
 from cli.registry_reach import Reach, reaching, registry_channel
 
 if TYPE_CHECKING:
@@ -113,11 +113,11 @@ def list_platforms(upstream: str, origin: str, limit: int, reach: Reach, as_json
 
     with registry_channel(reach, CALLER_TOKENS) as channel:
         stub = service_pb2_grpc.RegistryServiceStub(channel)
-        request = service_pb2.ListPlatformsRequest(upstream_code=upstream, origin=origin)
-        found = list(islice(pages(stub.ListPlatforms, request, "platforms"), limit + 1))
-    _show(found[:limit], as_json=as_json, is_list=True)
-    if len(found) > limit and not as_json:
-        click.echo(f"more than {limit:,}: raise --limit 另有更多")
+        request = service_pb2.ListPlatformsRequest(upstream_code=upstream, origin=origin, page_size=PAGE_SIZE)
+        found, has_more = first(stub.ListPlatforms, request, "platforms", limit, CALL_SECONDS_MAX)
+    _show(found, as_json=as_json, is_list=True)
+    if has_more and not as_json:
+        click.echo(more_than(limit))
 
 
 def _show(found: "list[resources_pb2.Platform]", *, as_json: bool, is_list: bool = False) -> None:

@@ -1,11 +1,13 @@
 """`zhichao rule-set`: the figures that judge, checked, published for the platforms below, and looked at."""
 
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
 from cli.help_text import CommandGroup
+from cli.listing import every, show_list
 from cli.registry_reach import Reach, reaching, registry_channel
 
 if TYPE_CHECKING:
@@ -122,31 +124,27 @@ def list_rule_sets(rule_set_id: str, origin: str, day: Any, limit: int, reach: R
     列出本平台持有的规则集, 含上级与下级发布的。
     """
     from cli.rule_set_display import as_heading, rule_set_table
-    from cli.terminal import Console
     from zhichao.registry.v1 import service_pb2, service_pb2_grpc
 
     request = service_pb2.ListRuleSetsRequest(
         effective_on=f"{day:%Y-%m-%d}" if day is not None else "", origin=origin, page_size=PAGE_SIZE
     )
-    found: list[resources_pb2.RuleSet] = []
     with registry_channel(reach, CALLER_TOKENS) as channel:
         stub = service_pb2_grpc.RegistryServiceStub(channel)
-        while True:
-            answer = stub.ListRuleSets(request, timeout=CALL_SECONDS_MAX)
-            found += [one for one in answer.rule_sets if rule_set_id in ("", one.rule_set_id)]
-            request.page_token = answer.next_page_token
-            if not answer.next_page_token or len(found) > limit:
-                break
+        listed = every(stub.ListRuleSets, request, "rule_sets", CALL_SECONDS_MAX)
+        wanted = (one for one in listed if rule_set_id in ("", one.rule_set_id))
+        found = list(islice(wanted, limit + 1))
     has_more, found = len(found) > limit, found[:limit]
-    if as_json:
-        document = {"rule_sets": [as_heading(one) for one in found], "has_more": has_more}
-        click.echo(json.dumps(document, ensure_ascii=False))
-    elif not found:
-        click.echo("no rule sets 无规则集")
-    else:
-        Console().print(rule_set_table(found))
-        if has_more:
-            click.echo(f"more than {limit:,}: raise --limit 另有更多")
+    show_list(
+        "rule_sets",
+        found,
+        as_heading,
+        rule_set_table(found),
+        "no rule sets 无规则集",
+        limit=limit,
+        has_more=has_more,
+        as_json=as_json,
+    )
 
 
 @rule_set.command("show")
@@ -187,7 +185,6 @@ def receipts(rule_set_id: str, version: int | None, origin: str, reach: Reach, a
     from zhichao.registry.v1 import service_pb2, service_pb2_grpc
 
     named = service_pb2.GetRuleSetRequest(rule_set_id=rule_set_id, version=version or 0, origin=origin)
-    found: list[journal_pb2.ReceivedAddressedEntry] = []
     with registry_channel(reach, CALLER_TOKENS) as channel:
         stub = service_pb2_grpc.RegistryServiceStub(channel)
         published = stub.GetRuleSet(named, timeout=CALL_SECONDS_MAX).rule_set
@@ -196,12 +193,7 @@ def receipts(rule_set_id: str, version: int | None, origin: str, reach: Reach, a
             origin=info.origin, first_sequence=info.sequence, last_sequence=info.sequence, page_size=PAGE_SIZE
         )
         journal = journal_pb2_grpc.JournalServiceStub(channel)
-        while True:
-            answer = journal.ListAddressedReceipts(request, timeout=CALL_SECONDS_MAX)
-            found += answer.receipts
-            request.page_token = answer.next_page_token
-            if not answer.next_page_token:
-                break
+        found = list(every(journal.ListAddressedReceipts, request, "receipts", CALL_SECONDS_MAX))
     if as_json:
         heading = {"rule_set_id": published.rule_set_id, "version": published.version, "origin": info.origin}
         document = {**heading, "receipts": [as_document(one) for one in found]}
