@@ -274,7 +274,7 @@ def _edge(log: LogCheck, entry: pb.AccessRecordEntry) -> AuditRecord | None:
 
 def _check_edge_time(log: LogCheck, which: str, edge: AuditRecord, limit: str, *, is_earlier: bool) -> None:
     """Check that the records around the file's lie outside of its time; otherwise some of it would be missing."""
-    if not limit or edge.time is None:
+    if edge.time is None:
         return
     moment = datetime.fromisoformat(limit)
     if (edge.time >= moment) if is_earlier else (edge.time < moment):

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ class LogExport:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What stands beside one file. Times are ISO 8601 with zone; `start` is empty for the first record of all."""
+    """What stands beside one file. `start` and `end` are ISO 8601 with zone."""
 
     file: str
     format: str
@@ -119,8 +120,8 @@ class Manifest:
                 str(document["sha256"]),
                 int(document["byte_count"]),
                 int(document["record_count"]),
-                str(document["from"]),
-                str(document["to"]),
+                _time(document["from"]),
+                _time(document["to"]),
                 str(document["time_zone"]),
                 filters,
                 str(document["software"]),
@@ -147,6 +148,13 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.from_json(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise UnreadableManifestError("it is no text in UTF-8 不是 UTF-8 文本") from error
+
+
+def _time(text: Any) -> str:
+    # Without a window, or with one that cannot be compared, nothing could be missing from it.
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time without a zone")
+    return str(text)
 
 
 def _entry_document(entry: pb.AccessRecordEntry) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def show_check(console: "Console", path: Path, manifest: Manifest, result: FileC
 
 
 def _conclusion(path: Path, manifest: Manifest, result: FileCheck) -> str:
-    window = f"{manifest.start or '-'} … {manifest.end}"
+    window = f"{manifest.start} … {manifest.end}"
     if not result.is_right:
         return f"{path}: is not what was exported 与导出内容不符"
     if manifest.is_narrowed:

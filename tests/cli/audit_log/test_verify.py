@@ -156,6 +156,20 @@ def test_a_window_that_is_claimed_to_be_longer_is_found(shell: Shell, tmp_path: 
         assert ["lies within its time" in one for one in document["logs"][0]["findings"]] == [True]
 
 
+@pytest.mark.parametrize("key", ["from", "to"])
+@pytest.mark.parametrize("time", ["", "2020-01-01T00:00:00", None])
+def test_a_window_that_nothing_can_be_missing_from_is_none(
+    shell: Shell, tmp_path: Path, key: str, time: str | None
+) -> None:
+    path = tmp_path / "some.jsonl"
+    shell.done("export", path, "--from", "2020-01-01", "--to", "2020-06-30")
+    file = Tampered(path)
+    file.manifest[key] = time
+    file.write()
+    exit_code, output = shell.run("verify", path)
+    assert (exit_code, "no manifest of an audit log" in output) == (2, True), output
+
+
 @pytest.mark.parametrize("change", [b"x", b"{}\n", b"[]\n", b"\xff\n", DEEP.encode()])
 def test_bytes_that_are_no_record_are_found(shell: Shell, exported: Path, change: bytes) -> None:
     exported.write_bytes(exported.read_bytes() + change)
