@@ -77,8 +77,16 @@ class LazyGroup(click.Group):
             raise TypeError(f"{lazy.module}.{lazy.attribute} is not a command")
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words before the command; what click itself finds wrong with them is told in both languages."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            in_chinese_too(error)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what click itself finds wrong with the words is told in both languages."""
+        """Run a command; the same goes for its own words."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:

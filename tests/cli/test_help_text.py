@@ -87,6 +87,7 @@ def test_no_value_is_cut_at_a_hyphen(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "told"),
     [
         (["nope"], "No such command 'nope'."),
+        (["--nope"], "No such option '--nope'. 没有该选项"),
         (["relay", "nope"], "No such command 'nope'."),
         (["up", "--nope"], "No such option '--nope'. 没有该选项"),
         (["up", "--platform", "141025", "--tls", "nowhere"], "Directory 'nowhere' does not exist. 参数值无效"),
