@@ -84,12 +84,14 @@ class AccessRecordExporter:
         origin = order.origin or self._writer.origin
         # Before the log is asked for: that somebody has tried is part of the account.
         own = self._journal.record(call, request, 0)
-        size = order.size or (own.sequence if origin == own.origin else 0)
-        signed, _ = self._reader.checkpoint(origin, size)
-        size = signed.checkpoint.size
-        found = self._find(origin, order, size)
-        if not order.size:
-            yield self._head(origin, size, signed.format(), found)
+        if order.size:
+            # Without a checkpoint: that of a log from below is replaced once more of the log has come up.
+            self._reader.root_at(origin, order.size)
+            found = self._find(origin, order, order.size)
+        else:
+            signed, _ = self._reader.checkpoint(origin, own.sequence if origin == own.origin else 0)
+            found = self._find(origin, order, signed.checkpoint.size)
+            yield self._head(origin, signed.checkpoint.size, signed.format(), found)
         position = max(found.first - 1, order.after_sequence)
         while position < found.last:
             # A transaction for each page: an export takes as long as its reader, and holds up no cleaning meanwhile.

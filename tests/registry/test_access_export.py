@@ -232,6 +232,25 @@ def test_a_platform_above_exports_the_records_of_one_below(registry: RunningRegi
     )
 
 
+def test_an_export_from_above_is_taken_up_again_though_more_has_come_up(
+    registry: RunningRegistry, city: RunningRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_export, "PAGE_RECORDS", 2)
+    look(registry, 5)
+    city.receive(registry.batches())
+    above = auditor_of(city)
+    whole = Exported(above, origin=registry.platform)
+    look(registry, 2)
+    # The checkpoint of the next batch replaces the one that the export began with.
+    city.receive(registry.batches(whole.size + 1))
+    rest = Exported(above, origin=registry.platform, size=whole.size, after_sequence=whole.entries[1].sequence)
+    assert rest.entries == whole.entries[2:]
+    assert not rest.answers[0].HasField("export")
+    with pytest.raises(ServiceError) as caught:
+        Exported(above, origin=registry.platform, size=registry.size() + 1)
+    assert caught.value.reason == "BEYOND_LOG"
+
+
 def test_refused_attempts_are_written_down_summed_up(
     databases: Databases, registry: RunningRegistry, auditor: AccessRecordServiceStub
 ) -> None:

@@ -69,8 +69,8 @@ class AccessRecord(_message.Message):
     refusal_reason: _refusal_pb2.ErrorReason.ValueType
     """Why it was refused; unspecified for a call that was answered."""
     attempt_count: _builtins.int
-    """How many attempts were refused since the last record of the same principal, address and reason; 0 for a call that was
-    answered.
+    """How many attempts were refused since the last record of the same source: principal, address, reason, and the method or
+    the credential that was shown in vain; 0 for a call that was answered.
     """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -79,7 +79,7 @@ class AccessRecordServiceServicer:
         ends right before the record of itself. A call that broke off is taken up again with `size` and `after_sequence`.
 
         INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a code that is none; NOT_FOUND
-        (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if there is no checkpoint at `size`.
+        (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if less than `size` entries of it are held, or none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

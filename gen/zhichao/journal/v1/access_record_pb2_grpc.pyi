@@ -50,7 +50,7 @@ class AccessRecordServiceStub:
     ends right before the record of itself. A call that broke off is taken up again with `size` and `after_sequence`.
 
     INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a code that is none; NOT_FOUND
-    (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if there is no checkpoint at `size`.
+    (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if less than `size` entries of it are held, or none.
     """
     ReportRefusedAttempts: _grpc.UnaryUnaryMultiCallable[_access_record_pb2.ReportRefusedAttemptsRequest, _access_record_pb2.ReportRefusedAttemptsResponse]
     """Writes down attempts that a service without a journal has refused. Called by the relay, at most once a minute. Not
@@ -81,7 +81,7 @@ class AccessRecordServiceAsyncStub(AccessRecordServiceStub):
     ends right before the record of itself. A call that broke off is taken up again with `size` and `after_sequence`.
 
     INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a code that is none; NOT_FOUND
-    (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if there is no checkpoint at `size`.
+    (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if less than `size` entries of it are held, or none.
     """
     ReportRefusedAttempts: _aio.UnaryUnaryMultiCallable[_access_record_pb2.ReportRefusedAttemptsRequest, _access_record_pb2.ReportRefusedAttemptsResponse]  # type: ignore[assignment]
     """Writes down attempts that a service without a journal has refused. Called by the relay, at most once a minute. Not
@@ -121,7 +121,7 @@ class AccessRecordServiceServicer(metaclass=_abc_1.ABCMeta):
         ends right before the record of itself. A call that broke off is taken up again with `size` and `after_sequence`.
 
         INVALID_ARGUMENT for a time that is none, a start that is not before its end, or a code that is none; NOT_FOUND
-        (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if there is no checkpoint at `size`.
+        (UNKNOWN_LOG) if the log is not held; OUT_OF_RANGE (BEYOND_LOG) if less than `size` entries of it are held, or none.
         """
 
     @_abc_1.abstractmethod
