@@ -57,7 +57,12 @@ def _conclusion(path: Path, manifest: Manifest, result: FileCheck) -> str:
             f"{path}: as exported, {window}; it was filtered, so nothing is said of what is left out "
             "内容一致; 经筛选导出, 完整性不可证"
         )
-    return f"{path}: as exported, and complete, {window} 内容一致且完整"
+    told = f"{path}: as exported, and complete, {window} 内容一致且完整"
+    # Behind the last record nothing stands that would prove it to be the last of its time: as of a copy, whose newer
+    # records had not come.
+    if open_logs := ", ".join(log.name for log in result.logs if log.closed_at is None):
+        told += f"; up to the newest record held of 以下日志截至其最新记录: {open_logs}"
+    return told
 
 
 def _log_document(log: LogCheck) -> dict[str, Any]:

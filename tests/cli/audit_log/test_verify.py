@@ -5,12 +5,16 @@ import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.audit_log.manifest import manifest_path
+from cli.audit_log.check import check_file
+from cli.audit_log.manifest import manifest_path, read_manifest
+from cli.audit_log.report import show_check
+from cli.terminal import Console
 from tests.cli.audit_log.shell import Shell, look, rows_of
 from tests.conftest import Databases
 from tests.registry.harness import RunningRegistry
@@ -154,6 +158,16 @@ def test_a_window_that_is_claimed_to_be_longer_is_found(shell: Shell, tmp_path: 
         exit_code, document = shell.verified(path)
         assert exit_code == 1
         assert ["lies within its time" in one for one in document["logs"][0]["findings"]] == [True]
+
+
+def test_what_nothing_closes_is_complete_up_to_its_newest_record_only(exported: Path, shell: Shell) -> None:
+    assert shell.done("verify", exported).rstrip().endswith("内容一致且完整")
+    manifest = read_manifest(manifest_path(exported))
+    result = check_file(exported, manifest)
+    result.logs[0].closed_at = None
+    shown = StringIO()
+    show_check(Console(file=shown, width=500), exported, manifest, result)
+    assert shown.getvalue().rstrip().endswith("up to the newest record held of 以下日志截至其最新记录: registry 141025")
 
 
 @pytest.mark.parametrize("key", ["from", "to"])
