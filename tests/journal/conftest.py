@@ -9,6 +9,7 @@ import pytest
 from services.journal.group_commit import GroupCommit
 from services.journal.store import tail
 from tests.conftest import Databases
+from tests.journal.addressed import Platform
 from tests.journal.journals import WAIT_SECONDS, Journal, make_tables
 from tests.journal.paper_log import CITY, COUNTY, PROVINCE
 from tests.journal.recorder import Committer, CommitterOf, Recorder
@@ -57,6 +58,24 @@ def city(journal: MakeJournal) -> Journal:
 def province(journal: MakeJournal) -> Journal:
     """Make the province's journal, begun."""
     return journal(PROVINCE).begin()
+
+
+@pytest.fixture
+def upper(province: Journal) -> Platform:
+    """Make the province with what it addresses and follows."""
+    return Platform(province)
+
+
+@pytest.fixture
+def middle(city: Journal) -> Platform:
+    """Make the city with what it addresses and follows."""
+    return Platform(city)
+
+
+@pytest.fixture
+def lower(county: Journal) -> Platform:
+    """Make the county with what it addresses and follows."""
+    return Platform(county)
 
 
 @pytest.fixture

@@ -6,26 +6,7 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from tests.journal.addressed import OTHER_CITY, OTHER_COUNTY, Platform
 from tests.journal.conftest import MakeJournal
-from tests.journal.journals import Journal
 from tests.journal.paper_log import CITY, COUNTY, NOW, PROVINCE, STREAM
-
-
-@pytest.fixture
-def upper(province: Journal) -> Platform:
-    """Make the province."""
-    return Platform(province)
-
-
-@pytest.fixture
-def middle(city: Journal) -> Platform:
-    """Make the city."""
-    return Platform(city)
-
-
-@pytest.fixture
-def lower(county: Journal) -> Platform:
-    """Make the county."""
-    return Platform(county)
 
 
 def test_an_entry_goes_to_its_audience_and_to_nobody_else(

@@ -24,12 +24,6 @@ from tests.journal.paper_log import CITY, COUNTY, KIND, PROVINCE, PaperLog, entr
 OTHER_KIND = "zhichao.test.v1.Other"
 
 
-@pytest.fixture
-def middle(city: Journal) -> Platform:
-    """Make the city."""
-    return Platform(city)
-
-
 def unusual() -> PaperChain:
     """Return a log with an entry for every cause of parking, and good ones around them."""
     paper = PaperChain(PaperLog(PROVINCE)).address(CITY, b"good", b"unprojectable: no such unit", b"a fault in project")

@@ -16,28 +16,10 @@ from services.journal.limits import ADDRESSED_BATCH_BYTES_MAX, ADDRESSED_BATCH_S
 from services.journal.notes import Checkpoint, SignedCheckpoint
 from tests.journal.addressed import OTHER_CITY, OTHER_COUNTY, Platform, following
 from tests.journal.conftest import MakeJournal
-from tests.journal.journals import WAIT_SECONDS, Journal, eventually
+from tests.journal.journals import WAIT_SECONDS, eventually
 from tests.journal.paper_chain import PaperChain
 from tests.journal.paper_log import CITY, COUNTY, PROVINCE, PaperLog
 from zhichao.journal.v1 import addressed_pb2
-
-
-@pytest.fixture
-def upper(province: Journal) -> Platform:
-    """Make the province."""
-    return Platform(province)
-
-
-@pytest.fixture
-def middle(city: Journal) -> Platform:
-    """Make the city."""
-    return Platform(city)
-
-
-@pytest.fixture
-def lower(county: Journal) -> Platform:
-    """Make the county."""
-    return Platform(county)
 
 
 def write_alike(upper: Platform, paper: PaperChain, count: int) -> None:

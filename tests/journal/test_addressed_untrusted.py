@@ -10,17 +10,10 @@ from services.journal import addressed_incoming, addressed_receiver
 from services.journal.addressed_batch import AddressedBatch, ProvenEntry
 from services.journal.limits import ENTRY_BYTES_MAX
 from tests.journal.addressed import Platform
-from tests.journal.journals import Journal
 from tests.journal.paper_chain import PaperChain, addressed_entry
 from tests.journal.paper_log import CITY, COUNTY, PROVINCE, PaperLog, signer_of
 
 Lie = Callable[[AddressedBatch], AddressedBatch]
-
-
-@pytest.fixture
-def middle(city: Journal) -> Platform:
-    """Make the city."""
-    return Platform(city)
 
 
 def chain() -> PaperChain:
