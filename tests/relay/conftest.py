@@ -10,7 +10,7 @@ import pytest
 from services.journal.store import tail
 from tests.conftest import Databases
 from tests.faults.proxy import Fault, FaultProxy
-from tests.relay.fakes import FakeUpstream
+from tests.relay.fakes import FakeJournal, FakeUpstream
 from tests.relay.platforms import Platform
 
 COUNTY = "141025"
@@ -37,6 +37,20 @@ def platform(databases: Databases, socket_directory: Path) -> Iterator[Callable[
             return made
 
         yield make
+
+
+@pytest.fixture
+def journal(socket_directory: Path) -> FakeJournal:
+    """Make the weighing service of the city, which takes everything unless told otherwise."""
+    return FakeJournal(socket_directory)
+
+
+@pytest.fixture
+def city(platform: Callable[..., Platform], journal: FakeJournal) -> Platform:
+    """Start a city that has nothing but that service."""
+    made = platform(CITY, streams=[], fakes=[journal])
+    made.start()
+    return made
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from services.common.access.mounting import ServiceAccess
 from services.common.access.tokens import ServiceTokens
 from services.common.clock import Clock, SystemClock
 from services.common.database import create_engine, raw_connection
-from services.common.rpc_client import connect
+from services.common.errors import ServiceError
+from services.common.rpc_client import connect, service_error
 from services.common.rpc_server import RpcServer
 from services.common.settings import PlatformSettings, load
 from services.journal.entries import EntryBuilder
@@ -78,6 +79,15 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < ends_at, f"{what} did not happen within {WAIT_SECONDS} s"
         pause.wait(POLL_SECONDS)
     return value
+
+
+def refusal(call: Callable[[], Any]) -> tuple[str, ServiceError]:
+    """Make a call that must be refused; return status and refusal."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error.code().name, service_error(error)
+    raise AssertionError("the call was answered")
 
 
 class JournalHost:

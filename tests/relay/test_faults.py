@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.proxy import Fault, FaultProxy, Kind
-from tests.relay.conftest import CITY, COUNTY, PROVINCE
+from tests.relay.conftest import CITY, COUNTY
+from tests.relay.levels import TroubledLevels
 from tests.relay.platforms import Platform, assert_same_log, eventually
 
 Make = Callable[..., Platform]
@@ -33,28 +34,12 @@ def test_everything_arrives_once_whatever_happens_to_the_connections(
     platform: Make, proxy: MakeProxy, seed: int
 ) -> None:
     random_ = random.Random(seed)
-    province = platform(PROVINCE, streams=["weighing"])
-    province.start()
-    upper = proxy(province.address, *scripted(random_))
-    city = platform(CITY, streams=["weighing"], upstream=upper.address)
-    city.start()
-    lower = proxy(city.address, *scripted(random_))
-    county = platform(COUNTY, streams=["weighing"], upstream=lower.address)
-    county.start()
-    happenings: list[Callable[[], None]] = [
-        upper.cut,
-        lower.cut,
-        upper.swallow,
-        lower.swallow,
-        city.restart_relay,
-        county.restart_relay,
-        city["weighing"].restart,
-        county["weighing"].restart,
-    ]
+    levels = TroubledLevels(platform, proxy, "weighing", lambda: scripted(random_))
+    province, city, county = levels.province, levels.city, levels.county
     for _ in range(6):
         county["weighing"].write_many(random_.choice([1, 50, 1_100]), size=random_.choice([20, 120]))
         city["weighing"].write_many(random_.choice([1, 200]))
-        random_.choice(happenings)()
+        random_.choice(levels.happenings)()
     for above, below in ((city, county), (province, city)):
         assert_same_log(above["weighing"], below["weighing"], COUNTY)
     assert_same_log(province["weighing"], city["weighing"], CITY)

@@ -9,6 +9,7 @@ import pytest
 from tests.faults.proxy import Fault, FaultProxy, Kind
 from tests.relay.conftest import CITY, COUNTY, PROVINCE
 from tests.relay.fakes import FakeUpstream
+from tests.relay.levels import TroubledLevels
 from tests.relay.platforms import JournalHost, Platform, eventually
 from zhichao.journal.v1 import journal_pb2
 from zhichao.relay.v1 import relay_pb2
@@ -148,24 +149,8 @@ def test_everything_comes_down_once_whatever_happens_to_the_connections(
     platform: Make, proxy: MakeProxy, seed: int
 ) -> None:
     random_ = random.Random(seed)
-    province = platform(PROVINCE, streams=["registry"])
-    province.start()
-    upper = proxy(province.address, *scripted(random_))
-    city = platform(CITY, streams=["registry"], upstream=upper.address)
-    city.start()
-    lower = proxy(city.address, *scripted(random_))
-    county = platform(COUNTY, streams=["registry"], upstream=lower.address)
-    county.start()
-    happenings: list[Callable[[], None]] = [
-        upper.cut,
-        lower.cut,
-        upper.swallow,
-        lower.swallow,
-        city.restart_relay,
-        county.restart_relay,
-        city["registry"].restart,
-        county["registry"].restart,
-    ]
+    levels = TroubledLevels(platform, proxy, "registry", lambda: scripted(random_))
+    province, city, county = levels.province, levels.city, levels.county
     wanted: dict[str, list[bytes]] = {PROVINCE: [], CITY: []}
     audiences = (COUNTY, OTHER_COUNTY, CITY, PROVINCE)
     for number in range(30):
@@ -176,7 +161,7 @@ def test_everything_comes_down_once_whatever_happens_to_the_connections(
         if audience != OTHER_COUNTY:
             wanted[origin].append(payload)
         if number % 5 == 4:
-            random_.choice(happenings)()
+            random_.choice(levels.happenings)()
     for origin, payloads in wanted.items():
         wait_for(county["registry"], origin, payloads)
     county.wait_for_state("CURRENT")

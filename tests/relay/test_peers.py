@@ -21,7 +21,7 @@ from services.relay.peers import Peers
 from tests.certificates import days_ago, files_in, new_authority, platform_tls
 from tests.relay.conftest import CITY, COUNTY, PROVINCE
 from tests.relay.fakes import FakeJournal
-from tests.relay.platforms import WAIT_SECONDS, Platform, authority, eventually
+from tests.relay.platforms import WAIT_SECONDS, Platform, authority, eventually, refusal
 from zhichao.journal.v1 import journal_pb2
 from zhichao.relay.v1 import relay_pb2
 from zhichao.relay.v1.relay_pb2_grpc import RelayServiceStub
@@ -45,28 +45,6 @@ def push(origin: str = COUNTY) -> Any:
 def day(offset: int) -> str:
     """Return a day as the registry writes it, so many days from today in China."""
     return (datetime.now(CHINA) + timedelta(days=offset)).date().isoformat()
-
-
-def refusal(call: Callable[[], Any]) -> tuple[str, ServiceError]:
-    """Make a call that must be refused; return status and refusal."""
-    with pytest.raises(grpc.RpcError) as raised:
-        call()
-    error: Any = raised.value
-    return error.code().name, service_error(error)
-
-
-@pytest.fixture
-def journal(socket_directory: Path) -> FakeJournal:
-    """Make the weighing service of the city, which takes everything that reaches it."""
-    return FakeJournal(socket_directory)
-
-
-@pytest.fixture
-def city(platform: Make, journal: FakeJournal) -> Platform:
-    """Start a city that has nothing but that service."""
-    made = platform(CITY, streams=[], fakes=[journal])
-    made.start()
-    return made
 
 
 @contextmanager

@@ -6,21 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.request import request_context
-from services.common.rpc_client import service_error
 from services.journal.notes import Checkpoint, Signer, log_name, signer_name
 from services.relay.downstream import DownstreamLinks
 from services.relay.limits import WINDOW_BATCHES_MAX
 from tests.registry.harness import ManualClock
 from tests.relay.conftest import CITY, COUNTY
 from tests.relay.fakes import FakeJournal, accept_all, accepted
-from tests.relay.platforms import WAIT_SECONDS, Platform, eventually
+from tests.relay.platforms import WAIT_SECONDS, Platform, eventually, refusal
 from zhichao.journal.v1 import journal_pb2
 from zhichao.relay.v1 import relay_pb2
 from zhichao.relay.v1.relay_pb2_grpc import RelayServiceStub
@@ -48,28 +46,6 @@ def sizes(found: Iterable[relay_pb2.PushEntriesResponse]) -> Iterator[int]:
 
 def has(taken: list[int], count: int) -> bool:
     return len(taken) >= count
-
-
-def refusal(call: Callable[[], Any]) -> tuple[str, ServiceError]:
-    """Make a call that must be refused; return status and refusal."""
-    with pytest.raises(grpc.RpcError) as raised:
-        call()
-    error: Any = raised.value
-    return error.code().name, service_error(error)
-
-
-@pytest.fixture
-def journal(socket_directory: Path) -> FakeJournal:
-    """Make the weighing service of the city, which takes everything unless told otherwise."""
-    return FakeJournal(socket_directory)
-
-
-@pytest.fixture
-def city(platform: Make, journal: FakeJournal) -> Platform:
-    """Start a city that has nothing but that service."""
-    made = platform(CITY, streams=[], fakes=[journal])
-    made.start()
-    return made
 
 
 @pytest.fixture
