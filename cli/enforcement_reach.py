@@ -85,20 +85,9 @@ def enforcement_service(reach: Reach, *, repeat_with: str = "") -> "Iterator[Enf
 
 def _local_service(reach: Reach) -> tuple[str, str, CallerOptions]:
     """Return the address of the one platform that is meant, its data directory, and who calls it."""
-    from cli.status_targets import TargetError, find
+    from cli.one_platform import one_platform
 
-    try:
-        targets = find([str(reach.data_directory)] if reach.data_directory is not None else [], reach.options)
-    except TargetError as error:
-        raise click.UsageError(str(error)) from error
-    running = [target for target in targets if not target.problem]
-    if len(running) > 1:
-        raise click.UsageError(
-            f"{', '.join(target.platform for target in running)} run here: name one with --data"
-            " 本机运行多个平台, 请用 --data 指定"
-        )
-    if not running:
-        raise click.ClickException(f"{targets[0].platform}: {targets[0].problem}")
-    if "enforcement" not in running[0].addresses:
-        raise click.ClickException(f"{running[0].platform} has no enforcement service there 该平台未运行执法服务")
-    return running[0].addresses["enforcement"], running[0].data_directory, running[0].options
+    target = one_platform([str(reach.data_directory)] if reach.data_directory is not None else [], reach.options)
+    if "enforcement" not in target.addresses:
+        raise click.ClickException(f"{target.platform} has no enforcement service there 该平台未运行执法服务")
+    return target.addresses["enforcement"], target.data_directory, target.options

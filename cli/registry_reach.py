@@ -77,20 +77,9 @@ def registry_channel(reach: Reach, local_names: tuple[str, ...]) -> "Iterator[gr
 
 def _local_registry(data_directory: Path | None, options: CallerOptions) -> tuple[str, str, CallerOptions]:
     """Return the address of the registry of the one platform that is meant, its data directory, and who calls it."""
-    from cli.status_targets import TargetError, find
+    from cli.one_platform import one_platform
 
-    try:
-        targets = find([str(data_directory)] if data_directory is not None else [], options)
-    except TargetError as error:
-        raise click.UsageError(str(error)) from error
-    running = [target for target in targets if not target.problem]
-    if len(running) > 1:
-        raise click.UsageError(
-            f"{', '.join(target.platform for target in running)} run here: name one with --data"
-            " 本机运行多个平台, 请用 --data 指定"
-        )
-    if not running:
-        raise click.ClickException(f"{targets[0].platform}: {targets[0].problem}")
-    if "registry" not in running[0].addresses:
-        raise click.ClickException(f"{running[0].platform} has no registry there 该平台未运行登记服务")
-    return running[0].addresses["registry"], running[0].data_directory, running[0].options
+    target = one_platform([str(data_directory)] if data_directory is not None else [], options)
+    if "registry" not in target.addresses:
+        raise click.ClickException(f"{target.platform} has no registry there 该平台未运行登记服务")
+    return target.addresses["registry"], target.data_directory, target.options

@@ -210,28 +210,15 @@ def confirm_restored(
 
 def _target(data_directory: Path | None, addresses: tuple[str, ...], caller_options: CallerOptions) -> "Target":
     """Return the one platform that is meant; a usage error when it is none or several."""
-    from cli.status_targets import TargetError, find
+    from cli.one_platform import NotReachedError, one_platform
 
     if data_directory is not None and addresses:
         raise click.UsageError("give --data or an address, not both 两者只能给出一个")
-    named = [str(data_directory)] if data_directory is not None else list(addresses)
     try:
-        targets = find(named, caller_options)
-    except TargetError as error:
-        raise click.UsageError(str(error)) from error
-    if not named:
-        targets = [target for target in targets if not target.problem] or targets[:1]
-    # Of several addresses one may be that of nobody: that is told, and not that they are of several platforms.
-    for target in targets:
-        if target.problem:
-            click.echo(f"zhichao relay: {target.platform}: {target.problem}", err=True)
-            raise click.exceptions.Exit(EXIT_UNREACHABLE)
-    if len(targets) > 1:
-        raise click.UsageError(
-            f"{', '.join(target.platform for target in targets)} run here: name one with --data"
-            " 本机运行多个平台, 请用 --data 指定"
-        )
-    return targets[0]
+        return one_platform([str(data_directory)] if data_directory is not None else addresses, caller_options)
+    except NotReachedError as error:
+        click.echo(f"zhichao relay: {error.message}", err=True)
+        raise click.exceptions.Exit(EXIT_UNREACHABLE) from error
 
 
 def _only_relay(target: "Target") -> "Target":

@@ -27,24 +27,11 @@ def reach_services(
     data_directory: Path | None, addresses: tuple[str, ...], caller_options: CallerOptions
 ) -> "Iterator[tuple[Target, Mapping[str, grpc.Channel]]]":
     """Reach every service of the one platform that is meant that keeps records."""
-    from cli.status_targets import TargetError, find
+    from cli.one_platform import one_platform
 
     if data_directory is not None and addresses:
         raise click.UsageError("give --data or --service, not both 两者只能给出一个")
-    named = [str(data_directory)] if data_directory is not None else list(addresses)
-    try:
-        targets = find(named, caller_options)
-    except TargetError as error:
-        raise click.UsageError(str(error)) from error
-    if not named:
-        targets = [target for target in targets if not target.problem] or targets[:1]
-    # Of several addresses one may be that of nobody: that is told, and not that they are of several platforms.
-    for one in targets:
-        if one.problem:
-            raise click.ClickException(f"{one.platform}: {one.problem}")
-    if len(targets) > 1:
-        raise click.UsageError(f"{', '.join(target.platform for target in targets)}: name one platform 请指定一个平台")
-    (target,) = targets
+    target = one_platform([str(data_directory)] if data_directory is not None else addresses, caller_options)
     with ExitStack() as stack:
         channels = {
             name: stack.enter_context(target.connect(name, *CALLER)) for name in target.addresses if name != "relay"
