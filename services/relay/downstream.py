@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.common.clock import Clock
+from services.common.refusals import reason_name
 from services.relay.limits import DOWNSTREAM_LINKS_MAX, SENT_LOGS_MAX
 from services.relay.standing import LogKey
-from zhichao.common.v1 import refusal_pb2
 from zhichao.journal.v1 import addressed_pb2, journal_pb2
 
 
@@ -103,8 +103,7 @@ class DownstreamLinks:
                 reached = max((step_size(step) for step in response.batch.steps), default=0)
                 after = AddressedSent(before.asked_sequence, max(before.sent_sequence, reached), self._clock.now())
             else:
-                reason = refusal_pb2.ErrorReason.Name(response.refusal.refusal.reason)
-                after = replace(before, refusal_reason=reason.removeprefix("ERROR_REASON_"))
+                after = replace(before, refusal_reason=reason_name(response.refusal.refusal.reason))
             self._links[platform] = replace(known, sent={**known.sent, key: after})
 
     def follow_ended(self, platform: str, stream: str) -> None:

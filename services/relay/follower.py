@@ -4,13 +4,14 @@ follow there, hands over batch by batch, and begins again there after anything t
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 import grpc
 import structlog
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
+from services.common.refusals import reason_name
 from services.common.rpc_client import service_error
 from services.journal.entries import is_platform_code
 from services.relay.limits import (
@@ -25,8 +26,6 @@ from services.relay.standing import LogKey, Reaction, Refusal, backoff_seconds, 
 from services.relay.upstream import FollowCall, Upstream
 from zhichao.common.v1 import refusal_pb2
 from zhichao.journal.v1 import addressed_pb2, journal_pb2
-
-_REASON_PREFIX: Final = "ERROR_REASON_"
 
 _log = structlog.get_logger()
 
@@ -229,8 +228,6 @@ class StreamFollower:
 
 def _refusal(message: refusal_pb2.Refusal) -> Refusal:
     """Read a refusal that travels in a message; a reason of a newer release counts as the nearest known."""
-    name = (
-        refusal_pb2.ErrorReason.Name(message.reason) if message.reason in refusal_pb2.ErrorReason.values() else ""
-    ).removeprefix(_REASON_PREFIX)
+    name = reason_name(message.reason)
     reason = Reason(name) if name in Reason.__members__ else Reason.HISTORY_MISMATCH
     return Refusal.of(ServiceError(reason, message.message))

@@ -5,7 +5,6 @@ judging, in tables for a start without the registry.
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
 
 import grpc
 import structlog
@@ -13,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from services.common.database import Engine, RawConnection, raw_connection, translate_errors
 from services.common.errors import ServiceError
+from services.common.refusals import reason_name
 from services.journal.addressed_convert import batch_from
 from services.journal.store.addressed import AddressedLog
 from services.weighing import addressed, convert_directory
@@ -20,10 +20,7 @@ from services.weighing.addressed import AddressedRow
 from services.weighing.directory import Directory
 from services.weighing.follow_loop import FollowLoop
 from services.weighing.store import directory as store
-from zhichao.common.v1 import refusal_pb2
 from zhichao.journal.v1 import addressed_pb2, journal_pb2, journal_pb2_grpc
-
-_REASON_PREFIX: Final = "ERROR_REASON_"
 
 _log = structlog.get_logger()
 
@@ -117,8 +114,7 @@ class AddressedFollower:
                 case "refusal" if follow:
                     refused_origins.add(response.refusal.origin)
                     refusal = response.refusal.refusal
-                    reason = refusal_pb2.ErrorReason.Name(refusal.reason).removeprefix(_REASON_PREFIX)
-                    _log_refused(response.refusal.origin, reason, refusal.message)
+                    _log_refused(response.refusal.origin, reason_name(refusal.reason), refusal.message)
             self._taken += 1
             if self.loop.stopping.is_set():
                 call.cancel()

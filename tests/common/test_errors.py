@@ -4,6 +4,7 @@ import pytest
 
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.reasons import Reason
+from services.common.refusals import reason_name, refusal
 
 
 def test_status_comes_from_the_catalogue() -> None:
@@ -42,3 +43,12 @@ def test_invalid_names_every_field(count: int, message: str) -> None:
 def test_invalid_without_a_field_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="at least one"):
         invalid([])
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_reason_is_read_as_it_was_sent(reason: Reason) -> None:
+    assert reason_name(refusal(ServiceError(reason, "no")).reason) == reason
+
+
+def test_a_reason_of_a_newer_release_is_named_by_its_number() -> None:
+    assert reason_name(9_999) == "REASON_9999"

@@ -12,10 +12,12 @@ from services.common.access.permissions import PrincipalKind
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import service_error
+from services.relay.downstream import DownstreamLinks
 from services.relay.limits import FOLLOWED_POSITIONS_MAX
+from tests.relay.clocks import StandingClock
 from tests.relay.conftest import CITY, COUNTY
 from tests.relay.platforms import WAIT_SECONDS, Platform, assert_same_log, eventually
-from zhichao.journal.v1 import addressed_pb2
+from zhichao.journal.v1 import addressed_pb2, journal_pb2
 from zhichao.relay.v1 import relay_pb2
 from zhichao.relay.v1.relay_pb2_grpc import RelayServiceStub
 
@@ -150,3 +152,15 @@ def test_no_platform_takes_all_the_streams_of_a_relay(city: Platform, stub: Rela
         next(follow(RelayServiceStub(channel), "registry"))
     for call in calls:
         call.cancel()
+
+
+def test_a_refusal_of_a_newer_service_passes_and_is_noted() -> None:
+    refusal = journal_pb2.ReadAddressedEntriesResponse()
+    refusal.refusal.origin = CITY
+    refusal.refusal.refusal.reason = 9_999  # type: ignore[assignment]  # a number that the enum does not have
+    links = DownstreamLinks(StandingClock())
+    links.shook_hands(COUNTY, "0.2.0", 2)
+    links.follow_began(COUNTY, "registry", [])
+    links.sent(COUNTY, "registry", refusal)
+    (link,) = links.all()
+    assert [sent.refusal_reason for sent in link.sent.values()] == ["REASON_9999"]
