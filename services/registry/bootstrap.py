@@ -10,11 +10,10 @@ import structlog
 
 from services.common.access.limits import KIND_LIMITS
 from services.common.access.permissions import PrincipalKind, Role, permissions_of
-from services.common.access.principal import Principal
+from services.common.access.principal import BOOTSTRAP_ID, Principal
 from services.common.access.tokens import Token, TokenFileError, digest, is_digest_of, read_secret_file
 from services.common.settings import SettingsError
 from services.registry import refusals
-from services.registry.credentials import BOOTSTRAP_ID
 
 VARIABLE: Final = "ZHICHAO_REGISTRY_BOOTSTRAP_TOKEN_FILE"
 

@@ -12,11 +12,9 @@ from types import MappingProxyType
 from typing import Final
 
 from services.common.access.permissions import EXCLUSIVE_ROLES, Permission, PrincipalKind, Role, permissions_of
+from services.common.access.principal import BOOTSTRAP_ID
 from services.registry import forms
 from services.registry.forms import Violation
-
-BOOTSTRAP_ID: Final = "bootstrap"
-"""Id of the first security administrator, who comes from a file and is no credential of the registry."""
 
 LIFETIME_DEFAULT: Final = timedelta(days=365)
 """How long a credential lives when nobody says (the contract): long enough not to interrupt a site, short enough

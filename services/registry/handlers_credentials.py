@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from services.common.access import tokens
 from services.common.access.certificates import credential_spiffe_id
 from services.common.access.permissions import Permission, PrincipalKind
+from services.common.access.principal import BOOTSTRAP_ID
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, translate_errors
 from services.common.request import request_context
@@ -253,7 +254,7 @@ class CredentialHandlers:
         principal = request_context().principal
         if principal.kind is not PrincipalKind.PERSON:
             return
-        if principal.id == rules.BOOTSTRAP_ID:
+        if principal.id == BOOTSTRAP_ID:
             if bindings.administrators(connection, self._platform, now):
                 raise refusals.bootstrap_over()
             return

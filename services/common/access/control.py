@@ -13,7 +13,7 @@ from services.common.access.certificates import CertificateIdentity
 from services.common.access.knowledge import AccessKnowledge, KnownCredential
 from services.common.access.methods import MethodAccess
 from services.common.access.permissions import PrincipalKind
-from services.common.access.principal import Principal, platform_principal, service_principal
+from services.common.access.principal import BOOTSTRAP_ID, Principal, platform_principal, service_principal
 from services.common.access.throttle import FailedAttempts, RateLimiter
 from services.common.access.tokens import (
     AUTHORIZATION_METADATA,
@@ -31,9 +31,6 @@ from services.common.reasons import Reason
 
 ACCESS_RETRY_SECONDS: Final = 2.0
 """A service that cannot judge tokens asks to come again after this: it tries the registry at least as often."""
-
-BOOTSTRAP_ID: Final = "bootstrap"
-"""Id of the principal that `bootstrap` accepts: no credential has it, so nobody can end it but the registry itself."""
 
 CHINA_TIME: Final = timezone(timedelta(hours=8))
 """The trade writes its days in China Standard Time, which has no summer time."""

@@ -5,6 +5,10 @@ from typing import Final
 
 from services.common.access.permissions import Permission, PrincipalKind, permissions_of
 
+BOOTSTRAP_ID: Final = "bootstrap"
+"""Id of the first security administrator, whose secret comes from a file of the operator's: no credential has it, so
+nobody can end it but the registry itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
