@@ -15,21 +15,24 @@ class NotReachedError(click.ClickException):
 def one_platform(named: Sequence[str], options: CallerOptions) -> Target:
     """Return the platform of the data directory or the addresses named, or the one that runs here when none is.
 
-    Raises click.UsageError when it is none or several, NotReachedError when it cannot be reached.
+    Of a directory with the data of several, the one that runs is meant. Raises click.UsageError when it is none or
+    several, NotReachedError when it cannot be reached.
     """
     try:
         targets = find(named, options)
     except TargetError as error:
         raise click.UsageError(str(error)) from error
-    if not named:
+    # Beside the one that runs, others may have run here before. Of addresses every one is meant, and that one is nobody's
+    # is told before that they are of several platforms.
+    is_local = all(target.data_directory for target in targets)
+    if is_local:
         targets = [target for target in targets if not target.problem] or targets[:1]
-    # Of several addresses one may be that of nobody: that is told, and not that they are of several platforms.
     for target in targets:
         if target.problem:
             raise NotReachedError(f"{target.platform}: {target.problem}")
     if len(targets) > 1:
         platforms = ", ".join(target.platform for target in targets)
-        if named:
-            raise click.UsageError(f"{platforms}: name one platform 请指定一个平台")
-        raise click.UsageError(f"{platforms} run here: name one with --data 本机运行多个平台, 请用 --data 指定")
+        if is_local:
+            raise click.UsageError(f"{platforms} run here: name one with --data 本机运行多个平台, 请用 --data 指定")
+        raise click.UsageError(f"{platforms}: name one platform 请指定一个平台")
     return targets[0]
