@@ -78,6 +78,22 @@ def test_new_call_is_refused_while_stopping(serve: Serve) -> None:
     stopping.join(WAIT_SECONDS)
 
 
+def assert_answered_then_cut(
+    served: Served, requests: Requests, begun: threading.Event, go_on: threading.Event
+) -> None:
+    """Stop while the first request is worked on: its answer is sent, then the stream ends, and the server with it."""
+    answers = served.exchange(requests)
+    assert begun.wait(WAIT_SECONDS)
+    stopping = served.stop_in_background(GRACE_SECONDS)
+    stopping.join(0.1)
+    go_on.set()
+
+    assert next(answers) == b"1"
+    assert service_error(refused(lambda: next(answers))).reason == Reason.SHUTTING_DOWN
+    stopping.join(PROMPT_SECONDS)
+    assert not stopping.is_alive()
+
+
 def test_idle_stream_ends_at_once(serve: Serve, events: Events) -> None:
     def exchange(requests: Iterator[bytes], _context: object) -> Iterator[bytes]:
         yield from requests
@@ -133,17 +149,7 @@ def test_stream_that_reads_in_a_thread_answers_what_it_has_begun(serve: Serve) -
             go_on.wait(WAIT_SECONDS)
             yield request
 
-    served = serve(exchange=exchange)
-    answers = served.exchange(Requests(b"1"))
-    assert begun.wait(WAIT_SECONDS)
-    stopping = served.stop_in_background(GRACE_SECONDS)
-    stopping.join(0.1)
-    go_on.set()
-
-    assert next(answers) == b"1"
-    assert service_error(refused(lambda: next(answers))).reason == Reason.SHUTTING_DOWN
-    stopping.join(PROMPT_SECONDS)
-    assert not stopping.is_alive()
+    assert_answered_then_cut(serve(exchange=exchange), Requests(b"1"), begun, go_on)
 
 
 def test_stream_in_mid_work_sends_its_answer_first(serve: Serve) -> None:
@@ -155,17 +161,7 @@ def test_stream_in_mid_work_sends_its_answer_first(serve: Serve) -> None:
             go_on.wait(WAIT_SECONDS)
             yield request
 
-    served = serve(exchange=exchange)
-    answers = served.exchange(Requests(b"1", b"2"))
-    assert begun.wait(WAIT_SECONDS)
-    stopping = served.stop_in_background(GRACE_SECONDS)
-    stopping.join(0.1)
-    go_on.set()
-
-    assert next(answers) == b"1"
-    assert service_error(refused(lambda: next(answers))).reason == Reason.SHUTTING_DOWN
-    stopping.join(PROMPT_SECONDS)
-    assert not stopping.is_alive()
+    assert_answered_then_cut(serve(exchange=exchange), Requests(b"1", b"2"), begun, go_on)
 
 
 def test_idle_client_stream_is_cut(serve: Serve) -> None:

@@ -181,31 +181,29 @@ def a_record_of_another_unit(trial: Trial) -> Attempt:
     )
 
 
-def weighings_of_another_unit(trial: Trial) -> Attempt:
-    token = trial.terminal("reads-another-unit")
-    stub = WeighingServiceStub(trial.weighing(COUNTY))
-    request = weighing_pb2.ListWeighingsRequest(filter=weighing_pb2.WeighingFilter(source_unit_id=trial.three.units[1]))
+def _listing(trial: Trial, platform: str, token: str, principal: str, wanted: weighing_pb2.WeighingFilter) -> Attempt:
+    stub = WeighingServiceStub(trial.weighing(platform))
+    request = weighing_pb2.ListWeighingsRequest(filter=wanted)
     return Attempt(
-        COUNTY,
+        platform,
         lambda metadata: stub.ListWeighings(request, metadata=(*metadata, *bearer(token)), timeout=CALL_SECONDS),
         "PERMISSION_DENIED",
         "OUTSIDE_SCOPE",
-        "terminal/reads-another-unit",
+        principal,
     )
+
+
+def weighings_of_another_unit(trial: Trial) -> Attempt:
+    token = trial.terminal("reads-another-unit")
+    wanted = weighing_pb2.WeighingFilter(source_unit_id=trial.three.units[1])
+    return _listing(trial, COUNTY, token, "terminal/reads-another-unit", wanted)
 
 
 def weighings_of_another_division(trial: Trial) -> Attempt:
     token = trial.three.person(CITY, OTHER_COUNTY, "VIEWER", "viewer-of-the-neighbour")
     trial.wait_known(CITY, token)
-    stub = WeighingServiceStub(trial.weighing(CITY))
-    request = weighing_pb2.ListWeighingsRequest(filter=weighing_pb2.WeighingFilter(origin=COUNTY))
-    return Attempt(
-        CITY,
-        lambda metadata: stub.ListWeighings(request, metadata=(*metadata, *bearer(token)), timeout=CALL_SECONDS),
-        "PERMISSION_DENIED",
-        "OUTSIDE_SCOPE",
-        "person/viewer-of-the-neighbour",
-    )
+    wanted = weighing_pb2.WeighingFilter(origin=COUNTY)
+    return _listing(trial, CITY, token, "person/viewer-of-the-neighbour", wanted)
 
 
 def addressed_entries_of_another_county(trial: Trial) -> Attempt:
