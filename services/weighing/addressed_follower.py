@@ -39,7 +39,8 @@ class AddressedFollower:
         self._guard = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._taken = 0
-        self._refused_origins: set[str] = set()
+        # Replaced whole, never changed: figures are read meanwhile.
+        self._refused_origins: frozenset[str] = frozenset()
         self.loop = FollowLoop("addressed-follower", self._follow, lambda: self.progress)
 
     @property
@@ -101,8 +102,6 @@ class AddressedFollower:
         if follow:
             self.loop.hold(call)
         refused_origins: set[str] = set()
-        if follow:
-            self._refused_origins = refused_origins
         for response in call:
             match response.WhichOneof("content"):
                 case "batch" if response.batch.origin not in refused_origins:
@@ -110,11 +109,16 @@ class AddressedFollower:
                     if refused is not None:
                         refused_origins.add(response.batch.origin)
                         if follow:
+                            self._refused_origins = self._refused_origins | refused_origins
                             _log_refused(response.batch.origin, refused.reason.value, refused.message)
                 case "refusal" if follow:
                     refused_origins.add(response.refusal.origin)
+                    self._refused_origins = self._refused_origins | refused_origins
                     refusal = response.refusal.refusal
                     _log_refused(response.refusal.origin, reason_name(refusal.reason), refusal.message)
+                case "ends" if follow:
+                    # Only now it is known that the others are not refused any more.
+                    self._refused_origins = frozenset(refused_origins)
             self._taken += 1
             if self.loop.stopping.is_set():
                 call.cancel()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import grpc
 import pytest
-import structlog
 
 from services.common.database import create_engine
 from services.common.rpc_client import connect
 from services.weighing.addressed_follower import AddressedFollower
 from services.weighing.directory import Directory
+from tests.common.conftest import Events, events  # noqa: F401 - a fixture
 from tests.registry.harness import TIMEOUT_SECONDS
 from tests.weighing.harness import PLATFORM, wait_until
 from zhichao.common.v1 import refusal_pb2
@@ -35,27 +35,43 @@ class NewerRegistry(journal_pb2_grpc.JournalServiceServicer):
 
 
 @pytest.fixture
-def channel(socket_directory: Path) -> Iterator[grpc.Channel]:
-    server = grpc.server(ThreadPoolExecutor(2))
-    address = f"unix:{socket_directory / 'newer.sock'}"
-    journal_pb2_grpc.add_JournalServiceServicer_to_server(NewerRegistry(), server)  # type: ignore[abstract]  # the rest is not called
-    server.add_insecure_port(address)
-    server.start()
-    with connect(address) as opened:
-        yield opened
-    server.stop(0).wait(TIMEOUT_SECONDS)
+def server(socket_directory: Path) -> Iterator[grpc.Server]:
+    made = grpc.server(ThreadPoolExecutor(2))
+    journal_pb2_grpc.add_JournalServiceServicer_to_server(NewerRegistry(), made)  # type: ignore[abstract]  # the rest is not called
+    made.add_insecure_port(f"unix:{socket_directory / 'newer.sock'}")
+    made.start()
+    yield made
+    made.stop(0).wait(TIMEOUT_SECONDS)
 
 
-def test_a_reason_of_a_newer_release_refuses_its_log_and_no_other(channel: grpc.Channel, database_url: str) -> None:
+@pytest.fixture
+def follower(server: grpc.Server, socket_directory: Path, database_url: str) -> Iterator[AddressedFollower]:
     engine = create_engine(database_url, pool_size=1, application_name="test")
-    follower = AddressedFollower(engine, Directory("order-62-2016", PLATFORM), PLATFORM)
-    with structlog.testing.capture_logs() as logs:
-        follower.start(channel)
-        try:
-            wait_until(lambda: follower.progress >= 2, "what comes after the refusal is taken")
-        finally:
-            follower.stop()
-            engine.dispose()
+    made = AddressedFollower(engine, Directory("order-62-2016", PLATFORM), PLATFORM)
+    with connect(f"unix:{socket_directory / 'newer.sock'}") as channel:
+        made.start(channel)
+        yield made
+        made.stop()
+    engine.dispose()
+
+
+def test_a_reason_of_a_newer_release_refuses_its_log_and_no_other(
+    follower: AddressedFollower,
+    events: Events,  # noqa: F811 - the fixture
+) -> None:
+    wait_until(lambda: follower.progress >= 2, "what comes after the refusal is taken")
+    wait_until(lambda: events.named("addressed_entries_refused"), "it is told")
+    told = events.named("addressed_entries_refused")[0]
+    assert (told["origin"], told["reason"]) == ("141000", f"REASON_{NEWER_REASON}")
     assert follower.refused_count == 1
-    told = [one for one in logs if one["event"] == "addressed_entries_refused"]
-    assert (told[0]["origin"], told[0]["reason"]) == ("141000", f"REASON_{NEWER_REASON}")
+
+
+def test_a_log_that_is_left_alone_is_counted_while_the_registry_is_away(
+    follower: AddressedFollower,
+    server: grpc.Server,
+    events: Events,  # noqa: F811 - the fixture
+) -> None:
+    wait_until(lambda: follower.refused_count == 1, "the refusal is taken")
+    server.stop(0).wait(TIMEOUT_SECONDS)
+    wait_until(lambda: len(events.named("registry_follow_interrupted")) >= 3, "the registry is missed")
+    assert follower.refused_count == 1
