@@ -16,7 +16,7 @@ FAILURES_FREE: Final = 10
 times, is not meant."""
 
 FAILURE_WINDOW_SECONDS: Final = 60.0
-"""Without a failure for so long the count begins again."""
+"""The count begins again so long after the first failure; for a source that was delayed, after so long without one."""
 
 DELAY_SECONDS_MIN: Final = 1.0
 DELAY_SECONDS_MAX: Final = 60.0
