@@ -22,8 +22,8 @@ def one_platform(named: Sequence[str], options: CallerOptions) -> Target:
         targets = find(named, options)
     except TargetError as error:
         raise click.UsageError(str(error)) from error
-    # Beside the one that runs, others may have run here before. Of addresses every one is meant; that one is nobody's is
-    # told before that they are of several platforms.
+    # Beside the one that runs, others may have run here before. Of addresses every one is meant; that one is nobody's
+    # is told before that they are of several platforms.
     is_local = all(target.data_directory for target in targets)
     if is_local:
         targets = [target for target in targets if not target.problem] or targets[:1]
