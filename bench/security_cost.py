@@ -18,10 +18,9 @@ import grpc
 from bench import harness, previous_release
 from bench.harness import COUNTY, Result
 from bench.stream_ingest import BATCH_RECORDS, STATIC_SCALES
-from cli.access import CallerAccess, open_channel
-from cli.caller_tls import CallerTls
 from cli.certificates import make_certificates
 from cli.platform_process import PlatformProcess
+from services.common.access.tokens import bearer
 from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
 
 COST_MAX: Final = 1.10
@@ -47,8 +46,17 @@ class Site:
     ca_file: Path | None = None
 
     def connect(self) -> grpc.Channel:
-        """Open a channel. The caller closes it."""
-        return open_channel(self.address, CallerAccess(self.token, tls=CallerTls(self.ca_file)))
+        """Open gRPC's own channel, as an integrator's program does: ours asks for renewed certificates at every call,
+        which is not what is measured. The caller closes it.
+        """
+        if self.ca_file is None:
+            return grpc.insecure_channel(self.address)
+        return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(self.ca_file.read_bytes()))
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call shows."""
+        return bearer(self.token) if self.token else ()
 
     def stream(self, requests: list[bytes], directory: Path) -> float:
         """Return the seconds that a stream of requests takes."""
@@ -106,7 +114,7 @@ def _measure_calls(result: Result, sites: Mapping[str, Site], seconds: float) ->
         calls: dict[str, Callable[[int], None]] = {}
         for name, site in sites.items():
             stub = service_pb2_grpc.WeighingServiceStub(stack.enter_context(site.connect()))
-            calls[name] = partial(_record, stub, messages)
+            calls[name] = partial(_record, stub, site.metadata, messages)
         for number in range(WARM_CALLS):
             for call in calls.values():
                 call(number)
@@ -131,9 +139,12 @@ def _measure_calls(result: Result, sites: Mapping[str, Site], seconds: float) ->
 
 
 def _record(
-    stub: service_pb2_grpc.WeighingServiceStub, messages: list[service_pb2.StreamWeighingsRequest], number: int
+    stub: service_pb2_grpc.WeighingServiceStub,
+    metadata: tuple[tuple[str, str], ...],
+    messages: list[service_pb2.StreamWeighingsRequest],
+    number: int,
 ) -> None:
-    stub.RecordWeighing(service_pb2.RecordWeighingRequest(record=messages[number].records[0]))
+    stub.RecordWeighing(service_pb2.RecordWeighingRequest(record=messages[number].records[0]), metadata=metadata)
 
 
 def _measure_streams(result: Result, sites: Mapping[str, Site], per_round: int, rounds: int, directory: Path) -> None:
