@@ -66,6 +66,22 @@ class Reason(StrEnum):
     NOT_RECIPIENT = "NOT_RECIPIENT"
     NOTICE_WITHDRAWN = "NOTICE_WITHDRAWN"
 
+    EVIDENCE_CONFLICT = "EVIDENCE_CONFLICT"
+    DIGEST_MISMATCH = "DIGEST_MISMATCH"
+    CONTENT_REFUSED = "CONTENT_REFUSED"
+    OFFSET_MISMATCH = "OFFSET_MISMATCH"
+    UPLOAD_BUSY = "UPLOAD_BUSY"
+    UPLOAD_INCOMPLETE = "UPLOAD_INCOMPLETE"
+    UPLOAD_SPACE_EXHAUSTED = "UPLOAD_SPACE_EXHAUSTED"
+    OBJECT_STORE_UNAVAILABLE = "OBJECT_STORE_UNAVAILABLE"
+    BYTES_NOT_HERE = "BYTES_NOT_HERE"
+    EVIDENCE_MISSING = "EVIDENCE_MISSING"
+    EVIDENCE_CHANGED = "EVIDENCE_CHANGED"
+    RETENTION_SHORTENED = "RETENTION_SHORTENED"
+    BYTES_EXPIRED = "BYTES_EXPIRED"
+    BYTES_NOT_WANTED = "BYTES_NOT_WANTED"
+    BEYOND_END = "BEYOND_END"
+
 
 @dataclass(frozen=True, slots=True)
 class ReasonSpec:
@@ -181,5 +197,41 @@ SPECS: Mapping[Reason, ReasonSpec] = MappingProxyType(
             "FAILED_PRECONDITION", "This platform is not asked to respond", "本平台不在应答范围内"
         ),
         Reason.NOTICE_WITHDRAWN: ReasonSpec("FAILED_PRECONDITION", "The notice was taken back", "通报已撤回"),
+        # Video
+        Reason.EVIDENCE_CONFLICT: ReasonSpec(
+            "ALREADY_EXISTS", "The evidence id is sealed with other content", "证据编号已封存且内容不同"
+        ),
+        Reason.DIGEST_MISMATCH: ReasonSpec(
+            "INVALID_ARGUMENT", "The bytes are not those of the digest", "数据与摘要不符"
+        ),
+        Reason.CONTENT_REFUSED: ReasonSpec(
+            "INVALID_ARGUMENT", "The bytes are not what they are said to be", "文件内容与声明的类型不符"
+        ),
+        Reason.OFFSET_MISMATCH: ReasonSpec("OUT_OF_RANGE", "The bytes begin at another place", "数据起始位置不符"),
+        Reason.UPLOAD_BUSY: ReasonSpec("ABORTED", "Another call uploads the same evidence", "同一证据正在上传", True),
+        Reason.UPLOAD_INCOMPLETE: ReasonSpec(
+            "FAILED_PRECONDITION", "Parts of the upload are missing", "上传分片不完整"
+        ),
+        Reason.UPLOAD_SPACE_EXHAUSTED: ReasonSpec(
+            "RESOURCE_EXHAUSTED", "There is no room for more uploads", "暂存空间不足", True
+        ),
+        Reason.OBJECT_STORE_UNAVAILABLE: ReasonSpec(
+            "UNAVAILABLE", "The evidence store is not available", "证据库暂不可用", True
+        ),
+        Reason.BYTES_NOT_HERE: ReasonSpec(
+            "FAILED_PRECONDITION", "The bytes are held by a platform below", "证据文件在下级平台，请先调取"
+        ),
+        Reason.EVIDENCE_MISSING: ReasonSpec("DATA_LOSS", "The store has lost the bytes", "证据文件缺失"),
+        Reason.EVIDENCE_CHANGED: ReasonSpec("DATA_LOSS", "The store holds other bytes", "证据文件与摘要不符"),
+        Reason.RETENTION_SHORTENED: ReasonSpec(
+            "FAILED_PRECONDITION", "Evidence is never kept shorter", "保存期限不得缩短"
+        ),
+        Reason.BYTES_EXPIRED: ReasonSpec(
+            "FAILED_PRECONDITION", "The bytes were deleted after their retention", "证据文件已到期删除"
+        ),
+        Reason.BYTES_NOT_WANTED: ReasonSpec(
+            "FAILED_PRECONDITION", "Nobody has asked for these bytes", "未请求该证据文件"
+        ),
+        Reason.BEYOND_END: ReasonSpec("OUT_OF_RANGE", "The offset lies beyond the end", "位置超出文件长度"),
     }
 )

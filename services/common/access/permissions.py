@@ -34,6 +34,12 @@ class Permission(StrEnum):
     ENFORCEMENT_ISSUE = "ENFORCEMENT_ISSUE"
     ENFORCEMENT_ANSWER = "ENFORCEMENT_ANSWER"
     JOURNAL_RECOVER = "JOURNAL_RECOVER"
+    EVIDENCE_UPLOAD = "EVIDENCE_UPLOAD"
+    EVIDENCE_READ = "EVIDENCE_READ"
+    EVIDENCE_VIEW = "EVIDENCE_VIEW"
+    EVIDENCE_HOLD = "EVIDENCE_HOLD"
+    EVIDENCE_REQUEST = "EVIDENCE_REQUEST"
+    EVIDENCE_TRANSFER = "EVIDENCE_TRANSFER"
 
 
 class PrincipalKind(StrEnum):
@@ -71,6 +77,7 @@ _READING: Final = frozenset(
         Permission.JOURNAL_STATUS,
         Permission.RELAY_READ,
         Permission.ENFORCEMENT_READ,
+        Permission.EVIDENCE_READ,
     }
 )
 _AT_A_UNIT: Final = frozenset(
@@ -79,6 +86,8 @@ _AT_A_UNIT: Final = frozenset(
         Permission.WEIGHING_RECORD,
         Permission.WEIGHING_READ,
         Permission.JOURNAL_STATUS,
+        Permission.EVIDENCE_UPLOAD,
+        Permission.EVIDENCE_READ,
         # What a terminal sent it may see again as it sent it.
         Permission.PERSONAL_DATA_READ,
     }
@@ -98,6 +107,7 @@ KIND_PERMISSIONS: Final[Mapping[PrincipalKind, frozenset[Permission]]] = Mapping
             Permission.JOURNAL_READ,
             Permission.JOURNAL_RECEIVE,
             Permission.JOURNAL_RECOVER,
+            Permission.EVIDENCE_TRANSFER,
         },
     }
 )
@@ -109,8 +119,15 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
         Role.REGISTRAR: _READING | {Permission.REGISTRY_WRITE, Permission.PERSONAL_DATA_READ},
         Role.STANDARDS_OFFICER: _READING | {Permission.RULE_SET_WRITE},
         Role.OFFICER: _READING
-        | {Permission.PERSONAL_DATA_READ, Permission.ENFORCEMENT_ISSUE, Permission.ENFORCEMENT_ANSWER},
-        Role.DATA_STEWARD: _READING | {Permission.WEIGHING_RECORD},
+        | {
+            Permission.PERSONAL_DATA_READ,
+            Permission.ENFORCEMENT_ISSUE,
+            Permission.ENFORCEMENT_ANSWER,
+            Permission.EVIDENCE_VIEW,
+            Permission.EVIDENCE_HOLD,
+            Permission.EVIDENCE_REQUEST,
+        },
+        Role.DATA_STEWARD: _READING | {Permission.WEIGHING_RECORD, Permission.EVIDENCE_UPLOAD},
         Role.SYSTEM_ADMINISTRATOR: frozenset(
             {
                 Permission.REGISTRY_READ,
@@ -131,6 +148,7 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
                 Permission.ACCESS_RECORD_READ,
                 Permission.CREDENTIAL_READ,
                 Permission.RELAY_READ,
+                Permission.EVIDENCE_READ,
             }
         ),
     }

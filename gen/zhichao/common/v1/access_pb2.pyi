@@ -73,6 +73,18 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """Acknowledge notices and answer duty checks."""
     PERMISSION_JOURNAL_RECOVER: _Permission.ValueType  # 23
     """End the recovery of a journal that was restored from a backup: from then on it is written to again."""
+    PERMISSION_EVIDENCE_UPLOAD: _Permission.ValueType  # 24
+    """Upload evidence, and report what cameras do."""
+    PERMISSION_EVIDENCE_READ: _Permission.ValueType  # 25
+    """Read manifests of evidence, custody events, cameras and completeness: all but the bytes."""
+    PERMISSION_EVIDENCE_VIEW: _Permission.ValueType  # 26
+    """See the bytes of evidence, or hand them on."""
+    PERMISSION_EVIDENCE_HOLD: _Permission.ValueType  # 27
+    """Place and release legal holds, and keep evidence longer."""
+    PERMISSION_EVIDENCE_REQUEST: _Permission.ValueType  # 28
+    """Ask platforms below for the bytes of evidence."""
+    PERMISSION_EVIDENCE_TRANSFER: _Permission.ValueType  # 29
+    """Move the bytes of evidence between platforms. Only services of the platform hold it."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """Permission is what a caller must hold to call a method. Roles and kinds of principals grant them: docs/permissions.md."""
@@ -125,6 +137,18 @@ PERMISSION_ENFORCEMENT_ANSWER: Permission.ValueType  # 22
 """Acknowledge notices and answer duty checks."""
 PERMISSION_JOURNAL_RECOVER: Permission.ValueType  # 23
 """End the recovery of a journal that was restored from a backup: from then on it is written to again."""
+PERMISSION_EVIDENCE_UPLOAD: Permission.ValueType  # 24
+"""Upload evidence, and report what cameras do."""
+PERMISSION_EVIDENCE_READ: Permission.ValueType  # 25
+"""Read manifests of evidence, custody events, cameras and completeness: all but the bytes."""
+PERMISSION_EVIDENCE_VIEW: Permission.ValueType  # 26
+"""See the bytes of evidence, or hand them on."""
+PERMISSION_EVIDENCE_HOLD: Permission.ValueType  # 27
+"""Place and release legal holds, and keep evidence longer."""
+PERMISSION_EVIDENCE_REQUEST: Permission.ValueType  # 28
+"""Ask platforms below for the bytes of evidence."""
+PERMISSION_EVIDENCE_TRANSFER: Permission.ValueType  # 29
+"""Move the bytes of evidence between platforms. Only services of the platform hold it."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 class _PersonalData:

@@ -179,6 +179,46 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The notice was taken back by its issuer and is not acknowledged any more. Metadata: `issuer`, `directive_id`. Status
     FAILED_PRECONDITION.
     """
+    ERROR_REASON_EVIDENCE_CONFLICT: _ErrorReason.ValueType  # 90
+    """Evidence with this id and other content is sealed; the first stands. Metadata: `evidence_id`, `origin`, `sequence`. Status
+    ALREADY_EXISTS.
+    """
+    ERROR_REASON_DIGEST_MISMATCH: _ErrorReason.ValueType  # 91
+    """The bytes are not those that the digest names; what came is forgotten. Metadata: `expected`, `actual`. Status
+    INVALID_ARGUMENT.
+    """
+    ERROR_REASON_CONTENT_REFUSED: _ErrorReason.ValueType  # 92
+    """The bytes are not of the media type that they are said to be, cannot be read as it, or are of none that is taken.
+    Metadata: `content_type`, `found`. Status INVALID_ARGUMENT.
+    """
+    ERROR_REASON_OFFSET_MISMATCH: _ErrorReason.ValueType  # 93
+    """The bytes do not begin where the receiver stands. Metadata: `expected_offset`. Status OUT_OF_RANGE."""
+    ERROR_REASON_UPLOAD_BUSY: _ErrorReason.ValueType  # 94
+    """Another call uploads the same evidence now. RetryInfo is set. Status ABORTED."""
+    ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 95
+    """Parts of the upload are missing in the store, or have another size. Metadata: `parts`. Status FAILED_PRECONDITION."""
+    ERROR_REASON_UPLOAD_SPACE_EXHAUSTED: _ErrorReason.ValueType  # 96
+    """The platform has no room for more uploads now. Metadata: `limit`. RetryInfo is set. Status RESOURCE_EXHAUSTED."""
+    ERROR_REASON_OBJECT_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 97
+    """The evidence store is away, full, or refuses this service. Nothing is sealed; send again. RetryInfo is set. Status
+    UNAVAILABLE.
+    """
+    ERROR_REASON_BYTES_NOT_HERE: _ErrorReason.ValueType  # 98
+    """This platform holds the manifest and not the bytes: ask for them with FetchEvidence. Metadata: `origin`. Status
+    FAILED_PRECONDITION.
+    """
+    ERROR_REASON_EVIDENCE_MISSING: _ErrorReason.ValueType  # 99
+    """The store has lost bytes that it had taken. Metadata: `digest`. Status DATA_LOSS."""
+    ERROR_REASON_EVIDENCE_CHANGED: _ErrorReason.ValueType  # 100
+    """The store holds other bytes than it had taken. Metadata: `digest`. Status DATA_LOSS."""
+    ERROR_REASON_RETENTION_SHORTENED: _ErrorReason.ValueType  # 101
+    """Evidence is never kept shorter than was said before. Metadata: `retain_until_time`. Status FAILED_PRECONDITION."""
+    ERROR_REASON_BYTES_EXPIRED: _ErrorReason.ValueType  # 102
+    """The bytes were deleted when their retention was over. Metadata: `delete_time`. Status FAILED_PRECONDITION."""
+    ERROR_REASON_BYTES_NOT_WANTED: _ErrorReason.ValueType  # 103
+    """Nobody has asked for these bytes, or not from this platform. Metadata: `digest`. Status FAILED_PRECONDITION."""
+    ERROR_REASON_BEYOND_END: _ErrorReason.ValueType  # 104
+    """The offset lies beyond the end of the bytes. Metadata: `size_bytes`. Status OUT_OF_RANGE."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the catalogue of reasons. An RPC that fails carries `google.rpc.ErrorInfo` with `reason` set to the name
@@ -339,6 +379,46 @@ ERROR_REASON_NOTICE_WITHDRAWN: ErrorReason.ValueType  # 81
 """The notice was taken back by its issuer and is not acknowledged any more. Metadata: `issuer`, `directive_id`. Status
 FAILED_PRECONDITION.
 """
+ERROR_REASON_EVIDENCE_CONFLICT: ErrorReason.ValueType  # 90
+"""Evidence with this id and other content is sealed; the first stands. Metadata: `evidence_id`, `origin`, `sequence`. Status
+ALREADY_EXISTS.
+"""
+ERROR_REASON_DIGEST_MISMATCH: ErrorReason.ValueType  # 91
+"""The bytes are not those that the digest names; what came is forgotten. Metadata: `expected`, `actual`. Status
+INVALID_ARGUMENT.
+"""
+ERROR_REASON_CONTENT_REFUSED: ErrorReason.ValueType  # 92
+"""The bytes are not of the media type that they are said to be, cannot be read as it, or are of none that is taken.
+Metadata: `content_type`, `found`. Status INVALID_ARGUMENT.
+"""
+ERROR_REASON_OFFSET_MISMATCH: ErrorReason.ValueType  # 93
+"""The bytes do not begin where the receiver stands. Metadata: `expected_offset`. Status OUT_OF_RANGE."""
+ERROR_REASON_UPLOAD_BUSY: ErrorReason.ValueType  # 94
+"""Another call uploads the same evidence now. RetryInfo is set. Status ABORTED."""
+ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 95
+"""Parts of the upload are missing in the store, or have another size. Metadata: `parts`. Status FAILED_PRECONDITION."""
+ERROR_REASON_UPLOAD_SPACE_EXHAUSTED: ErrorReason.ValueType  # 96
+"""The platform has no room for more uploads now. Metadata: `limit`. RetryInfo is set. Status RESOURCE_EXHAUSTED."""
+ERROR_REASON_OBJECT_STORE_UNAVAILABLE: ErrorReason.ValueType  # 97
+"""The evidence store is away, full, or refuses this service. Nothing is sealed; send again. RetryInfo is set. Status
+UNAVAILABLE.
+"""
+ERROR_REASON_BYTES_NOT_HERE: ErrorReason.ValueType  # 98
+"""This platform holds the manifest and not the bytes: ask for them with FetchEvidence. Metadata: `origin`. Status
+FAILED_PRECONDITION.
+"""
+ERROR_REASON_EVIDENCE_MISSING: ErrorReason.ValueType  # 99
+"""The store has lost bytes that it had taken. Metadata: `digest`. Status DATA_LOSS."""
+ERROR_REASON_EVIDENCE_CHANGED: ErrorReason.ValueType  # 100
+"""The store holds other bytes than it had taken. Metadata: `digest`. Status DATA_LOSS."""
+ERROR_REASON_RETENTION_SHORTENED: ErrorReason.ValueType  # 101
+"""Evidence is never kept shorter than was said before. Metadata: `retain_until_time`. Status FAILED_PRECONDITION."""
+ERROR_REASON_BYTES_EXPIRED: ErrorReason.ValueType  # 102
+"""The bytes were deleted when their retention was over. Metadata: `delete_time`. Status FAILED_PRECONDITION."""
+ERROR_REASON_BYTES_NOT_WANTED: ErrorReason.ValueType  # 103
+"""Nobody has asked for these bytes, or not from this platform. Metadata: `digest`. Status FAILED_PRECONDITION."""
+ERROR_REASON_BEYOND_END: ErrorReason.ValueType  # 104
+"""The offset lies beyond the end of the bytes. Metadata: `size_bytes`. Status OUT_OF_RANGE."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
