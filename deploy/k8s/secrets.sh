@@ -7,12 +7,15 @@ set -eu
 
 usage() {
     cat <<'TEXT'
-usage: secrets.sh [--database HOST:PORT] [--s3 CA_FILE] DIRECTORY
+usage: secrets.sh [--database HOST:PORT] (--s3 CA_FILE | --evidence KEYS) DIRECTORY
 
   --database HOST:PORT  a PostgreSQL outside of the cluster, instead of the component postgres
                         使用集群外的 PostgreSQL
-  --s3 CA_FILE          also for the components s3 and backup; CA_FILE is the certificate of the CA behind the issuer
-                        同时生成对象存储与备份所需的密钥
+  --s3 CA_FILE          evidence and backups go to the component s3; CA_FILE is the certificate of the CA behind the issuer
+                        证据与备份存入集群内对象存储 (组件 s3), CA_FILE 为签发者的根证书
+  --evidence KEYS       evidence goes to an object store outside of the cluster; KEYS is a directory with its files
+                        access-key, secret-key and ca.crt
+                        证据存入集群外的对象存储, KEYS 目录含 access-key、secret-key、ca.crt 三个文件
 TEXT
 }
 
@@ -24,6 +27,7 @@ wrong() {
 
 database=
 s3_ca=
+evidence=
 while [ $# -gt 0 ]; do
     case $1 in
         --database) [ $# -ge 2 ] || wrong "--database HOST:PORT"; database=$2; shift 2 ;;
@@ -33,6 +37,14 @@ while [ $# -gt 0 ]; do
             s3_ca=$2
             shift 2
             ;;
+        --evidence)
+            [ $# -ge 2 ] || wrong "--evidence KEYS"
+            for file in access-key secret-key ca.crt; do
+                [ -r "$2/$file" ] || wrong "--evidence $2: $file cannot be read 无法读取该文件"
+            done
+            evidence=$2
+            shift 2
+            ;;
         -h | --help) usage; exit 0 ;;
         -*) wrong "$1: no such option 没有该选项" ;;
         *) break ;;
@@ -40,6 +52,9 @@ while [ $# -gt 0 ]; do
 done
 [ $# -eq 1 ] || wrong
 directory=$1
+# Without a place for evidence the video service does not start.
+[ -n "$s3_ca$evidence" ] || wrong "name the object store: --s3 CA_FILE or --evidence KEYS 请指定对象存储"
+[ -z "$s3_ca" ] || [ -z "$evidence" ] || wrong "--s3 or --evidence, not both 两者只能选一"
 
 # Before anything is made: half of a platform's Secrets are of no use.
 for tool in openssl kubectl; do
@@ -96,20 +111,30 @@ role() {
     echo "type: kubernetes.io/basic-auth" >> "$directory/$4.yaml"
 }
 
-for service in registry weighing enforcement; do
+for service in registry weighing video enforcement; do
     role "$service" "$service" "$service-database" "database-role-$service"
     role "$service" "${service}_owner" "$service-database-owner" "database-role-$service-owner"
 done
 
+# Takes a key of the S3 server and the bucket that it may do everything with, and with nothing else.
+identity() {
+    printf '{"name": "%s", "credentials": [{"accessKey": "%s", "secretKey": "%s"}], "actions": ["Admin:%s", "Read:%s", "Write:%s", "List:%s", "Tagging:%s"]}' \
+        "$1" "$(cat "$parts/$1-store.access-key")" "$(cat "$parts/$1-store.secret-key")" "$2" "$2" "$2" "$2" "$2"
+}
+
 if [ -n "$s3_ca" ]; then
-    secret > "$parts/backup-store.access-key"
-    secret > "$parts/backup-store.secret-key"
-    cp "$s3_ca" "$parts/backup-store.ca.crt"
-    write backup-store access-key secret-key ca.crt
-    printf '{"identities": [{"name": "backup", "credentials": [{"accessKey": "%s", "secretKey": "%s"}], "actions": ["Admin:backup", "Read:backup", "Write:backup", "List:backup", "Tagging:backup"]}]}\n' \
-        "$(cat "$parts/backup-store.access-key")" "$(cat "$parts/backup-store.secret-key")" \
+    for name in backup evidence; do
+        secret > "$parts/$name-store.access-key"
+        secret > "$parts/$name-store.secret-key"
+        cp "$s3_ca" "$parts/$name-store.ca.crt"
+        write "$name-store" access-key secret-key ca.crt
+    done
+    printf '{"identities": [%s, %s]}\n' "$(identity backup backup)" "$(identity evidence zhichao-evidence)" \
         > "$parts/s3-identities.identities.json"
     write s3-identities identities.json
+else
+    for file in access-key secret-key ca.crt; do cp "$evidence/$file" "$parts/evidence-store.$file"; done
+    write evidence-store access-key secret-key ca.crt
 fi
 
 echo "Secrets are in $directory; keep signing-key.yaml in a safe. 请妥善备份 signing-key.yaml。" >&2

@@ -115,7 +115,7 @@ class Node:
         return path.read_text(encoding="utf-8")
 
     def _here(self, value: str, directory: Path) -> str:
-        if value.startswith("/etc/zhichao/"):
+        if value.startswith(("/etc/zhichao/", "/var/lib/zhichao/")):
             return f"{directory}{value}"
         # Where it listens, and what it calls by the name of a Service or a host.
         address = re.fullmatch(r"(?:0\.0\.0\.0|[a-z][\w.-]*):(\d+)", value)

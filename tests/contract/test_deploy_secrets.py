@@ -15,10 +15,14 @@ import yaml
 from services.common.access.tokens import bearer, format_service_token, format_token, presented_token
 from services.common.settings import SECRETS_DIR_VARIABLE, load
 from services.journal.notes import Signer, signer_name
+from services.video.config import VideoSettings
 from tests.contract.deployments import K8S, KUBECTL, SITES, WITH_DATABASE, Site, site
 from tests.contract.test_deploy_references import documented_secrets, secrets_of
 
 Secrets = dict[str, dict[str, bytes]]
+
+EVIDENCE_KEYS = ("access-key", "secret-key", "ca.crt")
+"""Files of the Secret evidence-store, and of the directory that --evidence names."""
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
@@ -56,6 +60,15 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def secrets(directory: Path) -> Secrets:
     """Return what that run made."""
     return read(directory)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with the keys of an object store that somebody else runs."""
+    made = tmp_path_factory.mktemp("keys")
+    for file in EVIDENCE_KEYS:
+        (made / file).write_text(f"the {file}", encoding="utf-8")
+    return made
 
 
 def keys_that_pods_read(built: Site) -> set[tuple[str, str]]:
@@ -136,20 +149,36 @@ def test_the_roles_are_those_of_the_site(secrets: Secrets) -> None:
     assert granted == {role for role in roles.values() if not role.endswith("_owner")}
 
 
-def test_the_object_store_knows_who_backs_up(secrets: Secrets) -> None:
-    (identity,) = json.loads(secrets["s3-identities"]["identities.json"])["identities"]
-    (credentials,) = identity["credentials"]
+def test_the_object_store_knows_who_backs_up_and_who_keeps_evidence(secrets: Secrets) -> None:
+    identities = json.loads(secrets["s3-identities"]["identities.json"])["identities"]
+    known = {one["name"]: [(key["accessKey"], key["secretKey"]) for key in one["credentials"]] for one in identities}
 
-    assert (credentials["accessKey"], credentials["secretKey"]) == (
-        secrets["backup-store"]["access-key"].decode(),
-        secrets["backup-store"]["secret-key"].decode(),
-    )
+    assert known == {
+        name: [(secrets[f"{name}-store"]["access-key"].decode(), secrets[f"{name}-store"]["secret-key"].decode())]
+        for name in ("backup", "evidence")
+    }
 
 
-def test_a_second_run_replaces_nothing(directory: Path) -> None:
+def test_neither_of_them_may_touch_the_bucket_of_the_other(secrets: Secrets) -> None:
+    identities = json.loads(secrets["s3-identities"]["identities.json"])["identities"]
+    buckets = {one["name"]: {action.partition(":")[2] for action in one["actions"]} for one in identities}
+
+    assert buckets == {"backup": {"backup"}, "evidence": {VideoSettings.model_fields["s3_bucket"].default}}
+
+
+def test_keys_of_an_object_store_outside_are_taken_as_they_are(keys: Path, tmp_path: Path) -> None:
+    done = run("--evidence", keys, tmp_path / "made")
+    made = read(tmp_path / "made")
+
+    assert done.returncode == 0
+    assert made["evidence-store"] == {file: f"the {file}".encode() for file in EVIDENCE_KEYS}
+    assert not {"s3-identities", "backup-store"} & set(made)
+
+
+def test_a_second_run_replaces_nothing(directory: Path, keys: Path) -> None:
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
 
-    done = run(directory)
+    done = run("--evidence", keys, directory)
 
     assert done.returncode == 1
     assert "name a new directory" in done.stderr
@@ -157,8 +186,8 @@ def test_a_second_run_replaces_nothing(directory: Path) -> None:
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
-def test_a_database_outside_has_its_address_in_the_urls(tmp_path: Path) -> None:
-    done = run("--database", "database.example:6432", tmp_path / "made")
+def test_a_database_outside_has_its_address_in_the_urls(keys: Path, tmp_path: Path) -> None:
+    done = run("--database", "database.example:6432", "--evidence", keys, tmp_path / "made")
     made = read(tmp_path / "made")
     url = urlsplit(made["weighing-database"]["zhichao_weighing_database_url"].decode())
 
@@ -172,13 +201,17 @@ def test_a_database_outside_has_its_address_in_the_urls(tmp_path: Path) -> None:
     [
         ((), "usage: secrets.sh"),
         (("--s3", "absent", "made"), "--s3 absent: cannot be read"),
+        (("--evidence", "absent", "made"), "--evidence absent: access-key cannot be read"),
+        (("made",), "name the object store"),
+        (("--s3", "/dev/null", "--evidence", "keys", "made"), "not both"),
         (("--database",), "--database HOST:PORT"),
         (("--other", "made"), "--other: no such option"),
         (("one", "two"), "usage: secrets.sh"),
     ],
 )
-def test_wrong_words_are_refused(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
-    done = run(*(tmp_path / word if word in {"made", "one", "two"} else word for word in words))
+def test_wrong_words_are_refused(words: tuple[str, ...], told: str, keys: Path, tmp_path: Path) -> None:
+    places = {name: tmp_path / name for name in ("made", "one", "two")} | {"keys": keys}
+    done = run(*(places.get(word, word) for word in words))
 
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
@@ -192,12 +225,12 @@ def test_help_is_no_mistake() -> None:
     assert done.stdout.startswith("usage: secrets.sh")
 
 
-def test_nothing_is_begun_without_the_programs(tmp_path: Path) -> None:
+def test_nothing_is_begun_without_the_programs(keys: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bin"
     bare.mkdir()
     (bare / "sh").symlink_to("/bin/sh")
     done = subprocess.run(
-        ["/bin/sh", K8S / "secrets.sh", tmp_path / "made"],
+        ["/bin/sh", K8S / "secrets.sh", "--evidence", keys, tmp_path / "made"],
         env={"PATH": str(bare)},
         capture_output=True,
         text=True,
