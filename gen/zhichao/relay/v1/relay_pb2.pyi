@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from zhichao.journal.v1 import addressed_pb2 as _addressed_pb2
 from zhichao.journal.v1 import journal_pb2 as _journal_pb2
+from zhichao.video.v1 import transfer_pb2 as _transfer_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -464,6 +465,146 @@ class ReadOwnEntriesResponse(_message.Message):
 Global___ReadOwnEntriesResponse: _TypeAlias = ReadOwnEntriesResponse  # noqa: Y015
 
 @_typing.final
+class FollowWantedRequest(_message.Message):
+    """FollowWantedRequest opens the follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowWantedRequest: _TypeAlias = FollowWantedRequest  # noqa: Y015
+
+@_typing.final
+class FollowWantedResponse(_message.Message):
+    """FollowWantedResponse is one message of the upper platform's video service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> _transfer_pb2.WatchWantedResponse:
+        """What is wanted now; it replaces what was sent before."""
+
+    def __init__(
+        self,
+        *,
+        result: _transfer_pb2.WatchWantedResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowWantedResponse: _TypeAlias = FollowWantedResponse  # noqa: Y015
+
+@_typing.final
+class PushObjectRequest(_message.Message):
+    """PushObjectRequest is one message of a transfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Only in the first message: where the bytes begin."""
+    chunk: _builtins.bytes
+    """The next bytes, at most 1 MiB; may be empty in the first message."""
+    @_builtins.property
+    def object(self) -> _transfer_pb2.TransferObject:
+        """Only in the first message: which object."""
+
+    def __init__(
+        self,
+        *,
+        object: _transfer_pb2.TransferObject | None = ...,
+        offset: _builtins.int = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "object", b"object", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushObjectRequest: _TypeAlias = PushObjectRequest  # noqa: Y015
+
+@_typing.final
+class PushObjectResponse(_message.Message):
+    """PushObjectResponse says how far it has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> _transfer_pb2.ReceiveObjectResponse:
+        """What the receiving service answered."""
+
+    def __init__(
+        self,
+        *,
+        result: _transfer_pb2.ReceiveObjectResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushObjectResponse: _TypeAlias = PushObjectResponse  # noqa: Y015
+
+@_typing.final
+class DeclineObjectRequest(_message.Message):
+    """DeclineObjectRequest names an object that the caller does not hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    IS_GONE_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """SHA-256, 32 bytes."""
+    is_gone: _builtins.bool
+    """Whether it never will again: its bytes were deleted after their retention, or lost."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        is_gone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "is_gone", b"is_gone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineObjectRequest: _TypeAlias = DeclineObjectRequest  # noqa: Y015
+
+@_typing.final
+class DeclineObjectResponse(_message.Message):
+    """DeclineObjectResponse answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineObjectResponse: _TypeAlias = DeclineObjectResponse  # noqa: Y015
+
+@_typing.final
 class LogProgress(_message.Message):
     """LogProgress is how far one log has come on the link."""
 
@@ -718,6 +859,74 @@ class BandwidthStatus(_message.Message):
 Global___BandwidthStatus: _TypeAlias = BandwidthStatus  # noqa: Y015
 
 @_typing.final
+class EvidenceProgress(_message.Message):
+    """EvidenceProgress is how the bytes of evidence that the upstream wants go up. What it wants and is held further below counts as
+    waiting, too.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    WAITING_OBJECTS_FIELD_NUMBER: _builtins.int
+    WAITING_BYTES_FIELD_NUMBER: _builtins.int
+    OPEN_PUSH_COUNT_FIELD_NUMBER: _builtins.int
+    DECLINED_OBJECTS_FIELD_NUMBER: _builtins.int
+    PUSHED_OBJECTS_FIELD_NUMBER: _builtins.int
+    PUSHED_BYTES_FIELD_NUMBER: _builtins.int
+    LAST_OBJECT_TIME_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    IS_WAITING_FIELD_NUMBER: _builtins.int
+    state: Global___FollowState.ValueType
+    """Whether it is known what the upstream wants. NOT_FOLLOWED without an upstream, or if this platform or the upstream has no
+    video service.
+    """
+    detail: _builtins.str
+    """Why it waits, for a person; empty when it does not."""
+    waiting_objects: _builtins.int
+    """Objects that the upstream wants of this platform and the platforms below it."""
+    waiting_bytes: _builtins.int
+    """Bytes of them that it does not have yet."""
+    open_push_count: _builtins.int
+    """Objects being pushed now."""
+    declined_objects: _builtins.int
+    """Objects that are waited for here: the upstream wants them, and they are not held here yet."""
+    pushed_objects: _builtins.int
+    """Objects that were taken by the upstream, complete and checked, since the relay started."""
+    pushed_bytes: _builtins.int
+    """Bytes of evidence pushed since the relay started, those that were pushed twice counted twice."""
+    last_error: _builtins.str
+    """The last error of a push, for a person; empty when none has failed since an object was complete."""
+    is_waiting: _builtins.bool
+    """Whether bytes wait for the bandwidth cap, or for entries, which go first."""
+    @_builtins.property
+    def last_object_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last object was complete above; absent before the first since the relay started."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___FollowState.ValueType = ...,
+        detail: _builtins.str = ...,
+        waiting_objects: _builtins.int = ...,
+        waiting_bytes: _builtins.int = ...,
+        open_push_count: _builtins.int = ...,
+        declined_objects: _builtins.int = ...,
+        pushed_objects: _builtins.int = ...,
+        pushed_bytes: _builtins.int = ...,
+        last_object_time: _timestamp_pb2.Timestamp | None = ...,
+        last_error: _builtins.str = ...,
+        is_waiting: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_object_time", b"last_object_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declined_objects", b"declined_objects", "detail", b"detail", "is_waiting", b"is_waiting", "last_error", b"last_error", "last_object_time", b"last_object_time", "open_push_count", b"open_push_count", "pushed_bytes", b"pushed_bytes", "pushed_objects", b"pushed_objects", "state", b"state", "waiting_bytes", b"waiting_bytes", "waiting_objects", b"waiting_objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvidenceProgress: _TypeAlias = EvidenceProgress  # noqa: Y015
+
+@_typing.final
 class GetRelayStatusRequest(_message.Message):
     """GetRelayStatusRequest asks for the status."""
 
@@ -755,6 +964,7 @@ class GetRelayStatusResponse(_message.Message):
     ALARMS_FIELD_NUMBER: _builtins.int
     BANDWIDTH_FIELD_NUMBER: _builtins.int
     PUSHED_BYTES_FIELD_NUMBER: _builtins.int
+    EVIDENCE_PROGRESS_FIELD_NUMBER: _builtins.int
     platform: _builtins.str
     """Platform code of this platform."""
     upstream_address: _builtins.str
@@ -799,6 +1009,10 @@ class GetRelayStatusResponse(_message.Message):
     def bandwidth(self) -> Global___BandwidthStatus:
         """The cap on what is pushed upwards; absent when none is configured."""
 
+    @_builtins.property
+    def evidence_progress(self) -> Global___EvidenceProgress:
+        """How evidence goes up; absent without an upstream."""
+
     def __init__(
         self,
         *,
@@ -817,10 +1031,11 @@ class GetRelayStatusResponse(_message.Message):
         alarms: _abc.Iterable[Global___StallAlarm] | None = ...,
         bandwidth: Global___BandwidthStatus | None = ...,
         pushed_bytes: _builtins.int = ...,
+        evidence_progress: Global___EvidenceProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_milliseconds", b"_clock_skew_milliseconds", "bandwidth", b"bandwidth", "clock_skew_milliseconds", b"clock_skew_milliseconds", "state_time", b"state_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_milliseconds", b"_clock_skew_milliseconds", "bandwidth", b"bandwidth", "clock_skew_milliseconds", b"clock_skew_milliseconds", "evidence_progress", b"evidence_progress", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_milliseconds", b"_clock_skew_milliseconds", "addressed_progress", b"addressed_progress", "alarms", b"alarms", "bandwidth", b"bandwidth", "clock_skew_milliseconds", b"clock_skew_milliseconds", "downstream_links", b"downstream_links", "follows", b"follows", "last_error", b"last_error", "platform", b"platform", "progress", b"progress", "protocol_version", b"protocol_version", "pushed_bytes", b"pushed_bytes", "state", b"state", "state_time", b"state_time", "upstream_address", b"upstream_address", "upstream_platform", b"upstream_platform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_milliseconds", b"_clock_skew_milliseconds", "addressed_progress", b"addressed_progress", "alarms", b"alarms", "bandwidth", b"bandwidth", "clock_skew_milliseconds", b"clock_skew_milliseconds", "downstream_links", b"downstream_links", "evidence_progress", b"evidence_progress", "follows", b"follows", "last_error", b"last_error", "platform", b"platform", "progress", b"progress", "protocol_version", b"protocol_version", "pushed_bytes", b"pushed_bytes", "state", b"state", "state_time", b"state_time", "upstream_address", b"upstream_address", "upstream_platform", b"upstream_platform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_skew_milliseconds: _TypeAlias = _typing.Literal["clock_skew_milliseconds"]  # noqa: Y015
     _WhichOneofArgType__clock_skew_milliseconds: _TypeAlias = _typing.Literal["_clock_skew_milliseconds", b"_clock_skew_milliseconds"]  # noqa: Y015
@@ -886,6 +1101,8 @@ class DownstreamLink(_message.Message):
     FOLLOWED_STREAMS_FIELD_NUMBER: _builtins.int
     ADDRESSED_SENT_FIELD_NUMBER: _builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    RECEIVED_OBJECTS_FIELD_NUMBER: _builtins.int
+    LAST_OBJECT_TIME_FIELD_NUMBER: _builtins.int
     platform: _builtins.str
     """Platform code of the lower platform."""
     software_version: _builtins.str
@@ -894,6 +1111,8 @@ class DownstreamLink(_message.Message):
     """Batches being received from it now."""
     protocol_version: _builtins.int
     """Protocol version agreed with it."""
+    received_objects: _builtins.int
+    """Objects of evidence that it has pushed, complete and checked, since the relay started."""
     @_builtins.property
     def handshake_time(self) -> _timestamp_pb2.Timestamp:
         """When it last shook hands."""
@@ -910,6 +1129,10 @@ class DownstreamLink(_message.Message):
     def addressed_sent(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddressedSent]:
         """What has been sent down to it since the relay started, ordered by stream and origin."""
 
+    @_builtins.property
+    def last_object_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last of them was complete; absent before the first."""
+
     def __init__(
         self,
         *,
@@ -921,10 +1144,12 @@ class DownstreamLink(_message.Message):
         followed_streams: _abc.Iterable[_builtins.str] | None = ...,
         addressed_sent: _abc.Iterable[Global___AddressedSent] | None = ...,
         protocol_version: _builtins.int = ...,
+        received_objects: _builtins.int = ...,
+        last_object_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["handshake_time", b"handshake_time", "last_push_time", b"last_push_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["handshake_time", b"handshake_time", "last_object_time", b"last_object_time", "last_push_time", b"last_push_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addressed_sent", b"addressed_sent", "followed_streams", b"followed_streams", "handshake_time", b"handshake_time", "last_push_time", b"last_push_time", "open_push_count", b"open_push_count", "platform", b"platform", "protocol_version", b"protocol_version", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addressed_sent", b"addressed_sent", "followed_streams", b"followed_streams", "handshake_time", b"handshake_time", "last_object_time", b"last_object_time", "last_push_time", b"last_push_time", "open_push_count", b"open_push_count", "platform", b"platform", "protocol_version", b"protocol_version", "received_objects", b"received_objects", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,8 +36,9 @@ class RelayServiceStub:
 
     A relay keeps no delivery state: positions are the receiver's.
 
-    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
-    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures, ReadOwnEntries,
+    FollowWanted, PushObject and DeclineObject; a relay calls them only when version 2 was agreed, so that neighbours may be one
+    minor release apart either way. The last three are called only if the receiver takes the stream `video`.
     """
 
     def __init__(self, channel):
@@ -71,6 +72,21 @@ class RelayServiceStub:
                 request_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesRequest.SerializeToString,
                 response_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesResponse.FromString,
                 _registered_method=True)
+        self.FollowWanted = channel.unary_stream(
+                '/zhichao.relay.v1.RelayService/FollowWanted',
+                request_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowWantedRequest.SerializeToString,
+                response_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowWantedResponse.FromString,
+                _registered_method=True)
+        self.PushObject = channel.stream_unary(
+                '/zhichao.relay.v1.RelayService/PushObject',
+                request_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.PushObjectRequest.SerializeToString,
+                response_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.PushObjectResponse.FromString,
+                _registered_method=True)
+        self.DeclineObject = channel.unary_unary(
+                '/zhichao.relay.v1.RelayService/DeclineObject',
+                request_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.DeclineObjectRequest.SerializeToString,
+                response_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.DeclineObjectResponse.FromString,
+                _registered_method=True)
         self.GetRelayStatus = channel.unary_unary(
                 '/zhichao.relay.v1.RelayService/GetRelayStatus',
                 request_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.GetRelayStatusRequest.SerializeToString,
@@ -89,8 +105,9 @@ class RelayServiceServicer:
 
     A relay keeps no delivery state: positions are the receiver's.
 
-    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
-    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures, ReadOwnEntries,
+    FollowWanted, PushObject and DeclineObject; a relay calls them only when version 2 was agreed, so that neighbours may be one
+    minor release apart either way. The last three are called only if the receiver takes the stream `video`.
     """
 
     def Handshake(self, request, context):
@@ -148,6 +165,39 @@ class RelayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FollowWanted(self, request, context):
+        """Follows which bytes of evidence this platform wants of the caller and the platforms below it, the most urgent first, until
+        the caller ends it. From version 2.
+
+        The platform is that of the caller's certificate. What is sent is what TransferService.WatchWanted sends for it. UNAVAILABLE
+        (SERVICE_UNAVAILABLE, with `stream`) if the video service is away; INVALID_ARGUMENT if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushObject(self, request_iterator, context):
+        """Pushes the bytes of one object that this platform wants, from where it stands; a call that breaks off is taken up there by
+        another one. May be ended before all bytes are sent, so that something more urgent goes first. From version 2.
+
+        The platform is that of the caller's certificate. Answers and errors are those of TransferService.ReceiveObject, and those
+        of FollowWanted for the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeclineObject(self, request, context):
+        """Says that the caller does not hold an object that this platform wants: it is asked for again later. Whoever comes to hold
+        it pushes it without being asked again. From version 2.
+
+        The platform is that of the caller's certificate. Errors are those of TransferService.DeclineObject, and those of
+        FollowWanted for the service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRelayStatus(self, request, context):
         """Reports the links of this platform and how far each log has come, both ways.
         """
@@ -183,6 +233,21 @@ def add_RelayServiceServicer_to_server(servicer, server):
                     request_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesRequest.FromString,
                     response_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesResponse.SerializeToString,
             ),
+            'FollowWanted': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowWanted,
+                    request_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowWantedRequest.FromString,
+                    response_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowWantedResponse.SerializeToString,
+            ),
+            'PushObject': grpc.stream_unary_rpc_method_handler(
+                    servicer.PushObject,
+                    request_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.PushObjectRequest.FromString,
+                    response_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.PushObjectResponse.SerializeToString,
+            ),
+            'DeclineObject': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclineObject,
+                    request_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.DeclineObjectRequest.FromString,
+                    response_serializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.DeclineObjectResponse.SerializeToString,
+            ),
             'GetRelayStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRelayStatus,
                     request_deserializer=zhichao_dot_relay_dot_v1_dot_relay__pb2.GetRelayStatusRequest.FromString,
@@ -207,8 +272,9 @@ class RelayService:
 
     A relay keeps no delivery state: positions are the receiver's.
 
-    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
-    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures, ReadOwnEntries,
+    FollowWanted, PushObject and DeclineObject; a relay calls them only when version 2 was agreed, so that neighbours may be one
+    minor release apart either way. The last three are called only if the receiver takes the stream `video`.
     """
 
     @staticmethod
@@ -336,6 +402,87 @@ class RelayService:
             '/zhichao.relay.v1.RelayService/ReadOwnEntries',
             zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesRequest.SerializeToString,
             zhichao_dot_relay_dot_v1_dot_relay__pb2.ReadOwnEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowWanted(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zhichao.relay.v1.RelayService/FollowWanted',
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowWantedRequest.SerializeToString,
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.FollowWantedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushObject(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/zhichao.relay.v1.RelayService/PushObject',
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.PushObjectRequest.SerializeToString,
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.PushObjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclineObject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhichao.relay.v1.RelayService/DeclineObject',
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.DeclineObjectRequest.SerializeToString,
+            zhichao_dot_relay_dot_v1_dot_relay__pb2.DeclineObjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

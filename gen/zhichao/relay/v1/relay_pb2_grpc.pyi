@@ -37,8 +37,9 @@ class RelayServiceStub:
 
     A relay keeps no delivery state: positions are the receiver's.
 
-    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
-    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures, ReadOwnEntries,
+    FollowWanted, PushObject and DeclineObject; a relay calls them only when version 2 was agreed, so that neighbours may be one
+    minor release apart either way. The last three are called only if the receiver takes the stream `video`.
     """
 
     @_typing.overload
@@ -80,6 +81,27 @@ class RelayServiceStub:
     The origin is the platform of the caller's certificate. Ends at the end of what is held. Errors are those of
     JournalService.ReadEntries, and those of FollowAddressed for the stream.
     """
+    FollowWanted: _grpc.UnaryStreamMultiCallable[_relay_pb2.FollowWantedRequest, _relay_pb2.FollowWantedResponse]
+    """Follows which bytes of evidence this platform wants of the caller and the platforms below it, the most urgent first, until
+    the caller ends it. From version 2.
+
+    The platform is that of the caller's certificate. What is sent is what TransferService.WatchWanted sends for it. UNAVAILABLE
+    (SERVICE_UNAVAILABLE, with `stream`) if the video service is away; INVALID_ARGUMENT if there is none.
+    """
+    PushObject: _grpc.StreamUnaryMultiCallable[_relay_pb2.PushObjectRequest, _relay_pb2.PushObjectResponse]
+    """Pushes the bytes of one object that this platform wants, from where it stands; a call that breaks off is taken up there by
+    another one. May be ended before all bytes are sent, so that something more urgent goes first. From version 2.
+
+    The platform is that of the caller's certificate. Answers and errors are those of TransferService.ReceiveObject, and those
+    of FollowWanted for the service.
+    """
+    DeclineObject: _grpc.UnaryUnaryMultiCallable[_relay_pb2.DeclineObjectRequest, _relay_pb2.DeclineObjectResponse]
+    """Says that the caller does not hold an object that this platform wants: it is asked for again later. Whoever comes to hold
+    it pushes it without being asked again. From version 2.
+
+    The platform is that of the caller's certificate. Errors are those of TransferService.DeclineObject, and those of
+    FollowWanted for the service.
+    """
     GetRelayStatus: _grpc.UnaryUnaryMultiCallable[_relay_pb2.GetRelayStatusRequest, _relay_pb2.GetRelayStatusResponse]
     """Reports the links of this platform and how far each log has come, both ways."""
 
@@ -95,8 +117,9 @@ class RelayServiceAsyncStub(RelayServiceStub):
 
     A relay keeps no delivery state: positions are the receiver's.
 
-    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
-    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures, ReadOwnEntries,
+    FollowWanted, PushObject and DeclineObject; a relay calls them only when version 2 was agreed, so that neighbours may be one
+    minor release apart either way. The last three are called only if the receiver takes the stream `video`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -135,6 +158,27 @@ class RelayServiceAsyncStub(RelayServiceStub):
     The origin is the platform of the caller's certificate. Ends at the end of what is held. Errors are those of
     JournalService.ReadEntries, and those of FollowAddressed for the stream.
     """
+    FollowWanted: _aio.UnaryStreamMultiCallable[_relay_pb2.FollowWantedRequest, _relay_pb2.FollowWantedResponse]  # type: ignore[assignment]
+    """Follows which bytes of evidence this platform wants of the caller and the platforms below it, the most urgent first, until
+    the caller ends it. From version 2.
+
+    The platform is that of the caller's certificate. What is sent is what TransferService.WatchWanted sends for it. UNAVAILABLE
+    (SERVICE_UNAVAILABLE, with `stream`) if the video service is away; INVALID_ARGUMENT if there is none.
+    """
+    PushObject: _aio.StreamUnaryMultiCallable[_relay_pb2.PushObjectRequest, _relay_pb2.PushObjectResponse]  # type: ignore[assignment]
+    """Pushes the bytes of one object that this platform wants, from where it stands; a call that breaks off is taken up there by
+    another one. May be ended before all bytes are sent, so that something more urgent goes first. From version 2.
+
+    The platform is that of the caller's certificate. Answers and errors are those of TransferService.ReceiveObject, and those
+    of FollowWanted for the service.
+    """
+    DeclineObject: _aio.UnaryUnaryMultiCallable[_relay_pb2.DeclineObjectRequest, _relay_pb2.DeclineObjectResponse]  # type: ignore[assignment]
+    """Says that the caller does not hold an object that this platform wants: it is asked for again later. Whoever comes to hold
+    it pushes it without being asked again. From version 2.
+
+    The platform is that of the caller's certificate. Errors are those of TransferService.DeclineObject, and those of
+    FollowWanted for the service.
+    """
     GetRelayStatus: _aio.UnaryUnaryMultiCallable[_relay_pb2.GetRelayStatusRequest, _relay_pb2.GetRelayStatusResponse]  # type: ignore[assignment]
     """Reports the links of this platform and how far each log has come, both ways."""
 
@@ -149,8 +193,9 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A relay keeps no delivery state: positions are the receiver's.
 
-    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures and ReadOwnEntries;
-    a relay calls them only when version 2 was agreed, so that neighbours may be one minor release apart either way.
+    Protocol version 1 knows Handshake and PushEntries. Version 2 adds FollowAddressed, FollowCosignatures, ReadOwnEntries,
+    FollowWanted, PushObject and DeclineObject; a relay calls them only when version 2 was agreed, so that neighbours may be one
+    minor release apart either way. The last three are called only if the receiver takes the stream `video`.
     """
 
     @_abc_1.abstractmethod
@@ -216,6 +261,45 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The origin is the platform of the caller's certificate. Ends at the end of what is held. Errors are those of
         JournalService.ReadEntries, and those of FollowAddressed for the stream.
+        """
+
+    @_abc_1.abstractmethod
+    def FollowWanted(
+        self,
+        request: _relay_pb2.FollowWantedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_relay_pb2.FollowWantedResponse], _abc.AsyncIterator[_relay_pb2.FollowWantedResponse]]:
+        """Follows which bytes of evidence this platform wants of the caller and the platforms below it, the most urgent first, until
+        the caller ends it. From version 2.
+
+        The platform is that of the caller's certificate. What is sent is what TransferService.WatchWanted sends for it. UNAVAILABLE
+        (SERVICE_UNAVAILABLE, with `stream`) if the video service is away; INVALID_ARGUMENT if there is none.
+        """
+
+    @_abc_1.abstractmethod
+    def PushObject(
+        self,
+        request_iterator: _MaybeAsyncIterator[_relay_pb2.PushObjectRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_relay_pb2.PushObjectResponse, _abc.Awaitable[_relay_pb2.PushObjectResponse]]:
+        """Pushes the bytes of one object that this platform wants, from where it stands; a call that breaks off is taken up there by
+        another one. May be ended before all bytes are sent, so that something more urgent goes first. From version 2.
+
+        The platform is that of the caller's certificate. Answers and errors are those of TransferService.ReceiveObject, and those
+        of FollowWanted for the service.
+        """
+
+    @_abc_1.abstractmethod
+    def DeclineObject(
+        self,
+        request: _relay_pb2.DeclineObjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_relay_pb2.DeclineObjectResponse, _abc.Awaitable[_relay_pb2.DeclineObjectResponse]]:
+        """Says that the caller does not hold an object that this platform wants: it is asked for again later. Whoever comes to hold
+        it pushes it without being asked again. From version 2.
+
+        The platform is that of the caller's certificate. Errors are those of TransferService.DeclineObject, and those of
+        FollowWanted for the service.
         """
 
     @_abc_1.abstractmethod

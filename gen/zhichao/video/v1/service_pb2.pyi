@@ -41,6 +41,10 @@ class _BytesStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BytesState
     """They were here and the store has lost or changed them; they are wanted again from below, if there is a platform below."""
     BYTES_STATE_DELETED: _BytesState.ValueType  # 5
     """Deleted here after their retention."""
+    BYTES_STATE_GONE: _BytesState.ValueType  # 6
+    """Asked for, and gone where they should be: deleted there after their retention, or lost. Custody events of the platforms
+    below say which. Asked for again only when somebody asks anew.
+    """
 
 class BytesState(_BytesState, metaclass=_BytesStateEnumTypeWrapper):
     """BytesState is where the bytes of evidence are, seen from this platform."""
@@ -57,6 +61,10 @@ BYTES_STATE_DAMAGED: BytesState.ValueType  # 4
 """They were here and the store has lost or changed them; they are wanted again from below, if there is a platform below."""
 BYTES_STATE_DELETED: BytesState.ValueType  # 5
 """Deleted here after their retention."""
+BYTES_STATE_GONE: BytesState.ValueType  # 6
+"""Asked for, and gone where they should be: deleted there after their retention, or lost. Custody events of the platforms
+below say which. Asked for again only when somebody asks anew.
+"""
 Global___BytesState: _TypeAlias = BytesState  # noqa: Y015
 
 class _EvidenceRendition:

@@ -134,6 +134,12 @@ class WatchWantedResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WANTED_FIELD_NUMBER: _builtins.int
+    OBJECT_COUNT_FIELD_NUMBER: _builtins.int
+    MISSING_BYTES_FIELD_NUMBER: _builtins.int
+    object_count: _builtins.int
+    """All objects that are wanted of that platform, listed or not."""
+    missing_bytes: _builtins.int
+    """Bytes of them that are not here."""
     @_builtins.property
     def wanted(self) -> _containers.RepeatedCompositeFieldContainer[Global___WantedObject]:
         """The most urgent first, at most 64."""
@@ -142,10 +148,12 @@ class WatchWantedResponse(_message.Message):
         self,
         *,
         wanted: _abc.Iterable[Global___WantedObject] | None = ...,
+        object_count: _builtins.int = ...,
+        missing_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_bytes", b"missing_bytes", "object_count", b"object_count", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -166,7 +174,7 @@ class ReceiveObjectRequest(_message.Message):
     offset: _builtins.int
     """Only in the first message: where the bytes begin."""
     chunk: _builtins.bytes
-    """The next bytes, at most 1 MiB."""
+    """The next bytes, at most 1 MiB; may be empty in the first message."""
     @_builtins.property
     def object(self) -> Global___TransferObject:
         """Only in the first message: which object."""

@@ -28,6 +28,9 @@ if _version_not_supported:
 class TransferServiceStub:
     """TransferService moves the bytes of evidence between platforms. Only the relay of the same platform calls it. The platform
     that wants bytes says so, and how many it has: senders keep no state, and what breaks off is taken up where it stood.
+
+    Common errors: INVALID_ARGUMENT with every bad field; UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with
+    RetryInfo.
     """
 
     def __init__(self, channel):
@@ -66,42 +69,58 @@ class TransferServiceStub:
 class TransferServiceServicer:
     """TransferService moves the bytes of evidence between platforms. Only the relay of the same platform calls it. The platform
     that wants bytes says so, and how many it has: senders keep no state, and what breaks off is taken up where it stood.
+
+    Common errors: INVALID_ARGUMENT with every bad field; UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with
+    RetryInfo.
     """
 
     def WatchWanted(self, request, context):
         """Sends what this platform wants of a platform below and the platforms below that, the most urgent first: what somebody has
         asked for, then what is fresh, then what is due from before. Goes on as wishes come and go, until the caller ends it.
+
+        Wanted is what this platform, or one above it, has asked for and not received before its deadline (custody events REQUESTED);
+        what the policy of this platform says; and what its own store has lost or changed. What was declined is left out for a while.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReceiveObject(self, request_iterator, context):
-        """Takes the bytes of one wanted object. The first message names it; the answer says how far it has come, which is less than
-        all if the call ended early. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten and asked for anew.
-        FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. OUT_OF_RANGE (OFFSET_MISMATCH).
+        """Takes the bytes of one object that is wanted, listed now or not. The first message names it; the answer says how far it has
+        come, which is less than all if the call ended early. What came is kept, also when the call breaks, for the next one.
+
+        Idempotent: of an object that is held already the answer is that it is complete. OUT_OF_RANGE (OFFSET_MISMATCH) with the
+        offset expected. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten, and asked for anew after a while.
+        FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. ABORTED (UPLOAD_BUSY) while another call
+        sends the same object. RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when there is no room for it now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeclineObject(self, request, context):
-        """Says that a platform below does not hold an object now: it is asked for again later, or when that platform offers it.
+        """Says that a platform below does not hold an object now: it is asked for again later, after growing pauses, and taken at any
+        time. What is gone for good is not asked for again, and shown as gone. Idempotent; of what is not wanted nothing happens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SendObject(self, request, context):
-        """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. FAILED_PRECONDITION
-        (BYTES_NOT_HERE), DATA_LOSS (EVIDENCE_MISSING).
+        """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. No custody event is written: the
+        platform that receives it writes that it has it.
+
+        FAILED_PRECONDITION (BYTES_NOT_HERE) if it is not held here now and may come, (BYTES_EXPIRED) if it was deleted after its
+        retention. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and nobody below has it.
+        OUT_OF_RANGE (BEYOND_END).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchHeld(self, request, context):
-        """Names objects as they come to be held here, from now on, so that what was declined can be offered.
+        """Names objects as they come to be held here, from now on, so that what was declined can be offered. The first message is
+        empty: what is held before it may not be named, what is held after it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,6 +165,9 @@ def add_TransferServiceServicer_to_server(servicer, server):
 class TransferService:
     """TransferService moves the bytes of evidence between platforms. Only the relay of the same platform calls it. The platform
     that wants bytes says so, and how many it has: senders keep no state, and what breaks off is taken up where it stood.
+
+    Common errors: INVALID_ARGUMENT with every bad field; UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with
+    RetryInfo.
     """
 
     @staticmethod

@@ -29,6 +29,9 @@ GRPC_VERSION: str
 class TransferServiceStub:
     """TransferService moves the bytes of evidence between platforms. Only the relay of the same platform calls it. The platform
     that wants bytes says so, and how many it has: senders keep no state, and what breaks off is taken up where it stood.
+
+    Common errors: INVALID_ARGUMENT with every bad field; UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with
+    RetryInfo.
     """
 
     @_typing.overload
@@ -38,49 +41,85 @@ class TransferServiceStub:
     WatchWanted: _grpc.UnaryStreamMultiCallable[_transfer_pb2.WatchWantedRequest, _transfer_pb2.WatchWantedResponse]
     """Sends what this platform wants of a platform below and the platforms below that, the most urgent first: what somebody has
     asked for, then what is fresh, then what is due from before. Goes on as wishes come and go, until the caller ends it.
+
+    Wanted is what this platform, or one above it, has asked for and not received before its deadline (custody events REQUESTED);
+    what the policy of this platform says; and what its own store has lost or changed. What was declined is left out for a while.
     """
     ReceiveObject: _grpc.StreamUnaryMultiCallable[_transfer_pb2.ReceiveObjectRequest, _transfer_pb2.ReceiveObjectResponse]
-    """Takes the bytes of one wanted object. The first message names it; the answer says how far it has come, which is less than
-    all if the call ended early. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten and asked for anew.
-    FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. OUT_OF_RANGE (OFFSET_MISMATCH).
+    """Takes the bytes of one object that is wanted, listed now or not. The first message names it; the answer says how far it has
+    come, which is less than all if the call ended early. What came is kept, also when the call breaks, for the next one.
+
+    Idempotent: of an object that is held already the answer is that it is complete. OUT_OF_RANGE (OFFSET_MISMATCH) with the
+    offset expected. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten, and asked for anew after a while.
+    FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. ABORTED (UPLOAD_BUSY) while another call
+    sends the same object. RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when there is no room for it now.
     """
     DeclineObject: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.DeclineObjectRequest, _transfer_pb2.DeclineObjectResponse]
-    """Says that a platform below does not hold an object now: it is asked for again later, or when that platform offers it."""
+    """Says that a platform below does not hold an object now: it is asked for again later, after growing pauses, and taken at any
+    time. What is gone for good is not asked for again, and shown as gone. Idempotent; of what is not wanted nothing happens.
+    """
     SendObject: _grpc.UnaryStreamMultiCallable[_transfer_pb2.SendObjectRequest, _transfer_pb2.SendObjectResponse]
-    """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. FAILED_PRECONDITION
-    (BYTES_NOT_HERE), DATA_LOSS (EVIDENCE_MISSING).
+    """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. No custody event is written: the
+    platform that receives it writes that it has it.
+
+    FAILED_PRECONDITION (BYTES_NOT_HERE) if it is not held here now and may come, (BYTES_EXPIRED) if it was deleted after its
+    retention. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and nobody below has it.
+    OUT_OF_RANGE (BEYOND_END).
     """
     WatchHeld: _grpc.UnaryStreamMultiCallable[_transfer_pb2.WatchHeldRequest, _transfer_pb2.WatchHeldResponse]
-    """Names objects as they come to be held here, from now on, so that what was declined can be offered."""
+    """Names objects as they come to be held here, from now on, so that what was declined can be offered. The first message is
+    empty: what is held before it may not be named, what is held after it is.
+    """
 
 @_typing.type_check_only
 class TransferServiceAsyncStub(TransferServiceStub):
     """TransferService moves the bytes of evidence between platforms. Only the relay of the same platform calls it. The platform
     that wants bytes says so, and how many it has: senders keep no state, and what breaks off is taken up where it stood.
+
+    Common errors: INVALID_ARGUMENT with every bad field; UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with
+    RetryInfo.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchWanted: _aio.UnaryStreamMultiCallable[_transfer_pb2.WatchWantedRequest, _transfer_pb2.WatchWantedResponse]  # type: ignore[assignment]
     """Sends what this platform wants of a platform below and the platforms below that, the most urgent first: what somebody has
     asked for, then what is fresh, then what is due from before. Goes on as wishes come and go, until the caller ends it.
+
+    Wanted is what this platform, or one above it, has asked for and not received before its deadline (custody events REQUESTED);
+    what the policy of this platform says; and what its own store has lost or changed. What was declined is left out for a while.
     """
     ReceiveObject: _aio.StreamUnaryMultiCallable[_transfer_pb2.ReceiveObjectRequest, _transfer_pb2.ReceiveObjectResponse]  # type: ignore[assignment]
-    """Takes the bytes of one wanted object. The first message names it; the answer says how far it has come, which is less than
-    all if the call ended early. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten and asked for anew.
-    FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. OUT_OF_RANGE (OFFSET_MISMATCH).
+    """Takes the bytes of one object that is wanted, listed now or not. The first message names it; the answer says how far it has
+    come, which is less than all if the call ended early. What came is kept, also when the call breaks, for the next one.
+
+    Idempotent: of an object that is held already the answer is that it is complete. OUT_OF_RANGE (OFFSET_MISMATCH) with the
+    offset expected. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten, and asked for anew after a while.
+    FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. ABORTED (UPLOAD_BUSY) while another call
+    sends the same object. RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when there is no room for it now.
     """
     DeclineObject: _aio.UnaryUnaryMultiCallable[_transfer_pb2.DeclineObjectRequest, _transfer_pb2.DeclineObjectResponse]  # type: ignore[assignment]
-    """Says that a platform below does not hold an object now: it is asked for again later, or when that platform offers it."""
+    """Says that a platform below does not hold an object now: it is asked for again later, after growing pauses, and taken at any
+    time. What is gone for good is not asked for again, and shown as gone. Idempotent; of what is not wanted nothing happens.
+    """
     SendObject: _aio.UnaryStreamMultiCallable[_transfer_pb2.SendObjectRequest, _transfer_pb2.SendObjectResponse]  # type: ignore[assignment]
-    """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. FAILED_PRECONDITION
-    (BYTES_NOT_HERE), DATA_LOSS (EVIDENCE_MISSING).
+    """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. No custody event is written: the
+    platform that receives it writes that it has it.
+
+    FAILED_PRECONDITION (BYTES_NOT_HERE) if it is not held here now and may come, (BYTES_EXPIRED) if it was deleted after its
+    retention. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and nobody below has it.
+    OUT_OF_RANGE (BEYOND_END).
     """
     WatchHeld: _aio.UnaryStreamMultiCallable[_transfer_pb2.WatchHeldRequest, _transfer_pb2.WatchHeldResponse]  # type: ignore[assignment]
-    """Names objects as they come to be held here, from now on, so that what was declined can be offered."""
+    """Names objects as they come to be held here, from now on, so that what was declined can be offered. The first message is
+    empty: what is held before it may not be named, what is held after it is.
+    """
 
 class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
     """TransferService moves the bytes of evidence between platforms. Only the relay of the same platform calls it. The platform
     that wants bytes says so, and how many it has: senders keep no state, and what breaks off is taken up where it stood.
+
+    Common errors: INVALID_ARGUMENT with every bad field; UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with
+    RetryInfo.
     """
 
     @_abc_1.abstractmethod
@@ -91,6 +130,9 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_transfer_pb2.WatchWantedResponse], _abc.AsyncIterator[_transfer_pb2.WatchWantedResponse]]:
         """Sends what this platform wants of a platform below and the platforms below that, the most urgent first: what somebody has
         asked for, then what is fresh, then what is due from before. Goes on as wishes come and go, until the caller ends it.
+
+        Wanted is what this platform, or one above it, has asked for and not received before its deadline (custody events REQUESTED);
+        what the policy of this platform says; and what its own store has lost or changed. What was declined is left out for a while.
         """
 
     @_abc_1.abstractmethod
@@ -99,9 +141,13 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_transfer_pb2.ReceiveObjectRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_transfer_pb2.ReceiveObjectResponse, _abc.Awaitable[_transfer_pb2.ReceiveObjectResponse]]:
-        """Takes the bytes of one wanted object. The first message names it; the answer says how far it has come, which is less than
-        all if the call ended early. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten and asked for anew.
-        FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. OUT_OF_RANGE (OFFSET_MISMATCH).
+        """Takes the bytes of one object that is wanted, listed now or not. The first message names it; the answer says how far it has
+        come, which is less than all if the call ended early. What came is kept, also when the call breaks, for the next one.
+
+        Idempotent: of an object that is held already the answer is that it is complete. OUT_OF_RANGE (OFFSET_MISMATCH) with the
+        offset expected. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten, and asked for anew after a while.
+        FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. ABORTED (UPLOAD_BUSY) while another call
+        sends the same object. RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when there is no room for it now.
         """
 
     @_abc_1.abstractmethod
@@ -110,7 +156,9 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transfer_pb2.DeclineObjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_transfer_pb2.DeclineObjectResponse, _abc.Awaitable[_transfer_pb2.DeclineObjectResponse]]:
-        """Says that a platform below does not hold an object now: it is asked for again later, or when that platform offers it."""
+        """Says that a platform below does not hold an object now: it is asked for again later, after growing pauses, and taken at any
+        time. What is gone for good is not asked for again, and shown as gone. Idempotent; of what is not wanted nothing happens.
+        """
 
     @_abc_1.abstractmethod
     def SendObject(
@@ -118,8 +166,12 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transfer_pb2.SendObjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transfer_pb2.SendObjectResponse], _abc.AsyncIterator[_transfer_pb2.SendObjectResponse]]:
-        """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. FAILED_PRECONDITION
-        (BYTES_NOT_HERE), DATA_LOSS (EVIDENCE_MISSING).
+        """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. No custody event is written: the
+        platform that receives it writes that it has it.
+
+        FAILED_PRECONDITION (BYTES_NOT_HERE) if it is not held here now and may come, (BYTES_EXPIRED) if it was deleted after its
+        retention. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and nobody below has it.
+        OUT_OF_RANGE (BEYOND_END).
         """
 
     @_abc_1.abstractmethod
@@ -128,6 +180,8 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transfer_pb2.WatchHeldRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transfer_pb2.WatchHeldResponse], _abc.AsyncIterator[_transfer_pb2.WatchHeldResponse]]:
-        """Names objects as they come to be held here, from now on, so that what was declined can be offered."""
+        """Names objects as they come to be held here, from now on, so that what was declined can be offered. The first message is
+        empty: what is held before it may not be named, what is held after it is.
+        """
 
 def add_TransferServiceServicer_to_server(servicer: TransferServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
