@@ -148,6 +148,8 @@ CAMERAS = sa.Table(
     sa.Column("view", sa.SmallInteger, nullable=False),
     sa.Column("state", sa.SmallInteger, nullable=False),
     _time("oldest_recording_time", nullable=True),
+    # When the origin received it: with the time above, how far back the site's recordings reach.
+    _time("receive_time"),
     # The report (payload of the entry).
     sa.Column("content", sa.LargeBinary, nullable=False),
 )
@@ -224,21 +226,50 @@ SUSPECTED_WEIGHINGS = sa.Table(
     _text("record_id", is_key=True),
     sa.Column("sequence", sa.BigInteger, nullable=False),
     _time("weigh_time"),
+    _time("receive_time"),
     # Day of the weighing in China Standard Time.
     sa.Column("day", sa.Date, nullable=False),
+    # When the first clip, and the first photo, of it was sealed; absent while there is none. Whatever comes later, the
+    # weighing or the evidence, finds the other one (store.weighings).
+    _time("clip_seal_time", nullable=True),
+    _time("photo_seal_time", nullable=True),
 )
+# Completeness is read newest day first, of everything or of one source unit, and summed up on the way.
 sa.Index(
     "suspected_weighings_by_day",
     SUSPECTED_WEIGHINGS.c.day,
     SUSPECTED_WEIGHINGS.c.origin,
     SUSPECTED_WEIGHINGS.c.source_unit_id,
 )
+sa.Index(
+    "suspected_weighings_by_unit",
+    SUSPECTED_WEIGHINGS.c.source_unit_id,
+    SUSPECTED_WEIGHINGS.c.day,
+    SUSPECTED_WEIGHINGS.c.origin,
+)
+# A log that is read again replaces what was kept of its entries.
+sa.Index("suspected_weighings_by_place", SUSPECTED_WEIGHINGS.c.origin, SUSPECTED_WEIGHINGS.c.sequence)
+# What lacks evidence is little, and its list has this order (store.missing).
+sa.Index(
+    "suspected_weighings_missing",
+    SUSPECTED_WEIGHINGS.c.weigh_time,
+    SUSPECTED_WEIGHINGS.c.origin,
+    SUSPECTED_WEIGHINGS.c.sequence,
+    postgresql_where=sa.text("clip_seal_time IS NULL OR photo_seal_time IS NULL"),
+)
 WEIGHING_POSITIONS = sa.Table(
     "weighing_positions",
     METADATA,
-    # How far each weighing journal was read.
+    # How far each weighing journal was read, and the root of the log there: a log that was restored from a backup may
+    # have another history from some place on, and is read again then.
     _text("origin", is_key=True),
     sa.Column("position", sa.BigInteger, nullable=False),
+    # Empty at 0.
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    # First weighing that was passed over because its schema is newer than this release, and the lowest such schema:
+    # the release that knows it reads on from there.
+    sa.Column("passed_sequence", sa.BigInteger, nullable=True),
+    sa.Column("passed_schema", sa.Integer, nullable=True),
 )
 STORE_TESTS = sa.Table(
     "store_tests",

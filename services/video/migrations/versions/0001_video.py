@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("view", sa.SmallInteger, nullable=False),
         sa.Column("state", sa.SmallInteger, nullable=False),
         _time("oldest_recording_time", nullable=True),
+        _time("receive_time"),
         sa.Column("content", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("origin", "source_unit_id", "camera_id"),
     )
@@ -156,14 +157,28 @@ def upgrade() -> None:
         _text("record_id"),
         sa.Column("sequence", sa.BigInteger, nullable=False),
         _time("weigh_time"),
+        _time("receive_time"),
         sa.Column("day", sa.Date, nullable=False),
+        _time("clip_seal_time", nullable=True),
+        _time("photo_seal_time", nullable=True),
         sa.PrimaryKeyConstraint("origin", "source_unit_id", "record_id"),
     )
     op.create_index("suspected_weighings_by_day", "suspected_weighings", ["day", "origin", "source_unit_id"])
+    op.create_index("suspected_weighings_by_unit", "suspected_weighings", ["source_unit_id", "day", "origin"])
+    op.create_index("suspected_weighings_by_place", "suspected_weighings", ["origin", "sequence"])
+    op.create_index(
+        "suspected_weighings_missing",
+        "suspected_weighings",
+        ["weigh_time", "origin", "sequence"],
+        postgresql_where=sa.text("clip_seal_time IS NULL OR photo_seal_time IS NULL"),
+    )
     op.create_table(
         "weighing_positions",
         _text("origin"),
         sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("root", sa.LargeBinary, nullable=False),
+        sa.Column("passed_sequence", sa.BigInteger, nullable=True),
+        sa.Column("passed_schema", sa.Integer, nullable=True),
         sa.PrimaryKeyConstraint("origin"),
     )
     op.create_table(
