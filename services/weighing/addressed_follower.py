@@ -12,13 +12,13 @@ from google.protobuf.message import DecodeError
 
 from services.common.database import Engine, RawConnection, raw_connection, translate_errors
 from services.common.errors import ServiceError
+from services.common.follow_loop import FollowLoop
 from services.common.refusals import reason_name
 from services.journal.addressed_convert import batch_from
 from services.journal.store.addressed import AddressedLog
 from services.weighing import addressed, convert_directory
 from services.weighing.addressed import AddressedRow
 from services.weighing.directory import Directory
-from services.weighing.follow_loop import FollowLoop
 from services.weighing.store import directory as store
 from zhichao.journal.v1 import addressed_pb2, journal_pb2, journal_pb2_grpc
 

@@ -12,11 +12,11 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from services.common.database import Engine, raw_connection, translate_errors
+from services.common.follow_loop import FollowLoop
 from services.journal.entries import parse
 from services.weighing import convert_directory
 from services.weighing.addressed_follower import AddressedFollower
 from services.weighing.directory import Directory
-from services.weighing.follow_loop import FollowLoop
 from services.weighing.store import directory as store
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 

@@ -73,5 +73,5 @@ def test_a_log_that_is_left_alone_is_counted_while_the_registry_is_away(
 ) -> None:
     wait_until(lambda: follower.refused_count == 1, "the refusal is taken")
     server.stop(0).wait(TIMEOUT_SECONDS)
-    wait_until(lambda: len(events.named("registry_follow_interrupted")) >= 3, "the registry is missed")
+    wait_until(lambda: len(events.named("follow_interrupted")) >= 3, "the registry is missed")
     assert follower.refused_count == 1

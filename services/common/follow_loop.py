@@ -1,4 +1,6 @@
-"""A stream of the registry that is followed on and on, in a thread of its own. Knows nothing of what comes."""
+"""A stream of another service of the platform that is followed on and on, in a thread of its own. Knows nothing of what
+comes.
+"""
 
 import threading
 from collections.abc import Callable
@@ -11,10 +13,10 @@ from services.common.errors import ServiceError
 from services.common.rpc_client import service_error
 
 RECONNECT_SECONDS_MIN: Final = 0.1
-"""First pause after a stream ended, and after one that brought something: a registry that restarts is back at once."""
+"""First pause after a stream ended, and after one that brought something: a service that restarts is back at once."""
 
 RECONNECT_SECONDS_MAX: Final = 5.0
-"""Longest pause between tries to reach the registry; changes there are rare, so nothing is lost by it."""
+"""Longest pause between tries to reach the service: what it holds meanwhile is read then, so nothing is lost by it."""
 
 _log = structlog.get_logger()
 
@@ -39,15 +41,16 @@ class FollowLoop:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop following."""
+        """Stop following. May be called when it was never started."""
         self.stopping.set()
         self._hurry.set()
         if self.call is not None:
             self.call.cancel()
-        self._thread.join(RECONNECT_SECONDS_MAX)
+        if self._thread.ident is not None:
+            self._thread.join(RECONNECT_SECONDS_MAX)
 
     def hurry(self) -> None:
-        """End a pause: the registry is there."""
+        """End a pause: the service is there."""
         self._hurry.set()
 
     def hold(self, call: grpc.Call) -> None:
@@ -65,14 +68,12 @@ class FollowLoop:
                 self._follow()
             except grpc.RpcError as error:
                 if not self.stopping.is_set():
-                    _log.warning(
-                        "registry_follow_interrupted", follower=self._name, reason=service_error(error).reason.value
-                    )
+                    _log.warning("follow_interrupted", follower=self._name, reason=service_error(error).reason.value)
             except ServiceError as error:
-                _log.warning("registry_follow_interrupted", follower=self._name, reason=error.reason.value)
+                _log.warning("follow_interrupted", follower=self._name, reason=error.reason.value)
             except Exception:  # noqa: BLE001 - logged with its traceback
-                # The thread outlives any fault: without it a new scale would stay unknown until the next start.
-                _log.exception("registry_follow_failed", follower=self._name, position=before)
+                # The thread outlives any fault: without it what is new would stay unknown until the next start.
+                _log.exception("follow_failed", follower=self._name, position=before)
             has_moved = self._progress() != before
             pause = RECONNECT_SECONDS_MIN if has_moved else min(pause * 2, RECONNECT_SECONDS_MAX)
             self._hurry.wait(pause)
