@@ -40,7 +40,12 @@ def service_tokens(platform: PlatformSettings) -> ServiceTokens:
 
 def registry_opener(platform: PlatformSettings, address: str, service: str) -> Callable[[], grpc.Channel]:
     """Return what opens a channel from a service of the platform to its registry. Raises SettingsError."""
-    setting = f"ZHICHAO_{service.upper()}_REGISTRY_ADDRESS"
+    return service_opener(platform, address, service, "registry")
+
+
+def service_opener(platform: PlatformSettings, address: str, service: str, other: str) -> Callable[[], grpc.Channel]:
+    """Return what opens a channel from a service of the platform to another one of it. Raises SettingsError."""
+    setting = f"ZHICHAO_{service.upper()}_{other.upper()}_ADDRESS"
     tls = Transport.of(platform).for_address(address, setting)
     credentials = service_tokens(platform).metadata(service)
     return lambda: connect(address, tls=tls, credentials=credentials)
