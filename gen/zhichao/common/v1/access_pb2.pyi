@@ -221,8 +221,8 @@ class Access(_message.Message):
     """
     items_field: _builtins.str
     """Repeated field of the request, as a dotted path, whose items are counted before the message is parsed: a message of a
-    few megabytes can hold millions. Methods with `message_bytes_max` above 64 KiB name one, or take their messages apart
-    themselves.
+    few megabytes can hold millions. Methods with `message_bytes_max` above 64 KiB name one, take their messages apart
+    themselves, or have nothing repeated in them.
     """
     items_max: _builtins.int
     """Most items in one message; more are refused with BATCH_TOO_LARGE."""
