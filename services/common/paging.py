@@ -7,11 +7,19 @@ import binascii
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic, TypeVar
 
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.reasons import Reason
 
 PageKey = tuple[str | int, ...]
+
+Item = TypeVar("Item")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 # Longest key today: a division code, an id of 64 characters and two numbers; ten times that is generous.
 TOKEN_CHARACTERS_MAX = 2048
@@ -21,6 +29,14 @@ TOKEN_VERSION = 1
 FILTER_DIGEST_BYTES = 12
 # Keys go into bigint columns.
 KEY_INTEGER_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list."""
+
+    items: list[Item]
+    next_page_token: str
 
 
 def filter_digest(method: str, *values: str | int | bool | None) -> str:
@@ -58,6 +74,19 @@ def decode_token(token: str, filter_digest: str, shape: Sequence[type[str] | typ
         if isinstance(part, str) and not _is_storable(part):
             raise _refusal("is not one that this list made")
     return tuple(key)
+
+
+def time_key(moment: datetime) -> int:
+    """Return a time as a part of a key: whole microseconds since 1970, exact, which a float is not."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def key_time(part: str | int) -> datetime:
+    """Return the time that a part of a key stands for. Refused with INVALID_PAGE_TOKEN: what no list puts there."""
+    try:
+        return _EPOCH + int(part) * _MICROSECOND
+    except OverflowError as error:
+        raise _refusal("is not one that this list made") from error
 
 
 def page_size(requested: int, default: int, maximum: int) -> int:

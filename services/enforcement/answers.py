@@ -4,7 +4,8 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.enforcement import convert, refusals, rules
+from services.common import instants
+from services.enforcement import refusals, rules
 from services.enforcement.forms import Violation
 from services.enforcement.handlers_reading import SeenChange, Wanted
 from services.enforcement.holding import Held, Recipient
@@ -92,7 +93,7 @@ def wanted(narrow: pb.DirectiveFilter, division_code: str, subkind: int = 0) -> 
     for field in ("start_time", "end_time"):
         if narrow.HasField(field):
             try:
-                times[field] = convert.moment(getattr(narrow, field))
+                times[field] = instants.moment(getattr(narrow, field))
             except ValueError as error:
                 violations.append(Violation(f"filter.{field}", str(error)))
     asked = Wanted(
@@ -121,4 +122,4 @@ def _counts(counts: Counts) -> directive_pb2.RecipientCounts:
 
 
 def _timestamp(moment: datetime | None) -> Timestamp | None:
-    return None if moment is None else convert.timestamp(moment)
+    return None if moment is None else instants.timestamp(moment)

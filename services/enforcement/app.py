@@ -9,8 +9,8 @@ from services.common.database import check, create_engine, translate_errors, upg
 from services.common.metrics import Metrics
 from services.common.metrics_server import MetricsServer
 from services.common.rpc_server import RpcServer
+from services.enforcement import kinds, store
 from services.enforcement.config import EnforcementConfig
-from services.enforcement.entry_writer import EntryWriter
 from services.enforcement.handlers_issuing import IssuingHandlers
 from services.enforcement.handlers_reading import ReadingHandlers
 from services.enforcement.handlers_responding import RespondingHandlers
@@ -18,6 +18,7 @@ from services.enforcement.holding import Holding
 from services.enforcement.platforms import PlatformRegister
 from services.enforcement.projection import EnforcementProjection
 from services.enforcement.servicer import EnforcementServicer
+from services.journal.entry_writer import EntryWriter
 from services.journal.mounting import JournalParts
 from services.journal.signing import load_signer
 from zhichao.enforcement.v1 import service_pb2, service_pb2_grpc
@@ -45,19 +46,27 @@ class EnforcementApp:
         )
         control = self._access.control
         holding = Holding(platform.platform, control.knowledge)
+        projection = EnforcementProjection()
         self._journal = JournalParts.build(
             self._engine,
             platform.platform,
             STREAM,
             load_signer(platform),
             platform.journal_digest,
-            EnforcementProjection(),
+            projection,
             clock,
             self.metrics,
             divisions=holding.divisions,
             is_recovering=platform.recovering,
         )
-        entries = EntryWriter(self._engine, self._journal.writer, self._journal.tail.announce)
+        entries = EntryWriter(
+            self._engine,
+            self._journal.writer,
+            self._journal.tail.announce,
+            projection,
+            kinds.SCHEMA,
+            store.lock_inbox,
+        )
         servicer = EnforcementServicer(
             IssuingHandlers(self._engine, entries, holding, control, PlatformRegister(open_registry).read, clock),
             RespondingHandlers(entries, holding, clock),

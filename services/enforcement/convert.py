@@ -3,10 +3,9 @@
 What is stored is the message itself and not the domain's copy of it: fields that this release does not know survive.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from services.common.instants import moment, timestamp
 from services.enforcement import domain
 from services.enforcement.domain import AnswerKind, RecipientScope
 from services.enforcement.forms import Violation
@@ -102,18 +101,3 @@ def duty_check_message(
         issue_time=timestamp(issue_time),
         deadline_time=timestamp(duty_check.deadline_time(issue_time)),
     )
-
-
-def timestamp(instant: datetime) -> Timestamp:
-    """Return an aware datetime as a protobuf timestamp."""
-    message = Timestamp()
-    message.FromDatetime(instant)
-    return message
-
-
-def moment(message: Timestamp) -> datetime:
-    """Return a protobuf timestamp as an aware datetime. Raises ValueError for one that is no time."""
-    try:
-        return message.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise ValueError("is not a time between the years 1 and 9999") from error

@@ -12,16 +12,17 @@ from services.common.access.control import CHINA_TIME, AccessControl
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
 from services.common.errors import ServiceError
+from services.common.instants import timestamp
 from services.common.reasons import Reason
 from services.common.request import request_context
 from services.enforcement import audience, convert, domain, forms, kinds, refusals, store
 from services.enforcement.audience import RegisteredPlatform
-from services.enforcement.entry_writer import EntryWriter
 from services.enforcement.forms import Violation
 from services.enforcement.holding import Held, Holding
 from services.enforcement.kinds import Directive, Kind, Response
 from services.enforcement.limits import RECIPIENTS_MAX
 from services.enforcement.store import Name, Row
+from services.journal.entry_writer import EntryWriter
 from zhichao.enforcement.v1 import duty_check_pb2, notice_pb2
 
 
@@ -120,7 +121,7 @@ class IssuingHandlers:
                     notice_id=notice_id,
                     reason=reason,
                     actor=request_context().principal.name,
-                    withdraw_time=convert.timestamp(now),
+                    withdraw_time=timestamp(now),
                 )
                 self._entries.write(
                     connection, kinds.WITHDRAWAL_KIND, withdrawal.SerializeToString(), now, notice.audiences

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Generic, TypeVar
+from datetime import datetime
+from typing import Any
 
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
-from services.common.paging import decode_token, encode_token, filter_digest, page_size
+from services.common.paging import Page, decode_token, encode_token, filter_digest, key_time, page_size, time_key
 from services.common.request import request_context
 from services.enforcement import forms, kinds, refusals, store
 from services.enforcement.forms import Violation
@@ -23,19 +23,6 @@ from services.enforcement.limits import (
 from services.enforcement.rules import Direction, Standing
 from services.enforcement.store import ChangeRow, DirectiveFilter, Name, Row
 from services.journal.store.tail import Tail
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """One page of a list."""
-
-    items: list[Item]
-    next_page_token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +93,7 @@ class ReadingHandlers:
             wanted.division_code,
         )
         key = decode_token(token, digest, (int, str, str))
-        after = (_time(int(key[0])), str(key[1]), str(key[2])) if key else None
+        after = (key_time(key[0]), str(key[1]), str(key[2])) if key else None
         now = self._clock.now()
         with self._reading() as connection:
             platforms = self._holding.platforms_within(connection, wanted.division_code)
@@ -261,12 +248,4 @@ def _unknown(value: int, numbers: type[Direction] | type[Standing]) -> str:
 
 
 def _token_after(digest: str, row: Row) -> str:
-    # Whole microseconds since 1970: exact, which a float is not.
-    return encode_token(digest, ((row.issue_time - _EPOCH) // _MICROSECOND, row.issuer, row.directive_id))
-
-
-def _time(microseconds: int) -> datetime:
-    try:
-        return _EPOCH + microseconds * _MICROSECOND
-    except OverflowError as error:
-        raise refusals.forged_page_token() from error
+    return encode_token(digest, (time_key(row.issue_time), row.issuer, row.directive_id))

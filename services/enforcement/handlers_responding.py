@@ -6,15 +6,16 @@ from datetime import datetime
 from typing import Generic
 
 from services.common.clock import Clock
+from services.common.instants import timestamp
 from services.common.request import request_context
 from services.enforcement import convert, domain, forms, kinds, refusals, store
 from services.enforcement.domain import Officer
-from services.enforcement.entry_writer import EntryWriter
 from services.enforcement.forms import Violation
 from services.enforcement.holding import Holding, Recipient
 from services.enforcement.kinds import Directive, Kind, Response
 from services.enforcement.rules import Direction
 from services.enforcement.store import Name
+from services.journal.entry_writer import EntryWriter
 from zhichao.enforcement.v1 import duty_check_pb2, notice_pb2
 
 
@@ -47,7 +48,7 @@ class RespondingHandlers:
                 text=text,
                 officer=convert.officer_message(officer),
                 actor=actor,
-                acknowledge_time=convert.timestamp(now),
+                acknowledge_time=timestamp(now),
             )
 
         return self._respond(
@@ -74,7 +75,7 @@ class RespondingHandlers:
                 answer=answer,
                 officer=convert.officer_message(officer),
                 actor=actor,
-                answer_time=convert.timestamp(now),
+                answer_time=timestamp(now),
             )
 
         return self._respond(

@@ -9,7 +9,8 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError, Message
 
 from services.common.database import RawConnection
-from services.enforcement import convert, forms, kinds, store
+from services.common.instants import moment
+from services.enforcement import forms, kinds, store
 from services.enforcement.domain import DirectiveKind
 from services.enforcement.kinds import AnyDirective, AnyResponse, Kind
 from services.enforcement.limits import AUDIENCES_MAX, RECIPIENTS_MAX
@@ -175,7 +176,7 @@ def _moment(message: Message, field: str) -> datetime:
     if not message.HasField(field):
         raise Unprojectable(f"{field} is missing")
     try:
-        return convert.moment(getattr(message, field))
+        return moment(getattr(message, field))
     except ValueError as error:
         raise Unprojectable(f"{field} {error}") from error
 

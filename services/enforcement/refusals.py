@@ -2,19 +2,29 @@
 
 from collections.abc import Sequence
 
-from services.common.errors import FieldViolation, ServiceError, invalid
+from services.common.errors import ServiceError
+from services.common.forms import Violation, bad_fields, prefixed
 from services.common.reasons import Reason
-from services.enforcement.forms import Violation
 from services.enforcement.kinds import AnyKind
 from services.enforcement.store import Name
 
+__all__ = [
+    "ACCESS_RETRY_SECONDS",
+    "AUDIENCES_NAMED_MAX",
+    "bad_fields",
+    "beyond_inbox",
+    "divisions_unknown",
+    "exists",
+    "no_platform",
+    "not_found",
+    "not_owned",
+    "not_recipient",
+    "outside_scope",
+    "withdrawn",
+]
+
 ACCESS_RETRY_SECONDS = 2.0
 """A service that does not know the divisions asks to come again after this: it tries the registry at least as often."""
-
-
-def bad_fields(violations: Sequence[Violation], prefix: str = "") -> ServiceError:
-    """Refuse fields, all at once; the prefix is the request's field that holds them."""
-    return invalid(_prefixed(violations, prefix))
 
 
 def not_found(kind: AnyKind, name: Name) -> ServiceError:
@@ -49,7 +59,7 @@ def not_owned(kind: AnyKind, directive_id: str, issuer: str) -> ServiceError:
 
 def outside_scope(violations: Sequence[Violation], prefix: str, division: str, whose: str) -> ServiceError:
     """Refuse audiences that do not lie within a division; every one is named."""
-    fields = _prefixed(violations, prefix)
+    fields = prefixed(violations, prefix)
     others = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
     return ServiceError(
         Reason.OUTSIDE_SCOPE,
@@ -69,7 +79,7 @@ def no_platform(audiences: Sequence[str], places: Sequence[int], prefix: str) ->
         f"no platform is registered in {codes[0]}{others}: register it, leave it out, or set allow_missing_platforms",
         message_zh=f"{'、'.join(codes[:AUDIENCES_NAMED_MAX])} 尚无登记平台，请先登记、去除，或允许缺少平台",
         metadata={"resource_type": "platform", "resource_id": codes[0]},
-        field_violations=_prefixed(
+        field_violations=prefixed(
             [
                 Violation(f"audiences[{place}]", f"is {audiences[place]}, where no platform is registered")
                 for place in places
@@ -99,15 +109,6 @@ def withdrawn(name: Name) -> ServiceError:
     )
 
 
-def forged_page_token() -> ServiceError:
-    """Refuse a page token that has the right shape and holds what no list puts into one."""
-    return ServiceError(
-        Reason.INVALID_PAGE_TOKEN,
-        "page_token is not one that this list made: send the next_page_token of the previous answer, or none",
-        message_zh="分页令牌无效：请使用上一页返回的令牌，或留空从头查询",
-    )
-
-
 def beyond_inbox(position: int, newest: int) -> ServiceError:
     """Refuse a position of the inbox that does not exist."""
     return ServiceError(
@@ -130,10 +131,6 @@ def divisions_unknown() -> ServiceError:
 
 def _named(name: Name) -> str:
     return f"{name.issuer}/{name.directive_id}"
-
-
-def _prefixed(violations: Sequence[Violation], prefix: str) -> list[FieldViolation]:
-    return [FieldViolation(prefix + violation.field, violation.description) for violation in violations]
 
 
 AUDIENCES_NAMED_MAX = 10
