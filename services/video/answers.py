@@ -1,0 +1,42 @@
+"""What is held, as messages of the contract. Pure."""
+
+from services.common.instants import timestamp
+from services.video.holding import Held
+from services.video.store.custody import EventRow, HoldRow
+from zhichao.video.v1 import custody_pb2, evidence_pb2
+from zhichao.video.v1 import service_pb2 as pb
+
+
+def held_evidence(held: Held) -> pb.HeldEvidence:
+    """Write evidence as held; the manifest as its origin wrote it."""
+    row = held.row
+    return pb.HeldEvidence(
+        origin=row.origin,
+        sequence=row.sequence,
+        leaf_digest=row.leaf,
+        evidence=evidence_pb2.Evidence.FromString(row.content),
+        bytes_state=pb.BytesState.ValueType(row.state),
+        received_bytes=row.received_bytes,
+        retain_until_time=timestamp(row.retain_until_time),
+        holds=[legal_hold(hold) for hold in held.holds],
+        has_preview=row.has_preview,
+    )
+
+
+def legal_hold(hold: HoldRow) -> pb.LegalHold:
+    """Write a hold as the event says that placed it."""
+    event = custody_pb2.CustodyEvent.FromString(hold.content)
+    return pb.LegalHold(
+        platform_code=hold.platform,
+        hold_id=hold.hold_id,
+        purpose=event.purpose,
+        actor=event.actor,
+        place_time=event.event_time,
+    )
+
+
+def held_event(row: EventRow) -> pb.HeldCustodyEvent:
+    """Write a custody event with its place."""
+    return pb.HeldCustodyEvent(
+        origin=row.origin, sequence=row.sequence, event=custody_pb2.CustodyEvent.FromString(row.content)
+    )
