@@ -170,6 +170,11 @@ OBJECTS = sa.Table(
     _fact("has_preview"),
     # When the scrubber read them last, and found them as they should be.
     _time("scrub_time", nullable=True),
+    # Not looked at before this time by what deletes expired bytes; absent when it has not looked yet. Nothing is
+    # deleted because of it: that is decided anew.
+    _time("keep_check_time", nullable=True),
+    # When the store had let go of the bytes that were deleted.
+    _time("purge_time", nullable=True),
     # When they were found missing or changed, and which: CustodyAction 11 or 12.
     _time("damage_time", nullable=True),
     sa.Column("damage", sa.SmallInteger, nullable=True),
@@ -188,6 +193,20 @@ OBJECTS = sa.Table(
 )
 # What is wanted or damaged is asked for all the time, and is little.
 sa.Index("objects_not_settled", OBJECTS.c.state, OBJECTS.c.digest, postgresql_where=sa.text("state IN (3, 4)"))
+# The scrubber takes the one whose last check is the oldest; what was just stored has been checked.
+sa.Index(
+    "objects_by_check",
+    sa.func.coalesce(OBJECTS.c.scrub_time, OBJECTS.c.stored_time),
+    OBJECTS.c.digest,
+    postgresql_where=sa.text("state IN (1, 4)"),
+)
+sa.Index(
+    "objects_by_keep_check",
+    OBJECTS.c.keep_check_time,
+    postgresql_where=sa.text("state IN (1, 4)"),
+)
+# Deletions that were decided and written down, and are not done yet: few, and soon none.
+sa.Index("objects_to_purge", OBJECTS.c.digest, postgresql_where=sa.text("state = 5 AND purge_time IS NULL"))
 UPLOADS = sa.Table(
     "uploads",
     METADATA,
@@ -271,6 +290,15 @@ WEIGHING_POSITIONS = sa.Table(
     sa.Column("passed_sequence", sa.BigInteger, nullable=True),
     sa.Column("passed_schema", sa.Integer, nullable=True),
 )
+ORPHANS = sa.Table(
+    "orphans",
+    METADATA,
+    # Objects in the store that no manifest names, and since when they are seen there: uploads died, or a database was
+    # restored from before the manifests. Removed after a grace time in which somebody may notice.
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    _time("found_time"),
+)
 STORE_TESTS = sa.Table(
     "store_tests",
     METADATA,
@@ -285,11 +313,13 @@ SCRUB_STATE = sa.Table(
     METADATA,
     # One row: where the scrubber and the reconciliation stand.
     sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
-    # Digest of the object that was scrubbed last in this round; absent before the first.
-    sa.Column("scrub_digest", sa.LargeBinary, nullable=True),
+    # When this round began: it ends when no object's last check is older.
     _time("scrub_begin_time", nullable=True),
     _time("scrub_complete_time", nullable=True),
     _time("reconcile_time", nullable=True),
-    _count("orphan_count"),
+    # Objects that should be here and their bytes, as counted last: counting millions takes longer than a call may.
+    _count("object_count"),
+    _count("object_bytes"),
+    _time("count_time", nullable=True),
     sa.CheckConstraint("id = 1", name="scrub_state_id_check"),
 )

@@ -1,5 +1,5 @@
-"""The component by which a platform asks its integrators for certificates: the services that they call ask, whoever has to
-reach those can show one, and what the kubelet and Prometheus look at asks for nothing.
+"""The component by which a platform asks its integrators for certificates: the services that they call ask, whoever has
+to reach those can show one, and what the kubelet and Prometheus look at asks for nothing.
 """
 
 import importlib

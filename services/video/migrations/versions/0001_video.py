@@ -115,6 +115,8 @@ def upgrade() -> None:
         _time("stored_time", nullable=True),
         sa.Column("has_preview", sa.Boolean, nullable=False, server_default=sa.false()),
         _time("scrub_time", nullable=True),
+        _time("keep_check_time", nullable=True),
+        _time("purge_time", nullable=True),
         _time("damage_time", nullable=True),
         sa.Column("damage", sa.SmallInteger, nullable=True),
         _time("wanted_time", nullable=True),
@@ -128,6 +130,18 @@ def upgrade() -> None:
         sa.CheckConstraint("state BETWEEN 1 AND 5", name="objects_state_check"),
     )
     op.create_index("objects_not_settled", "objects", ["state", "digest"], postgresql_where=sa.text("state IN (3, 4)"))
+    op.create_index(
+        "objects_by_check",
+        "objects",
+        [sa.text("coalesce(scrub_time, stored_time)"), "digest"],
+        postgresql_where=sa.text("state IN (1, 4)"),
+    )
+    op.create_index(
+        "objects_by_keep_check", "objects", ["keep_check_time"], postgresql_where=sa.text("state IN (1, 4)")
+    )
+    op.create_index(
+        "objects_to_purge", "objects", ["digest"], postgresql_where=sa.text("state = 5 AND purge_time IS NULL")
+    )
     op.create_table(
         "uploads",
         _text("source_unit_id"),
@@ -182,6 +196,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("origin"),
     )
     op.create_table(
+        "orphans",
+        sa.Column("digest", sa.LargeBinary, nullable=False),
+        sa.Column("size_bytes", sa.BigInteger, nullable=False),
+        _time("found_time"),
+        sa.PrimaryKeyConstraint("digest"),
+    )
+    op.create_table(
         "store_tests",
         _time("test_time"),
         sa.Column("lock_state", sa.SmallInteger, nullable=False),
@@ -191,11 +212,12 @@ def upgrade() -> None:
     op.create_table(
         "scrub_state",
         sa.Column("id", sa.SmallInteger, nullable=False, autoincrement=False),
-        sa.Column("scrub_digest", sa.LargeBinary, nullable=True),
         _time("scrub_begin_time", nullable=True),
         _time("scrub_complete_time", nullable=True),
         _time("reconcile_time", nullable=True),
-        sa.Column("orphan_count", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("object_count", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("object_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        _time("count_time", nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.CheckConstraint("id = 1", name="scrub_state_id_check"),
     )
