@@ -256,14 +256,14 @@ SUSPECTED_WEIGHINGS = sa.Table(
 # Completeness is read newest day first, of everything or of one source unit, and summed up on the way.
 sa.Index(
     "suspected_weighings_by_day",
-    SUSPECTED_WEIGHINGS.c.day,
+    SUSPECTED_WEIGHINGS.c.day.desc(),
     SUSPECTED_WEIGHINGS.c.origin,
     SUSPECTED_WEIGHINGS.c.source_unit_id,
 )
 sa.Index(
     "suspected_weighings_by_unit",
     SUSPECTED_WEIGHINGS.c.source_unit_id,
-    SUSPECTED_WEIGHINGS.c.day,
+    SUSPECTED_WEIGHINGS.c.day.desc(),
     SUSPECTED_WEIGHINGS.c.origin,
 )
 # A log that is read again replaces what was kept of its entries.

@@ -177,8 +177,12 @@ def upgrade() -> None:
         _time("photo_seal_time", nullable=True),
         sa.PrimaryKeyConstraint("origin", "source_unit_id", "record_id"),
     )
-    op.create_index("suspected_weighings_by_day", "suspected_weighings", ["day", "origin", "source_unit_id"])
-    op.create_index("suspected_weighings_by_unit", "suspected_weighings", ["source_unit_id", "day", "origin"])
+    op.create_index(
+        "suspected_weighings_by_day", "suspected_weighings", [sa.text("day DESC"), "origin", "source_unit_id"]
+    )
+    op.create_index(
+        "suspected_weighings_by_unit", "suspected_weighings", ["source_unit_id", sa.text("day DESC"), "origin"]
+    )
     op.create_index("suspected_weighings_by_place", "suspected_weighings", ["origin", "sequence"])
     op.create_index(
         "suspected_weighings_missing",
