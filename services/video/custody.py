@@ -3,15 +3,11 @@ gone. Pure, and the same in whatever order the logs of several platforms arrive:
 and what several platforms say never contradicts.
 """
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Final
-
-PURPOSE_CHARACTERS_MAX: Final = 256
-"""Characters of a purpose (the contract): a sentence or two."""
 
 EXTENSION_DAYS_MAX: Final = 30 * 366
 """Days that retention may be moved ahead of today (the contract: 30 years; leap years are on the safe side)."""
@@ -22,11 +18,6 @@ REQUEST_DAYS_DEFAULT: Final = 7
 REQUEST_DAYS_MAX: Final = 90
 """Most days that bytes are asked for: a platform that was out of reach for a season gives up, and whoever still wants
 them asks again."""
-
-# Control characters, line and paragraph separators, halves of surrogate pairs: they break displays, logs and databases.
-_FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Zl", "Zp", "Cs"})
-# They make a text read differently from what it is (Unicode TR 36, bidirectional text spoofing).
-_BIDIRECTIONAL_CONTROLS: Final = frozenset("\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
 
 
 class CustodyAction(IntEnum):
@@ -122,21 +113,6 @@ def lost_as(facts: Iterable[CustodyFact], platform: str) -> CustodyAction | None
     own = [fact for fact in facts if fact.platform == platform and fact.action in (*findings, *ends)]
     newest = max(own, key=lambda one: one.sequence, default=None)
     return CustodyAction(newest.action) if newest is not None and newest.action in findings else None
-
-
-def purpose_violation(purpose: str) -> str:
-    """Return what is wrong with a purpose, empty when nothing is. It is shown to people, on terminals too.
-
-    The text itself is never shown in a refusal: a person may be named in it.
-    """
-    if not purpose.strip():
-        return f"is missing: say why, in 1 to {PURPOSE_CHARACTERS_MAX} characters"
-    if len(purpose) > PURPOSE_CHARACTERS_MAX:
-        return f"has {len(purpose)} characters, but takes at most {PURPOSE_CHARACTERS_MAX}"
-    for place, character in enumerate(purpose, 1):
-        if unicodedata.category(character) in _FORBIDDEN_CATEGORIES or character in _BIDIRECTIONAL_CONTROLS:
-            return f"holds the control character U+{ord(character):04X} at position {place}"
-    return ""
 
 
 def extension_violation(until_time: datetime, now: datetime) -> str:

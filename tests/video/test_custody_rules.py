@@ -151,31 +151,6 @@ def test_what_became_of_bytes(actions: list[CustodyAction], is_deleted: bool, lo
     assert custody.delete_time(facts, CITY) is None
 
 
-@pytest.mark.parametrize("purpose", ["案件核查", "x", "a" * 256, "Case 7, hearing of 3 May", "核查🚚"])
-def test_purposes_that_are_taken(purpose: str) -> None:
-    assert custody.purpose_violation(purpose) == ""
-
-
-@pytest.mark.parametrize(
-    ("purpose", "told"),
-    [
-        ("", "is missing"),
-        ("   ", "is missing"),
-        ("a" * 257, "257 characters"),
-        ("case\n7", "U+000A at position 5"),
-        ("\x1b[31mred", "U+001B at position 1"),
-        ("a\x00", "U+0000"),
-        ("a\u2028b", "U+2028"),
-        ("gnp.\u202egpj", "U+202E"),
-    ],
-)
-def test_purposes_that_are_refused(purpose: str, told: str) -> None:
-    refused = custody.purpose_violation(purpose)
-
-    assert told in refused
-    assert purpose.strip() == "" or purpose not in refused
-
-
 def test_retention_moves_ahead_and_at_most_thirty_years() -> None:
     assert custody.extension_violation(NOW + timedelta(days=30 * 365), NOW) == ""
     assert "must lie ahead" in custody.extension_violation(NOW, NOW)

@@ -18,6 +18,13 @@ class Name(NamedTuple):
     evidence_id: str
 
 
+class Named(NamedTuple):
+    """A piece of evidence and its bytes."""
+
+    name: Name
+    digest: bytes
+
+
 class EventRow(NamedTuple):
     """A custody event as held."""
 
@@ -90,6 +97,16 @@ def read_facts(connection: RawConnection, name: Name, actions: Sequence[CustodyA
         CustodyFact(origin, sequence, action, event_time, reference_id=reference_id, until_time=until_time)
         for origin, sequence, action, event_time, reference_id, until_time in rows
     ]
+
+
+def read_named_by(connection: RawConnection, digest: bytes, count: int) -> list[Named]:
+    """Return the evidence whose bytes have this digest, the first sealed first."""
+    rows = connection.execute(
+        "SELECT origin, source_unit_id, evidence_id FROM evidence WHERE digest = %s"
+        " ORDER BY seal_time, origin, source_unit_id, evidence_id LIMIT %s",
+        (digest, count),
+    )
+    return [Named(Name(*row), digest) for row in rows]
 
 
 def read_exports(

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from psycopg import sql
 
 from services.common.database import RawConnection
-from services.video.store.custody import Name, name_columns
+from services.video.store.custody import Name, Named, name_columns
 
 
 class HeldRow(NamedTuple):
@@ -36,6 +36,11 @@ class HeldRow(NamedTuple):
     def name(self) -> Name:
         """What names it."""
         return Name(self.origin, self.source_unit_id, self.evidence_id)
+
+    @property
+    def named(self) -> Named:
+        """What names it, with its bytes."""
+        return Named(self.name, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
