@@ -1,6 +1,4 @@
-"""Whose records a caller may send: those of its own source units, or of the units within its division. And whose it may
-read when it is bound to units: those of this platform, which has issued its credential.
-"""
+"""Whose records a caller may send: those of its own source units, or of the units within its division."""
 
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -58,22 +56,3 @@ class Bounds:
 
 UNBOUND: Final = Bounds()
 """Any unit of this platform."""
-
-
-def readable_origin(principal: Principal, platform: str, origin: str, field: str) -> str:
-    """Return the origin that a caller reads when it names one, or none; empty for all.
-
-    A caller that is bound to units reads what this platform owns: another one may have given the same id to another
-    unit. Raises ServiceError OUTSIDE_SCOPE when it names another one.
-    """
-    if principal.source_unit_ids is None:
-        return origin
-    if origin not in ("", platform):
-        raise ServiceError(
-            Reason.OUTSIDE_SCOPE,
-            f"{field}: {origin[:_SHOWN_CHARACTERS_MAX]!r} is another platform; your source units are those of "
-            f"{platform}: leave it out",
-            message_zh=f"字段 {field} 超出授权范围：该凭证的源头单位属于平台 {platform}",
-            metadata={"field": field},
-        )
-    return platform

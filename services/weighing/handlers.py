@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from services.common.access.divisions import Divisions
+from services.common.access.readable import readable_origin
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
@@ -19,7 +20,7 @@ from services.journal.store import read_head
 from services.journal.store.tail import Tail
 from services.journal.tracing import committed
 from services.weighing.batches import BatchPreparer
-from services.weighing.bounds import Bounds, readable_origin
+from services.weighing.bounds import Bounds
 from services.weighing.preparing import Prepared, PreparedBatch
 from services.weighing.recording import Outcome, Recorded, RecordPlan
 from services.weighing.store import queries
