@@ -165,9 +165,15 @@ def read_again(connection: RawConnection, origin: str, standing: ReadLog, from_s
     return again
 
 
-def forget_beyond(connection: RawConnection, origin: str, size: int) -> None:
-    """Forget what was kept of entries beyond the end of a log: they are not in it any more."""
-    connection.execute("DELETE FROM suspected_weighings WHERE origin = %s AND sequence > %s", (origin, size))
+def begin_again(connection: RawConnection, origin: str, standing: ReadLog, size: int) -> ReadLog:
+    """Let a log of `size` entries be read from its beginning, because it has another history than what was read.
+
+    What was kept of entries beyond its end is forgotten, all else is replaced as it is read. Otherwise as `read_again`.
+    """
+    held = read_again(connection, origin, standing, 1)
+    if held == UNREAD:
+        connection.execute("DELETE FROM suspected_weighings WHERE origin = %s AND sequence > %s", (origin, size))
+    return held
 
 
 def _lock_log(connection: RawConnection, origin: str) -> ReadLog:
