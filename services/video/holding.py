@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.common.database import RawConnection
+from services.video.domain import Name
 from services.video.store import custody as custody_store
 from services.video.store import reading as reading_store
-from services.video.store.custody import HoldRow, Name
+from services.video.store.custody import HoldRow
 from services.video.store.reading import HeldRow
 
 

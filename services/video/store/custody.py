@@ -8,14 +8,7 @@ from psycopg import sql
 
 from services.common.database import RawConnection
 from services.video.custody import CustodyAction, CustodyFact
-
-
-class Name(NamedTuple):
-    """What names a piece of evidence."""
-
-    origin: str
-    source_unit_id: str
-    evidence_id: str
+from services.video.domain import Name
 
 
 class Named(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 from psycopg import sql
 
 from services.common.database import RawConnection
-from services.video.store.custody import Name, Named, name_columns
+from services.video.domain import Name
+from services.video.store.custody import Named, name_columns
 
 
 class HeldRow(NamedTuple):

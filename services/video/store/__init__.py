@@ -1,0 +1,1 @@
+"""Every SQL statement of the video service, by noun. Runs in the caller's transaction."""

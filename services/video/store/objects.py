@@ -1,0 +1,39 @@
+"""Where the bytes are."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from services.common.database import RawConnection
+from services.video.domain import BytesState
+
+
+class ObjectRow(NamedTuple):
+    """Bytes that a manifest names, seen from this platform."""
+
+    digest: bytes
+    size_bytes: int
+    state: int
+    stored_time: datetime | None
+    has_preview: bool
+
+
+def read_object(connection: RawConnection, digest: bytes) -> ObjectRow | None:
+    """Return where bytes are, or None when no manifest names them."""
+    row = connection.execute(
+        "SELECT digest, size_bytes, state, stored_time, has_preview FROM objects WHERE digest = %s", (digest,)
+    ).fetchone()
+    return ObjectRow(*row) if row else None
+
+
+def put_held(
+    connection: RawConnection, digest: bytes, size_bytes: int, stored_time: datetime, *, has_preview: bool
+) -> None:
+    """Write that bytes are in the store here, checked just now; what was wanted or damaged is so no more."""
+    connection.execute(
+        "INSERT INTO objects (digest, size_bytes, state, stored_time, has_preview) VALUES (%s, %s, %s, %s, %s)"
+        " ON CONFLICT (digest) DO UPDATE SET state = excluded.state, stored_time = excluded.stored_time,"
+        " has_preview = objects.has_preview OR excluded.has_preview, damage_time = NULL, damage = NULL,"
+        " wanted_time = NULL, urgency = NULL, wanted_until_time = NULL, retry_time = NULL, decline_count = 0,"
+        " received_bytes = 0, is_gone_below = false",
+        (digest, size_bytes, BytesState.HELD.value, stored_time, has_preview),
+    )
