@@ -60,6 +60,7 @@ class PreparedCamera:
     view: int
     state: int
     oldest_recording_time: datetime | None
+    receive_time: datetime
     content: bytes
 
 
@@ -135,6 +136,7 @@ class VideoProjection:
                             one.view,
                             one.state,
                             one.oldest_recording_time,
+                            one.receive_time,
                             one.content,
                         )
                     )
@@ -212,6 +214,7 @@ def prepare_camera(payload: bytes) -> PreparedCamera:
         _small(message.view, "view"),
         _small(message.state, "state"),
         _optional_moment(message, "oldest_recording_time"),
+        _moment(message, "receive_time"),
         payload,
     )
 

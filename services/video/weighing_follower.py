@@ -27,8 +27,8 @@ TURN_BATCHES_MAX: Final = 64
 keep the fresh weighings of other platforms waiting."""
 
 REFUSED_PAUSE_SECONDS: Final = 30.0
-"""How long a log that could not be read is left alone: a busy one changes ten times a second, and somebody has to repair
-it first."""
+"""How long a log that could not be read is left alone: a busy one changes ten times a second, and somebody has to
+repair it first."""
 
 PROOF_SECONDS_MAX: Final = 10.0
 """Longest wait for the root that a log had at some size: it takes milliseconds."""
@@ -116,8 +116,8 @@ class WeighingFollower:
     def _take_turn(self, stub: journal_pb2_grpc.JournalServiceStub, origin: str) -> bool:
         """Read some of a log; tell whether there is more.
 
-        What is wrong with one log holds up no other: it is left alone for a while. Raises what is wrong with the weighing
-        service or the database.
+        What is wrong with one log holds up no other: it is left alone for a while. Raises what is wrong with the
+        weighing service or the database.
         """
         try:
             self._read_on_from_passed(origin)

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from services.common.database import RawConnection
 from services.video.custody import CustodyAction
-from services.video.domain import BytesState, Name, Subject
+from services.video.domain import BytesState, Name, Subject, SubjectKind
+from services.video.store.weighings import link_evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class ArrivedCamera:
     view: int
     state: int
     oldest_recording_time: datetime | None
+    receive_time: datetime
     content: bytes
 
 
@@ -102,6 +104,16 @@ def put_evidence(connection: RawConnection, arrived: Sequence[ArrivedEvidence]) 
             "INSERT INTO objects (digest, size_bytes, state) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
             [(digest, sizes[digest], BytesState.BELOW.value) for digest in sorted(sizes)],
         )
+    link_evidence(
+        connection,
+        arrived[0].name.origin,
+        [
+            (one.name.source_unit_id, subject.subject_id)
+            for one in arrived
+            for subject in one.subjects
+            if subject.kind == SubjectKind.RECORD
+        ],
+    )
 
 
 def put_custody_events(connection: RawConnection, arrived: Sequence[ArrivedCustodyEvent]) -> None:
@@ -164,10 +176,11 @@ def put_cameras(connection: RawConnection, arrived: Sequence[ArrivedCamera]) -> 
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO cameras (origin, source_unit_id, camera_id, sequence, view, state, oldest_recording_time,"
-            " content) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+            " receive_time, content) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
             " ON CONFLICT (origin, source_unit_id, camera_id) DO UPDATE SET sequence = excluded.sequence,"
             " view = excluded.view, state = excluded.state, oldest_recording_time = excluded.oldest_recording_time,"
-            " content = excluded.content WHERE excluded.sequence > cameras.sequence",
+            " receive_time = excluded.receive_time, content = excluded.content"
+            " WHERE excluded.sequence > cameras.sequence",
             [
                 (
                     one.origin,
@@ -177,6 +190,7 @@ def put_cameras(connection: RawConnection, arrived: Sequence[ArrivedCamera]) -> 
                     one.view,
                     one.state,
                     one.oldest_recording_time,
+                    one.receive_time,
                     one.content,
                 )
                 for one in arrived
