@@ -196,9 +196,9 @@ sa.Index("objects_not_settled", OBJECTS.c.state, OBJECTS.c.digest, postgresql_wh
 # The scrubber takes the one whose last check is the oldest; what was just stored has been checked.
 sa.Index(
     "objects_by_check",
-    sa.func.coalesce(OBJECTS.c.scrub_time, OBJECTS.c.stored_time),
+    sa.text("coalesce(scrub_time, stored_time, '-infinity'::timestamptz)"),
     OBJECTS.c.digest,
-    postgresql_where=sa.text("state IN (1, 4)"),
+    postgresql_where=sa.text("state = 1"),
 )
 sa.Index(
     "objects_by_keep_check",

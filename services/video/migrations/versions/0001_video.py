@@ -133,8 +133,8 @@ def upgrade() -> None:
     op.create_index(
         "objects_by_check",
         "objects",
-        [sa.text("coalesce(scrub_time, stored_time)"), "digest"],
-        postgresql_where=sa.text("state IN (1, 4)"),
+        [sa.text("coalesce(scrub_time, stored_time, '-infinity'::timestamptz)"), "digest"],
+        postgresql_where=sa.text("state = 1"),
     )
     op.create_index(
         "objects_by_keep_check", "objects", ["keep_check_time"], postgresql_where=sa.text("state IN (1, 4)")
