@@ -1,0 +1,261 @@
+"""One bucket on S3: what it is, what lies in it, its versions and locks. Moves no bytes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+
+from minio.commonconfig import COMPLIANCE
+from minio.error import S3Error
+from minio.retention import Retention
+from minio.versioningconfig import VersioningConfig
+
+from services.video.object_store import (
+    BucketFacts,
+    BucketMissingError,
+    DeleteResult,
+    ObjectFacts,
+    ObjectMissingError,
+    ObjectVersion,
+    StoreAddress,
+)
+from services.video.s3_connection import S3Connection
+from services.video.s3_errors import LOCKED_CODES, NO_LOCK_CODES, NOT_FOUND, code_of, status_of, store_errors
+
+# What S3 calls the only version of an object in a bucket without versions.
+NULL_VERSION = "null"
+# Answers to who makes a bucket that another made in the same moment.
+_EXISTS_CODES = frozenset({"BucketAlreadyExists", "BucketAlreadyOwnedByYou"})
+
+
+class S3Bucket:
+    """The bucket, asked through a client. Its locks are asked for once: a bucket has them from its making, or not."""
+
+    def __init__(self, client: S3Connection, address: StoreAddress, *, uses_object_lock: bool) -> None:
+        self.client = client
+        self.address = address
+        self.name = address.bucket
+        self._uses_object_lock = uses_object_lock
+        self._has_object_lock: bool | None = None
+
+    def errors(self, key: str = "") -> AbstractContextManager[None]:
+        """Return what turns the client's errors into StoreError."""
+        return store_errors(self.address, key)
+
+    # The bucket
+
+    def ensure(self) -> BucketFacts:
+        """Make it unless it is there, and say what it is."""
+        with self.errors():
+            is_new = not self.client.bucket_exists(self.name) and self._make()
+            is_versioned = self._is_versioned()
+        self._has_object_lock = None
+        return BucketFacts(is_new, is_versioned, self._asks_for_locks())
+
+    def check(self) -> None:
+        """Ask whether it is there and the key may list it. Raises StoreError."""
+        with self.errors():
+            if not self.client.bucket_exists(self.name):
+                raise self._missing()
+            # Servers answer the question for a bucket without looking at their disks or at the rights of the key.
+            self.client._execute("GET", self.name, query_params={"list-type": "2", "max-keys": "1"})
+
+    @property
+    def locks(self) -> bool:
+        """Whether objects are to be locked: the bucket can, and the settings want it. May ask the store."""
+        return self._uses_object_lock and self.has_object_lock
+
+    @property
+    def has_object_lock(self) -> bool:
+        """Whether the bucket was made with Object Lock. May ask the store."""
+        if self._has_object_lock is None:
+            self._has_object_lock = self._asks_for_locks()
+        return self._has_object_lock
+
+    def _make(self) -> bool:
+        try:
+            self.client.make_bucket(self.name, object_lock=True)
+        except S3Error as error:
+            if code_of(error) in _EXISTS_CODES:
+                return False
+            if code_of(error) not in NO_LOCK_CODES:
+                raise
+            # It knows no locks; what it knows is used.
+            self.client.make_bucket(self.name)
+            self._try_versions()
+        return True
+
+    def _try_versions(self) -> None:
+        try:
+            self.client.set_bucket_versioning(self.name, VersioningConfig("Enabled"))
+        except S3Error as error:
+            if code_of(error) not in NO_LOCK_CODES:
+                raise
+
+    def _is_versioned(self) -> bool:
+        try:
+            return self.client.get_bucket_versioning(self.name).status == "Enabled"
+        except S3Error as error:
+            # A key with least rights may not ask; a store without versions does not know the question.
+            if code_of(error) in NO_LOCK_CODES | {"AccessDenied"}:
+                return False
+            raise
+
+    def _asks_for_locks(self) -> bool:
+        with self.errors():
+            try:
+                self.client.get_object_lock_config(self.name)
+            except S3Error as error:
+                if code_of(error) in NO_LOCK_CODES | {"AccessDenied"} or (
+                    status_of(error) == NOT_FOUND and code_of(error) != "NoSuchBucket"
+                ):
+                    return False
+                raise
+        return True
+
+    # Objects
+
+    def find(self, key: str) -> ObjectFacts | None:
+        """Return what is known of the current version, None if there is none – or no bucket, which is not asked."""
+        with self.errors(key):
+            try:
+                found = self.client.stat_object(self.name, key)
+            except S3Error as error:
+                if status_of(error) == NOT_FOUND:
+                    return None
+                raise
+        return ObjectFacts(key, found.size or 0, found.last_modified or datetime.now(UTC), _named(found.version_id))
+
+    def stat(self, key: str) -> ObjectFacts:
+        """Return what is known of the current version. Raises ObjectMissingError."""
+        if (found := self.find(key)) is None:
+            raise self.missing(key)
+        return found
+
+    def missing(self, key: str) -> ObjectMissingError | BucketMissingError:
+        """Say what is missing: an answer without a body does not tell an object from its whole bucket."""
+        with self.errors():
+            is_there = self.client.bucket_exists(self.name)
+        return ObjectMissingError(key) if is_there else self._missing()
+
+    def _missing(self) -> BucketMissingError:
+        return BucketMissingError(f"{self.address.endpoint} has no bucket {self.name} 证据库中没有该存储桶")
+
+    def list(self, prefix: str, start_after: str) -> Iterator[ObjectFacts]:
+        """List current versions by key."""
+        with self.errors():
+            for found in self.client.list_objects(self.name, prefix, recursive=True, start_after=start_after or None):
+                yield ObjectFacts(
+                    found.object_name or "", found.size or 0, found.last_modified or datetime.now(UTC), ""
+                )
+
+    def versions(self, key: str) -> Sequence[ObjectVersion]:
+        """Return all versions and delete markers of a key, newest first."""
+        with self.errors(key):
+            found = [
+                ObjectVersion(
+                    version_id=_named(one.version_id),
+                    is_latest=str(one.is_latest).lower() == "true",
+                    is_delete_marker=bool(one.is_delete_marker),
+                    size_bytes=one.size or 0,
+                    modified_time=one.last_modified or datetime.now(UTC),
+                )
+                for one in self.client.list_objects(self.name, key, recursive=True, include_version=True)
+                if one.object_name == key
+            ]
+        # Servers list markers and versions as two runs or mixed; the latest one is first either way.
+        return sorted(found, key=lambda one: (one.is_latest, one.modified_time), reverse=True)
+
+    def restore(self, key: str) -> bool:
+        """Remove delete markers above the newest version."""
+        versions = self.versions(key)
+        if all(one.is_delete_marker for one in versions):
+            return False
+        for one in versions:
+            if not one.is_delete_marker:
+                break
+            self._remove(key, one.version_id)
+        return True
+
+    def delete(self, key: str) -> DeleteResult:
+        """Delete all versions that may go; delete markers only when none is left, so that nothing kept is hidden."""
+        versions = self.versions(key)
+        deleted = kept = 0
+        for one in versions:
+            if not one.is_delete_marker:
+                if self._remove_unless_locked(key, one.version_id):
+                    deleted += 1
+                else:
+                    kept += 1
+        for one in versions:
+            if one.is_delete_marker:
+                self._remove(key, one.version_id)
+        return DeleteResult(deleted, kept)
+
+    def _remove(self, key: str, version_id: str) -> None:
+        with self.errors(key):
+            self.client.remove_object(self.name, key, version_id=version_id or None)
+
+    def _remove_unless_locked(self, key: str, version_id: str) -> bool:
+        with self.errors(key):
+            try:
+                self.client.remove_object(self.name, key, version_id=version_id or None)
+            except S3Error as error:
+                if code_of(error) not in LOCKED_CODES or not self._is_locked(key, version_id):
+                    raise
+                return False
+        return True
+
+    # Locks
+
+    def _is_locked(self, key: str, version_id: str) -> bool:
+        retention = self.retention(key, version_id)
+        if retention is not None and retention.retain_until_date > datetime.now(UTC):
+            return True
+        try:
+            return self.client.is_object_legal_hold_enabled(self.name, key, version_id=version_id or None)
+        except S3Error:
+            return False
+
+    def retention(self, key: str, version_id: str = "") -> Retention | None:
+        """Return the lock of a version, None if it has none. Raises the client's errors."""
+        try:
+            return self.client.get_object_retention(self.name, key, version_id=version_id or None)
+        except S3Error as error:
+            if code_of(error) in NO_LOCK_CODES:
+                return None
+            raise
+
+    def extend_retention(self, key: str, retain_until: datetime) -> bool:
+        """Lock the current version until then unless it is locked for longer; False where nothing is locked."""
+        if not self.locks:
+            return False
+        with self.errors(key):
+            try:
+                found = self.retention(key)
+                if found is None or found.retain_until_date < retain_until:
+                    self.client.set_object_retention(self.name, key, Retention(COMPLIANCE, retain_until))
+            except S3Error as error:
+                if status_of(error) == NOT_FOUND:
+                    raise self.missing(key) from error
+                raise
+        return True
+
+    def set_hold(self, key: str, *, is_held: bool) -> bool:
+        """Put the current version under legal hold or release it; False where nothing is locked."""
+        if not self.locks:
+            return False
+        with self.errors(key):
+            try:
+                if is_held:
+                    self.client.enable_object_legal_hold(self.name, key)
+                else:
+                    self.client.disable_object_legal_hold(self.name, key)
+            except S3Error as error:
+                if status_of(error) == NOT_FOUND:
+                    raise self.missing(key) from error
+                raise
+        return True
+
+
+def _named(version_id: str | None) -> str:
+    return "" if version_id in (None, NULL_VERSION) else str(version_id)

@@ -1,0 +1,198 @@
+"""Writing objects to S3: the same bytes once, streamed from disk, in one request or in parts."""
+
+import base64
+import hashlib
+import io
+from contextlib import ExitStack, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, Final
+
+from minio.commonconfig import COMPLIANCE, REPLACE, CopySource
+from minio.datatypes import Part
+from minio.error import S3Error
+from minio.retention import Retention
+from minio.time import to_iso8601utc
+
+from services.video.object_store import (
+    BytesDifferError,
+    PutResult,
+    StoreError,
+    UploadGoneError,
+    object_key,
+)
+from services.video.s3_bucket import S3Bucket
+from services.video.s3_connection import HashedBody
+from services.video.s3_errors import NOT_FOUND, code_of, status_of
+
+SINGLE_PUT_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Larger files go in parts: what is sent again after a broken connection stays small. S3 takes 5 GiB in one request."""
+
+PART_BYTES: Final = 16 * 1024 * 1024
+"""4 GiB, the largest evidence, in 256 parts; S3 takes 10,000 parts of 5 MiB and more."""
+
+# How often a put begins anew because the same bytes are being put from elsewhere: each time it finds what was made.
+CONFLICTS_MAX: Final = 3
+
+_CONFLICT: Final = "ConditionalRequestConflict"
+_EXISTS: Final = "PreconditionFailed"
+_HASH_BLOCK_BYTES: Final = 1024 * 1024
+
+
+class S3Writer:
+    """Puts objects into a bucket."""
+
+    def __init__(self, bucket: S3Bucket) -> None:
+        self._bucket = bucket
+        # Until the store says that it does not know conditions.
+        self._has_conditions = True
+
+    def put(
+        self, digest: bytes, source: Path | bytes, size_bytes: int, content_type: str, retain_until: datetime | None
+    ) -> PutResult:
+        """Store bytes under the key of their digest unless they are there (see ObjectStore.put)."""
+        with ExitStack() as stack:
+            file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else io.BytesIO(source)
+            if (found := file.seek(0, io.SEEK_END)) != size_bytes:
+                raise BytesDifferError(f"the file has {found} bytes and not {size_bytes} 文件大小不符")
+            for _ in range(CONFLICTS_MAX):
+                result = self._put_once(digest, file, size_bytes, content_type, retain_until)
+                if result is not None:
+                    return result
+        raise BytesDifferError(f"{object_key(digest)} is written by somebody else all the time 文件被反复写入")
+
+    def put_content(self, key: str, content: bytes, content_type: str) -> None:
+        """Store bytes under any key; what was there is replaced."""
+        body = HashedBody(io.BytesIO(content), 0, len(content), hashlib.sha256(content).hexdigest())
+        with self._bucket.errors(key):
+            self._send(key, body, {"Content-Type": content_type})
+
+    def copy(
+        self, key: str, digest: bytes, size_bytes: int, content_type: str, retain_until: datetime | None
+    ) -> PutResult:
+        """Copy a staging object to the key of its digest, inside the store."""
+        target = object_key(digest)
+        found = self._bucket.find(target)
+        if found is not None and found.size_bytes == size_bytes:
+            return self._was_there(target, retain_until)
+        staged = self._bucket.stat(key)
+        if staged.size_bytes != size_bytes:
+            raise BytesDifferError(f"{key} has {staged.size_bytes} bytes and not {size_bytes} 文件大小不符")
+        with self._bucket.errors(key):
+            try:
+                self._bucket.client.copy_object(
+                    self._bucket.name,
+                    target,
+                    # The version that was looked at: what the caller has checked is not replaced meanwhile.
+                    CopySource(self._bucket.name, key, version_id=staged.version_id or None),
+                    metadata={"Content-Type": content_type},
+                    metadata_directive=REPLACE,
+                )
+            except S3Error as error:
+                if status_of(error) == NOT_FOUND:
+                    raise self._bucket.missing(key) from error
+                raise
+        if retain_until is not None:
+            # Not with the copy: SeaweedFS copies and forgets the lock.
+            self._bucket.extend_retention(target, retain_until)
+        return PutResult(target, was_there=False)
+
+    def _put_once(
+        self, digest: bytes, file: IO[bytes] | io.BytesIO, size_bytes: int, content_type: str, until: datetime | None
+    ) -> PutResult | None:
+        """Put unless it is there; None when somebody else put something in the same moment."""
+        key = object_key(digest)
+        found = self._bucket.find(key)
+        if found is not None and found.size_bytes == size_bytes:
+            return self._was_there(key, until)
+        headers: dict[str, Any] = {"Content-Type": content_type}
+        if found is None and self._has_conditions:
+            # What has another size is not what it should be, and gets a version over it.
+            headers["If-None-Match"] = "*"
+        with self._bucket.errors(key):
+            try:
+                if size_bytes <= SINGLE_PUT_BYTES_MAX:
+                    self._put_single(key, digest, file, size_bytes, headers, until)
+                else:
+                    self._put_parts(key, file, size_bytes, content_type, until)
+            except S3Error as error:
+                if code_of(error) in (_EXISTS, _CONFLICT):
+                    return None
+                if code_of(error) == "NotImplemented" and self._has_conditions:
+                    self._has_conditions = False
+                    return None
+                raise
+        return PutResult(key, was_there=False)
+
+    def _was_there(self, key: str, retain_until: datetime | None) -> PutResult:
+        if retain_until is not None:
+            self._bucket.extend_retention(key, retain_until)
+        return PutResult(key, was_there=True)
+
+    def _retention(self, retain_until: datetime | None) -> Retention | None:
+        return Retention(COMPLIANCE, retain_until) if retain_until is not None and self._bucket.locks else None
+
+    def _put_single(
+        self,
+        key: str,
+        digest: bytes,
+        file: IO[bytes] | io.BytesIO,
+        size_bytes: int,
+        headers: dict[str, Any],
+        until: datetime | None,
+    ) -> None:
+        # Also for stores that do not compare the digest of the request's signature, and required with a lock.
+        headers["x-amz-checksum-sha256"] = base64.b64encode(digest).decode("ascii")
+        if (retention := self._retention(until)) is not None:
+            headers["x-amz-object-lock-mode"] = retention.mode
+            headers["x-amz-object-lock-retain-until-date"] = to_iso8601utc(retention.retain_until_date)
+        self._send(key, HashedBody(file, 0, size_bytes, digest.hex()), headers)
+
+    def _put_parts(
+        self, key: str, file: IO[bytes] | io.BytesIO, size_bytes: int, content_type: str, until: datetime | None
+    ) -> None:
+        client, bucket = self._bucket.client, self._bucket.name
+        upload_id = client._create_multipart_upload(bucket, key, {"Content-Type": content_type})
+        try:
+            parts = []
+            for number, begin in enumerate(range(0, size_bytes, PART_BYTES), start=1):
+                size = min(PART_BYTES, size_bytes - begin)
+                body = HashedBody(file, begin, size, _sha256_hex(file, begin, size))
+                query = {"partNumber": str(number), "uploadId": upload_id}
+                parts.append(Part(number, self._send(key, body, {}, query)))
+            try:
+                client._complete_multipart_upload(bucket, key, upload_id, parts)
+            except S3Error as error:
+                # A second attempt after an answer that was lost finds it done.
+                if code_of(error) != "NoSuchUpload":
+                    raise
+        except BaseException:
+            with suppress(StoreError), self._bucket.errors(key):
+                client._abort_multipart_upload(bucket, key, upload_id)
+            raise
+        made = self._bucket.find(key)
+        if made is None or made.size_bytes != size_bytes:
+            raise UploadGoneError(f"the parts of {key} were put and did not become an object 分片上传未完成")
+        if until is not None:
+            # After it is made: not every store takes a lock with the parts.
+            self._bucket.extend_retention(key, until)
+
+    def _send(self, key: str, body: HashedBody, headers: dict[str, Any], query: dict[str, Any] | None = None) -> str:
+        response = self._bucket.client._execute(
+            "PUT",
+            self._bucket.name,
+            key,
+            body=body,  # type: ignore[arg-type] # our own client takes it
+            headers=headers,
+            query_params=query,
+            no_body_trace=True,
+        )
+        return str(response.headers.get("etag", "")).replace('"', "")
+
+
+def _sha256_hex(file: IO[bytes] | io.BytesIO, begin: int, size_bytes: int) -> str:
+    hashed = hashlib.sha256()
+    body = HashedBody(file, begin, size_bytes, "")
+    while block := body.read(_HASH_BLOCK_BYTES):
+        hashed.update(block)
+    return hashed.hexdigest()
