@@ -350,6 +350,13 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def remove_version(self, key: str, version_id: str) -> bool:
+        """Delete one version, so that the one before it is the current one; False if the store keeps it locked.
+
+        For a version that was put over the right one behind our back. The caller has read both.
+        """
+        ...
+
     def delete(self, key: str) -> DeleteResult:
         """Delete all versions that the store lets go, and delete markers. A key that is not there is no error.
 

@@ -182,7 +182,7 @@ class S3Bucket:
         deleted = kept = 0
         for one in versions:
             if not one.is_delete_marker:
-                if self._remove_unless_locked(key, one.version_id):
+                if self.remove_version(key, one.version_id):
                     deleted += 1
                 else:
                     kept += 1
@@ -195,7 +195,8 @@ class S3Bucket:
         with self.errors(key):
             self.client.remove_object(self.name, key, version_id=version_id or None)
 
-    def _remove_unless_locked(self, key: str, version_id: str) -> bool:
+    def remove_version(self, key: str, version_id: str) -> bool:
+        """Delete one version; False if the store keeps it because of a lock or hold."""
         with self.errors(key):
             try:
                 self.client.remove_object(self.name, key, version_id=version_id or None)

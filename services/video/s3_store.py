@@ -108,6 +108,10 @@ class S3ObjectStore(ObjectStore):
         """Remove delete markers that hide an object."""
         return self._bucket.restore(key)
 
+    def remove_version(self, key: str, version_id: str) -> bool:
+        """Delete one version unless it is locked."""
+        return self._bucket.remove_version(key, version_id)
+
     def delete(self, key: str) -> DeleteResult:
         """Delete all versions that the store lets go."""
         return self._bucket.delete(key)

@@ -34,6 +34,6 @@ def put_held(
         " ON CONFLICT (digest) DO UPDATE SET state = excluded.state, stored_time = excluded.stored_time,"
         " has_preview = objects.has_preview OR excluded.has_preview, damage_time = NULL, damage = NULL,"
         " wanted_time = NULL, urgency = NULL, wanted_until_time = NULL, retry_time = NULL, decline_count = 0,"
-        " received_bytes = 0, is_gone_below = false",
+        " received_bytes = 0, is_gone_below = false, keep_check_time = NULL, purge_time = NULL",
         (digest, size_bytes, BytesState.HELD.value, stored_time, has_preview),
     )

@@ -1,0 +1,87 @@
+"""What the service itself does to bytes, written into the custody of all evidence that they are of: found damaged, right
+again, arrived, deleted. The decision and its entry are one transaction.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from services.common.clock import Clock
+from services.common.database import RawConnection
+from services.video.custody import CustodyAction
+from services.video.custody_writer import DAMAGED_NAMED_MAX, SERVICE_ACTOR, CustodyWriter
+from services.video.keeping_rules import Keeper, may_delete, next_look
+from services.video.store import custody as custody_store
+from services.video.store import keeping as store
+
+DELETED_PURPOSE: Final = "Retention is over, no hold stands 保存期满, 无保全"
+
+
+class KeepingLog:
+    """Writes custody events of what the service does itself. Thread safe."""
+
+    def __init__(self, custody: CustodyWriter, own: str, clock: Clock) -> None:
+        self._custody = custody
+        self._own = own
+        self._clock = clock
+
+    def found_missing(self, digest: bytes, how: str) -> bool:
+        """Mark bytes as missing and write it down; False when that is known, or they need not be here."""
+        return self._custody.found_damaged(digest, CustodyAction.FOUND_MISSING, how)
+
+    def found_changed(self, digest: bytes, how: str) -> bool:
+        """Mark bytes as changed and write it down; False when they are known to be damaged, or need not be here."""
+        return self._custody.found_damaged(digest, CustodyAction.FOUND_CHANGED, how)
+
+    def restored(self, digest: bytes, how: str) -> bool:
+        """Mark damaged bytes as held again and write it down; False when they are not damaged."""
+        with self._custody.writing() as connection:
+            store.lock_object(connection, digest)
+            now = self._clock.now()
+            if not store.mark_restored(connection, digest, now):
+                return False
+            self._write(connection, digest, CustodyAction.RESTORED, how, now)
+        return True
+
+    def found(self, digest: bytes, size_bytes: int, how: str) -> bool:
+        """Mark bytes as held that are in the store though nobody knew, and write it down; False when it is known.
+
+        The caller has compared their digest.
+        """
+        with self._custody.writing() as connection:
+            store.lock_object(connection, digest)
+            now = self._clock.now()
+            if not store.mark_found(connection, digest, size_bytes, now):
+                return False
+            self._write(connection, digest, CustodyAction.RESTORED, how, now)
+        return True
+
+    def lost(self, digest: bytes, size_bytes: int, how: str) -> bool:
+        """Mark bytes of own evidence as missing of which nobody knew where they are; False when that is known."""
+        with self._custody.writing() as connection:
+            store.lock_object(connection, digest)
+            now = self._clock.now()
+            if not store.mark_lost(connection, digest, size_bytes, now):
+                return False
+            self._write(connection, digest, CustodyAction.FOUND_MISSING, how, now)
+        return True
+
+    def delete(self, digest: bytes) -> bool:
+        """Decide whether bytes are deleted, and write it down; the store still has them. False when they are kept.
+
+        Asked anew within the transaction: an extension, a hold or a second manifest that was there before counts.
+        """
+        with self._custody.writing() as connection:
+            store.lock_object(connection, digest)
+            now = self._clock.now()
+            keepers = [Keeper(*row) for row in store.read_keepers(connection, digest)]
+            if not may_delete(keepers, now):
+                store.look_again_at(connection, digest, next_look(keepers, now))
+                return False
+            if not store.mark_deleted(connection, digest):
+                return False
+            self._write(connection, digest, CustodyAction.DELETED, DELETED_PURPOSE, now)
+        return True
+
+    def _write(self, connection: RawConnection, digest: bytes, action: CustodyAction, how: str, now: datetime) -> None:
+        for evidence in custody_store.read_named_by(connection, digest, DAMAGED_NAMED_MAX):
+            self._custody.write(connection, evidence, action, how, now, actor=SERVICE_ACTOR)
