@@ -19,10 +19,19 @@ from typing import Any, Final
 import structlog
 
 from services.common.child_process import start_beside
-from services.video import inspecting_worker
-from services.video.inspecting_answers import inspection_of, preview_sizes_of, refusal_of
-from services.video.inspecting_worker import PACKET_BYTES_MAX
+from services.video.inspecting_protocol import (
+    DRAW,
+    INSPECT,
+    PACKET_BYTES_MAX,
+    READY,
+    inspection_of,
+    preview_sizes_of,
+    refusal_of,
+)
 from services.video.media_types import ContentRefused, Inspection, InspectionUnavailable
+
+WORKER: Final = "services.video.inspecting_worker"
+"""Module that the processes run; a name, as importing it would load the decoders here."""
 
 PROCESSES_MAX: Final = 2
 """Files that are looked at at once: a clip takes some ten milliseconds of one core, so two keep up with any store."""
@@ -53,10 +62,10 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Previews:
-    """Pictures drawn of a photo or clip, JPEG: `poster` at most 1,280 and `thumbnail` at most 320 pixels wide."""
+    """Pictures drawn of a photo or clip, JPEG: `thumbnail` at most 320 pixels wide, `poster` of clips at most 1,280."""
 
-    poster: bytes
     thumbnail: bytes
+    poster: bytes | None = None
 
 
 class InspectingProcesses:
@@ -84,19 +93,19 @@ class InspectingProcesses:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
-            question = {"task": inspecting_worker.INSPECT, "content_type": content_type, "size_bytes": size}
+            question = {"task": INSPECT, "content_type": content_type, "size_bytes": size}
             return inspection_of(self._ask(question, descriptor, None)[0])
         finally:
             os.close(descriptor)
 
     def inspect_ranges(self, read: RangeReader, size_bytes: int, content_type: str) -> Inspection:
         """Tell what bytes are that lie elsewhere; only what is needed of them is read, unless all of it is."""
-        question = {"task": inspecting_worker.INSPECT, "content_type": content_type, "size_bytes": size_bytes}
+        question = {"task": INSPECT, "content_type": content_type, "size_bytes": size_bytes}
         return inspection_of(self._ask(question, None, read)[0])
 
     def draw_ranges(self, read: RangeReader, size_bytes: int, content_type: str) -> Previews:
-        """Draw poster and thumbnail of sealed bytes; ContentRefused when nothing can be drawn of them."""
-        question = {"task": inspecting_worker.DRAW, "content_type": content_type, "size_bytes": size_bytes}
+        """Draw the previews of sealed bytes; ContentRefused when nothing can be drawn of them."""
+        question = {"task": DRAW, "content_type": content_type, "size_bytes": size_bytes}
         return Previews(*self._ask(question, None, read)[1])
 
     def stop(self) -> None:
@@ -178,7 +187,7 @@ class InspectingProcesses:
         process.end(0)
 
 
-class _Lost(Exception):
+class _Lost(Exception):  # noqa: N818 - reads as the fact it is
     """A process is dead, hangs, or has said something that it never says."""
 
 
@@ -188,13 +197,13 @@ class _Process:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes]
         self.process, self._socket = start_beside(
-            inspecting_worker.__name__, (), timeout_seconds=START_SECONDS_MAX, kind=socket.SOCK_SEQPACKET
+            WORKER, (), timeout_seconds=START_SECONDS_MAX, kind=socket.SOCK_SEQPACKET
         )
         self._number = 0
 
     def wait_until_ready(self) -> None:
         """Wait for its first word. Raises _Lost."""
-        if self._received(time.monotonic() + START_SECONDS_MAX) != {"ready": True}:
+        if self._received(time.monotonic() + START_SECONDS_MAX) != READY:
             raise _Lost("not ready")
 
     def ask(
@@ -206,25 +215,27 @@ class _Process:
         deadline = time.monotonic() + seconds
         self._number += 1
         content = json.dumps(question | {"number": self._number, "seconds": seconds}).encode()
+        self._send(content, [] if descriptor is None else [descriptor])
+        while True:
+            answer = self._received(deadline)
+            if answer.get("number") != self._number:
+                # Never take the answer to another question for this one's.
+                raise _Lost("wrong number")
+            if "read" not in answer:
+                break
+            if read is None:
+                raise _Lost("asks for bytes that it has")
+            offset, length = self._range(answer["read"], size)
+            asked = read(offset, length)
+            if len(asked) != length:
+                raise EOFError(f"of {size} bytes there are {offset + len(asked)}")
+            self._send(asked, [])
         try:
-            socket.send_fds(self._socket, [content], [] if descriptor is None else [descriptor])
-            while True:
-                answer = self._received(deadline)
-                if answer.get("number") != self._number:
-                    # Never take the answer to another question for this one's.
-                    raise _Lost("wrong number")
-                if "read" not in answer:
-                    break
-                if read is None:
-                    raise _Lost("asks for bytes that it has")
-                self._socket.sendall(self._read(read, answer["read"], size))
             refused = refusal_of(answer)
-            if question["task"] == inspecting_worker.DRAW and refused is None:
+            if question["task"] == DRAW and refused is None:
                 return answer, [self._received_bytes(one, deadline) for one in preview_sizes_of(answer)]
             if refused is None:
                 inspection_of(answer)
-        except OSError as error:
-            raise _Lost(type(error).__name__) from error
         except ValueError as error:
             raise _Lost("garbage") from error
         return answer, []
@@ -238,20 +249,29 @@ class _Process:
         self.process.wait()
 
     @staticmethod
-    def _read(read: RangeReader, wish: Any, size: int) -> bytes:
-        if not (isinstance(wish, list) and len(wish) == 2 and all(type(one) is int for one in wish)):  # noqa: PLR2004 - offset, length
-            raise ValueError("not a range")
+    def _range(wish: Any, size: int) -> tuple[int, int]:
+        if not (isinstance(wish, list) and list(map(type, wish)) == [int, int]):
+            raise _Lost("garbage")
         offset, length = wish
-        if not (0 <= offset < size and 0 < length <= PACKET_BYTES_MAX):
-            raise ValueError("a range outside the bytes")
-        return read(offset, min(length, size - offset))[:length]
+        if not (0 <= offset < size and 0 < length <= min(PACKET_BYTES_MAX, size - offset)):
+            raise _Lost("asks for bytes that are not there")
+        return offset, length
+
+    def _send(self, content: bytes, descriptors: list[int]) -> None:
+        try:
+            socket.send_fds(self._socket, [content], descriptors)
+        except OSError as error:
+            raise _Lost(type(error).__name__) from error
 
     def _packet(self, deadline: float) -> bytes:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise _Lost("takes too long")
         self._socket.settimeout(remaining)
-        content = self._socket.recv(PACKET_BYTES_MAX)
+        try:
+            content = self._socket.recv(PACKET_BYTES_MAX)
+        except OSError as error:
+            raise _Lost(type(error).__name__) from error
         if not content:
             raise _Lost(f"ended with {self.process.poll()}")
         return content
@@ -259,8 +279,8 @@ class _Process:
     def _received(self, deadline: float) -> dict[str, Any]:
         try:
             answer = json.loads(self._packet(deadline))
-        except (OSError, ValueError, RecursionError) as error:
-            raise _Lost(type(error).__name__) from error
+        except (ValueError, RecursionError) as error:
+            raise _Lost("garbage") from error
         if not isinstance(answer, dict):
             raise _Lost("garbage")
         return answer

@@ -42,7 +42,7 @@ class Inspection:
     facts: MediaFacts = field(default_factory=MediaFacts)
 
 
-class ContentRefused(Exception):
+class ContentRefused(Exception):  # noqa: N818 - reads as the fact it is
     """The bytes are not taken as evidence, whoever sends them and however often.
 
     `message` and `message_zh` are a sentence for a person and hold nothing of the platform's inside; `found` is what
@@ -56,5 +56,5 @@ class ContentRefused(Exception):
         self.found = found
 
 
-class InspectionUnavailable(Exception):
+class InspectionUnavailable(Exception):  # noqa: N818 - as above
     """Nothing can be inspected now, whatever it is: no process could be started, or all stayed busy. Try again."""

@@ -1,0 +1,134 @@
+"""Makes photos, clips and documents for tests, and finds the real ones beside the checkout."""
+
+import io
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from PIL import Image, ImageDraw
+from pypdf import PdfWriter
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "video"
+
+
+def real(name: str) -> bytes:
+    """Return a real file; skips the test where it is not."""
+    path = REAL / name
+    if not path.exists():
+        pytest.skip(f"../shared/data/video/{name} is not beside this checkout")
+    return path.read_bytes()
+
+
+def picture(width: int = 320, height: int = 240) -> Image.Image:
+    """Draw something with edges and colours, so that a decoder has work."""
+    image = Image.new("RGB", (width, height), (40, 90, 160))
+    draw = ImageDraw.Draw(image)
+    for at in range(0, width, 16):
+        draw.line((at, 0, width - at, height), fill=(at % 256, 255 - at % 256, 80), width=3)
+    draw.rectangle((0, 0, width // 4, height // 4), fill=(255, 0, 0))
+    return image
+
+
+def jpeg(
+    width: int = 320,
+    height: int = 240,
+    *,
+    taken: str = "",
+    orientation: int = 0,
+    is_progressive: bool = False,
+    image: Image.Image | None = None,
+) -> bytes:
+    """Make a photo; `taken` is its EXIF time (`2025:11:20 08:30:00`)."""
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    if taken:
+        exif.get_ifd(0x8769)[0x9003] = taken
+    content = io.BytesIO()
+    (image or picture(width, height)).save(content, "JPEG", quality=85, exif=exif, progressive=is_progressive)
+    return content.getvalue()
+
+
+def png(width: int = 320, height: int = 240, *, mode: str = "RGB", is_animated: bool = False) -> bytes:
+    """Make a picture without loss."""
+    content = io.BytesIO()
+    image = picture(width, height).convert(mode)
+    if is_animated:
+        image.save(content, "PNG", save_all=True, append_images=[Image.new(mode, image.size)], duration=100)
+    else:
+        image.save(content, "PNG")
+    return content.getvalue()
+
+
+def clip(
+    width: int = 320,
+    height: int = 240,
+    *,
+    seconds: float = 2,
+    frames_per_second: int = 10,
+    codec: str = "libx264",
+    rotation: int = 0,
+    sample_aspect_ratio: Fraction | None = None,
+    is_fragmented: bool = False,
+    starts_with_index: bool = False,
+    has_sound: bool = False,
+    format_name: str = "mp4",
+    bit_rate: int = 0,
+    draw: Callable[[int], Image.Image] | None = None,
+) -> bytes:
+    """Make a clip of moving pictures."""
+    # To put the index first, the library reads again what it has written.
+    file = tempfile.NamedTemporaryFile(suffix=".mp4")  # noqa: SIM115 - closed below
+    flags = ["frag_keyframe+empty_moov+default_base_moof"] if is_fragmented else []
+    flags += ["faststart"] if starts_with_index else []
+    container = av.open(file.name, "w", format=format_name, options={"movflags": "+".join(flags)} if flags else {})
+    stream: Any = container.add_stream(codec, rate=frames_per_second)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.options = {"x265-params": "log-level=none"} if codec == "libx265" else {"preset": "ultrafast", "g": "10"}
+    if bit_rate:
+        stream.bit_rate = bit_rate
+    if sample_aspect_ratio is not None:
+        stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
+    if rotation:
+        stream.set_display_rotation(rotation)
+    sound: Any = container.add_stream("aac", rate=8000) if has_sound else None
+    frames: Any = av.VideoFrame
+    background = picture(width, height)
+    for at in range(round(seconds * frames_per_second)):
+        image = draw(at) if draw is not None else background.copy()
+        if draw is None:
+            ImageDraw.Draw(image).rectangle((at * 4, 40, at * 4 + 60, 80), fill=(250, 250, 250))
+        container.mux(stream.encode(frames.from_image(image)))
+    container.mux(stream.encode())
+    if sound is not None:
+        silence = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+        silence.sample_rate, silence.pts = 8000, 0
+        for plane in silence.planes:
+            plane.update(bytes(plane.buffer_size))
+        container.mux(sound.encode(silence))
+        container.mux(sound.encode())
+    container.close()
+    with file:
+        return Path(file.name).read_bytes()
+
+
+def pdf(pages: int = 1, *, password: str | None = None) -> bytes:
+    """Make a document of blank pages; an empty password encrypts it all the same."""
+    writer = PdfWriter()
+    for _ in range(pages):
+        writer.add_blank_page(595, 842)
+    if password is not None:
+        writer.encrypt(password, "owner", algorithm="AES-256")
+    content = io.BytesIO()
+    writer.write(content)
+    return content.getvalue()
+
+
+def exif_time(moment: datetime) -> str:
+    """Write a time as cameras do."""
+    return f"{moment:%Y:%m:%d %H:%M:%S}"
