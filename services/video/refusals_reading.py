@@ -1,4 +1,4 @@
-"""The refusals of whoever looks at evidence or keeps it, worded in one place: what is wrong, and what to do about it."""
+"""The refusals of whoever looks at evidence or keeps it, worded in one place: what is wrong, and what can be done."""
 
 from datetime import datetime
 
@@ -6,9 +6,6 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.video.custody import CustodyAction, shown_time
 from services.video.domain import Name
-
-_SHOWN_CHARACTERS_MAX = 64
-"""Characters of each part of a name that are shown: no id that is taken has more."""
 
 READS_RETRY_SECONDS = 2.0
 """Who finds all places taken comes again after this: most reads are through by then."""
@@ -18,9 +15,9 @@ def not_found(name: Name) -> ServiceError:
     """Refuse because no such manifest is held here."""
     return ServiceError(
         Reason.NOT_FOUND,
-        f"evidence {_named(name)} is not held here",
-        message_zh=f"本平台没有证据 {_named(name)}",
-        metadata={"resource_type": "evidence", "resource_id": _named(name)},
+        f"evidence {name} is not held here",
+        message_zh=f"本平台没有证据 {name}",
+        metadata={"resource_type": "evidence", "resource_id": str(name)},
     )
 
 
@@ -28,9 +25,9 @@ def no_preview(name: Name, rendition: str) -> ServiceError:
     """Refuse a picture that was not made, or is lost: it proves nothing, and the original is read instead."""
     return ServiceError(
         Reason.NOT_FOUND,
-        f"there is no {rendition} of evidence {_named(name)} here: read the original",
-        message_zh=f"证据 {_named(name)} 没有预览图，请读取原件",
-        metadata={"resource_type": "preview", "resource_id": _named(name)},
+        f"there is no {rendition} of evidence {name} here: read the original",
+        message_zh=f"证据 {name} 没有预览图，请读取原件",
+        metadata={"resource_type": "preview", "resource_id": str(name)},
     )
 
 
@@ -38,8 +35,8 @@ def not_here(name: Name) -> ServiceError:
     """Refuse because a platform below has the bytes."""
     return ServiceError(
         Reason.BYTES_NOT_HERE,
-        f"the bytes of evidence {_named(name)} are not on this platform: ask for them with FetchEvidence",
-        message_zh=f"证据 {_named(name)} 的文件不在本平台，请先调取",
+        f"the bytes of evidence {name} are not on this platform: ask for them with FetchEvidence",
+        message_zh=f"证据 {name} 的文件不在本平台，请先调取",
         metadata={"origin": name.origin},
     )
 
@@ -49,8 +46,8 @@ def expired(name: Name, delete_time: datetime | None) -> ServiceError:
     when = f" on {shown_time(delete_time)}" if delete_time is not None else ""
     return ServiceError(
         Reason.BYTES_EXPIRED,
-        f"the bytes of evidence {_named(name)} were deleted{when}, after their retention: the manifest stays",
-        message_zh=f"证据 {_named(name)} 的文件已到期删除，仅保留证据清单",
+        f"the bytes of evidence {name} were deleted{when}, after their retention: the manifest stays",
+        message_zh=f"证据 {name} 的文件已到期删除，仅保留证据清单",
         metadata={"delete_time": shown_time(delete_time) if delete_time is not None else ""},
     )
 
@@ -152,7 +149,3 @@ def outside_scope(field: str, what: str) -> ServiceError:
         message_zh=f"字段 {field} 超出该凭证的授权范围",
         metadata={"field": field},
     )
-
-
-def _named(name: Name) -> str:
-    return "/".join(part[:_SHOWN_CHARACTERS_MAX] for part in name)

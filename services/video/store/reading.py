@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from psycopg import sql
 
 from services.common.database import RawConnection
-from services.video.domain import Name
+from services.video.domain import BytesState, Name, Subject
 from services.video.store.custody import Named, name_columns
 
 
@@ -50,8 +50,8 @@ class EvidenceFilter:
 
     origin: str = ""
     source_unit_id: str = ""
-    subject: tuple[int, str] | None = None
-    """Kind (1 weighing, 2 acceptance) and id of what it proves."""
+    subject: Subject | None = None
+    """What it proves."""
     camera_id: str = ""
     start_time: datetime | None = None
     end_time: datetime | None = None
@@ -63,8 +63,8 @@ class EvidenceFilter:
 ListKey = tuple[datetime, str, str, str]
 """List time, origin, source unit and evidence id: where a page ends."""
 
-# Of bytes that were never here no row need exist: they are below (2).
-_STATE: Final = "COALESCE(o.state, 2)"
+# A row of the bytes is written with each manifest; one that is gone says nothing but that they are not here.
+_STATE: Final = f"COALESCE(o.state, {BytesState.BELOW.value})"
 _COLUMNS: Final = (
     "e.origin, e.source_unit_id, e.evidence_id, e.sequence, e.leaf, e.content, e.digest, e.size_bytes, e.list_time,"
     f" GREATEST(e.retain_until_time, x.retain_until_time), {_STATE}, COALESCE(o.received_bytes, 0),"
@@ -122,8 +122,8 @@ def list_evidence(
             "EXISTS (SELECT 1 FROM evidence_subjects s WHERE s.source_unit_id = e.source_unit_id"
             " AND s.subject_kind = %(subject_kind)s AND s.subject_id = %(subject_id)s"
             " AND s.origin = e.origin AND s.evidence_id = e.evidence_id)",
-            subject_kind=narrow.subject[0],
-            subject_id=narrow.subject[1],
+            subject_kind=narrow.subject.kind,
+            subject_id=narrow.subject.subject_id,
         )
     if narrow.camera_id:
         # The second condition lets the planner use the index that leaves out evidence of no camera.
