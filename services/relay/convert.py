@@ -3,6 +3,7 @@
 from services.journal.entries import timestamp
 from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 from services.relay.downstream import AddressedSent, LinkFromBelow
+from services.relay.evidence_link import EvidenceStatus
 from services.relay.follows import AddressedProgress, FollowState, StreamFollow
 from services.relay.handlers import Agreement, Offer, RelayStatus
 from services.relay.identity import Identity
@@ -58,6 +59,7 @@ def status_response(status: RelayStatus) -> pb.GetRelayStatusResponse:
         addressed_progress=[_addressed_progress(one) for one in link.downlink.progress],
         follows=[_stream_follow(one) for one in link.downlink.follows] if link.upstream_address else [],
         alarms=[_alarm(one) for one in link.alarms],
+        evidence_progress=_evidence(link.evidence) if link.upstream_address else None,
     )
 
 
@@ -112,6 +114,22 @@ def _alarm(alarm: StallAlarm) -> pb.StallAlarm:
     )
 
 
+def _evidence(evidence: EvidenceStatus) -> pb.EvidenceProgress:
+    return pb.EvidenceProgress(
+        state=_FOLLOW_STATES[evidence.state],
+        detail=evidence.detail,
+        waiting_objects=evidence.waiting_objects,
+        waiting_bytes=evidence.waiting_bytes,
+        open_push_count=evidence.open_push_count,
+        declined_objects=evidence.declined_objects,
+        pushed_objects=evidence.pushed_objects,
+        pushed_bytes=evidence.pushed_bytes,
+        last_object_time=timestamp(evidence.last_object_time) if evidence.last_object_time else None,
+        last_error=evidence.last_error,
+        is_waiting=evidence.is_waiting,
+    )
+
+
 def _bandwidth(cap: CapStatus) -> pb.BandwidthStatus:
     return pb.BandwidthStatus(
         schedule=cap.schedule,
@@ -131,6 +149,8 @@ def _link_from_below(link: LinkFromBelow) -> pb.DownstreamLink:
         followed_streams=sorted(stream for stream, count in link.follow_counts.items() if count),
         addressed_sent=[_addressed_sent(key, sent) for key, sent in sorted(link.sent.items())],
         protocol_version=link.protocol_version,
+        received_objects=link.received_objects,
+        last_object_time=timestamp(link.last_object_time) if link.last_object_time else None,
     )
 
 

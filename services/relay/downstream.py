@@ -40,6 +40,9 @@ class LinkFromBelow:
     # How many follows of each stream are open: two for a moment when one has not noticed yet that its connection broke.
     follow_counts: Mapping[str, int] = field(default_factory=dict)
     sent: Mapping[LogKey, AddressedSent] = field(default_factory=dict)
+    # Objects of evidence that came from it, complete.
+    received_objects: int = 0
+    last_object_time: datetime | None = None
 
 
 class DownstreamLinks:
@@ -105,6 +108,16 @@ class DownstreamLinks:
             else:
                 after = replace(before, refusal_reason=reason_name(response.refusal.refusal.reason))
             self._links[platform] = replace(known, sent={**known.sent, key: after})
+
+    def received_object(self, platform: str) -> None:
+        """Note an object of evidence that is complete."""
+        now = self._clock.now()
+        with self._guard:
+            known = self._links.get(platform)
+            if known is not None:
+                self._links[platform] = replace(
+                    known, received_objects=known.received_objects + 1, last_object_time=now
+                )
 
     def follow_ended(self, platform: str, stream: str) -> None:
         """Note that a follow is over."""

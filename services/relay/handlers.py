@@ -10,11 +10,18 @@ from typing import Final
 from services.common.clock import Clock
 from services.common.errors import FieldViolation, ServiceError, invalid
 from services.common.reasons import Reason
+from services.relay import evidence_passage
 from services.relay.cosignature_feed import CosignatureFeed, CosignatureFollow
 from services.relay.downstream import DownstreamLinks, LinkFromBelow
+from services.relay.evidence_passage import ObjectPassage
 from services.relay.follow_passage import FollowPassage
 from services.relay.identity import Identity
-from services.relay.limits import FOLLOWED_POSITIONS_MAX, PROTOCOL_VERSION_DOWNLINK, PROTOCOL_VERSIONS
+from services.relay.limits import (
+    EVIDENCE_STREAM,
+    FOLLOWED_POSITIONS_MAX,
+    PROTOCOL_VERSION_DOWNLINK,
+    PROTOCOL_VERSIONS,
+)
 from services.relay.link import Link, LinkStatus
 from services.relay.local_services import LocalService, LocalServices
 from services.relay.passage import Passage
@@ -144,6 +151,22 @@ class RelayHandlers:
         )
         for response in service.stream_down(service.journal.ReadEntries, read):
             yield relay_pb2.ReadOwnEntriesResponse(batch=response.batch)
+
+    def follow_wanted(self, platform: str) -> Iterator[relay_pb2.FollowWantedResponse]:
+        """Tell a platform below which evidence is wanted of it, until the call ends. Raises ServiceError as `push`."""
+        yield from evidence_passage.wanted(self._service(EVIDENCE_STREAM), platform)
+
+    def push_object(
+        self, requests: Iterator[relay_pb2.PushObjectRequest], platform: str
+    ) -> relay_pb2.PushObjectResponse:
+        """Pass the bytes of one object to the service of evidence, and its answer back. Raises as `push`."""
+        service = self._service(EVIDENCE_STREAM)
+        answer = ObjectPassage(service, requests, platform, self._links_from_below).answer()
+        return relay_pb2.PushObjectResponse(result=answer)
+
+    def decline_object(self, digest: bytes, platform: str, *, is_gone: bool) -> None:
+        """Pass on that a platform below does not hold an object. Raises ServiceError as `push`."""
+        evidence_passage.decline(self._service(EVIDENCE_STREAM), platform, digest, is_gone=is_gone)
 
     def status(self) -> RelayStatus:
         """Return the state of all links."""

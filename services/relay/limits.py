@@ -69,6 +69,24 @@ DOWNSTREAM_LINKS_MAX: Final = 1_000
 SENT_LOGS_MAX: Final = 512
 """Logs that the status names as sent to one lower platform: eight streams with 64 platforms above each."""
 
+EVIDENCE_STREAM: Final = "video"
+"""The stream whose service keeps evidence; bytes move only where both sides have it."""
+
+EVIDENCE_PUSHES_MAX: Final = 3
+"""Objects pushed at once: one alone waits for the receiver's store after its last byte. They hold some 3 MiB."""
+
+EVIDENCE_STORED_BYTES_PER_SECOND_MIN: Final = 4 * 1024 * 1024
+"""How fast an upstream stores an object at least, after its last byte: a twentieth of what one disk does."""
+
+EVIDENCE_LISTED_MAX: Final = 64
+"""Objects that are taken of one message of an upstream that follows the contract or not (WatchWantedResponse)."""
+
+EVIDENCE_DECLINED_MAX: Final = 10_000
+"""Objects that are remembered as not held, some 300 bytes each: what is forgotten the upstream asks for again."""
+
+EVIDENCE_HELD_MAX: Final = 256
+"""Digests that are taken of one message of the own service (WatchHeldResponse)."""
+
 BACKOFF_SECONDS_MIN: Final = 0.2
 """Bound of the first pause after a failure: a restart of a service on the same machine takes about a second."""
 

@@ -21,8 +21,9 @@ from services.relay.bandwidth import UNLIMITED, BandwidthSchedule
 from services.relay.cosignature_feed import CosignatureFeed
 from services.relay.cosignatures import Cosignatures
 from services.relay.downlink import Downlink, DownlinkStatus
+from services.relay.evidence_link import EvidenceLink, EvidenceStatus
 from services.relay.identity import Identity
-from services.relay.limits import ERROR_CHARACTERS_MAX, PROTOCOL_VERSIONS, LinkTimes
+from services.relay.limits import ERROR_CHARACTERS_MAX, EVIDENCE_STREAM, PROTOCOL_VERSIONS, LinkTimes
 from services.relay.local_services import LocalServices, PositionWatch
 from services.relay.pacing import CapStatus, Pacer
 from services.relay.progress import LinkState, LogProgress, ProgressTable
@@ -59,6 +60,7 @@ class LinkStatus:
     protocol_version: int
     downlink: DownlinkStatus
     alarms: list[StallAlarm]
+    evidence: EvidenceStatus
 
 
 class Link:
@@ -115,6 +117,7 @@ class Link:
         self._downlink = Downlink(
             self._lock, services, self._cosignatures, self._look, self._platform_refused, clock, self._times, jitter
         )
+        self._evidence = EvidenceLink(services.find(EVIDENCE_STREAM), self._pacer, clock, self._times, jitter)
         self._watches = [PositionWatch(service, self._told, self._unwatched, jitter) for service in services]
         self._supervisor = threading.Thread(target=self._supervise, name="relay-link", daemon=True)
 
@@ -126,6 +129,7 @@ class Link:
             self._cosignatures.start()
             self._senders.start()
             self._downlink.start()
+            self._evidence.start()
             self._supervisor.start()
 
     def stop(self, grace_seconds: float) -> None:
@@ -133,6 +137,8 @@ class Link:
         if self._address is not None:
             ends_at = self._clock.monotonic() + grace_seconds
             self._downlink.stop(grace_seconds)
+            # Entries first: what breaks off of an object is taken up where it stood.
+            self._evidence.stop(max(ends_at - self._clock.monotonic(), 0.0) / 2)
             self._senders.stop(max(ends_at - self._clock.monotonic(), 0.0))
             self._cosignatures.stop(THREAD_JOIN_SECONDS)
             with self._lock:
@@ -164,6 +170,7 @@ class Link:
                 protocol_version=self._protocol_version,
                 downlink=self._downlink.status(),
                 alarms=self._alarms.standing,
+                evidence=self._evidence.status(),
             )
 
     # What the senders tell (LinkEvents)
@@ -251,6 +258,7 @@ class Link:
                 self._table.disconnect(self._clock.monotonic())
                 self._senders.use(None)
                 self._downlink.leave()
+                self._evidence.leave()
                 self._upstream = None
             upstream.close()
         if self._stopping.is_set():
@@ -271,6 +279,7 @@ class Link:
             self._senders.use(upstream)
             self._senders.hand_out()
             self._downlink.use(upstream, welcome)
+            self._evidence.use(upstream, takes_evidence=welcome.takes_evidence)
             self._look()
 
     def _wait_for_loss(self) -> ServiceError | None:
@@ -287,6 +296,7 @@ class Link:
                 self._senders.give_up_silent()
                 self._senders.note_paced()
                 self._downlink.look()
+                self._evidence.give_up_silent()
                 self._look()
                 if self._upstream is not None and self._upstream.has_renewed():
                     self._move_on()
@@ -297,6 +307,7 @@ class Link:
         _log.info("link_moves_on", upstream=self._address)
         self._senders.finish_turns()
         self._downlink.follow_anew()
+        self._evidence.move_on()
 
     def _renew(self, upstream: Upstream) -> None:
         """Shake hands again. Raises ServiceError when the link is lost by it."""

@@ -17,6 +17,7 @@ from services.common.rpc_client import service_error
 from services.relay.limits import ADDRESSED_POSITIONS_SECONDS, BACKOFF_SECONDS_MIN, LOCAL_CALL_SECONDS_MAX
 from services.relay.standing import backoff_seconds, is_link_failure
 from zhichao.journal.v1 import addressed_pb2, journal_pb2, journal_pb2_grpc
+from zhichao.video.v1 import transfer_pb2_grpc
 
 _log = structlog.get_logger()
 
@@ -52,6 +53,8 @@ class LocalService:
         self._addressed: tuple[float, list[addressed_pb2.AddressedPosition]] = (-math.inf, [])
         self._channel = connect_to(stream, address)
         self.journal = journal_pb2_grpc.JournalServiceStub(self._channel)
+        # Only the service of evidence has it.
+        self.transfer = transfer_pb2_grpc.TransferServiceStub(self._channel)
 
     def ask_positions(self, origin: str = "") -> Callable[[], list[journal_pb2.Position]]:
         """Ask where its logs stand, all or one. What is returned waits for the answer.

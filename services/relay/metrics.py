@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from services.common.metrics import Gauge, Metrics, Sample
 from services.relay.downlink import DownlinkStatus
 from services.relay.downstream import LinkFromBelow
+from services.relay.evidence_link import EvidenceStatus
 from services.relay.follows import AddressedProgress, FollowState
 from services.relay.link import LinkStatus
 from services.relay.progress import LinkState, LogProgress
@@ -27,6 +28,23 @@ _BEHIND: Final = Gauge(
 )
 _PUSHED: Final = Gauge("zhichao_relay_pushed_bytes_total", "Bytes of entries pushed upwards.")
 _CAPPED: Final = Gauge("zhichao_relay_bandwidth_waiting", "1 while entries wait for the bandwidth cap.")
+_EVIDENCE_FOLLOWING: Final = Gauge(
+    "zhichao_relay_evidence_following", "1 while it is known which bytes of evidence the upstream wants."
+)
+_EVIDENCE_OBJECTS: Final = Gauge(
+    "zhichao_relay_evidence_waiting_objects", "Objects that the upstream wants of this subtree and does not have."
+)
+_EVIDENCE_BYTES: Final = Gauge("zhichao_relay_evidence_waiting_bytes", "Bytes of them that it does not have.")
+_EVIDENCE_DECLINED: Final = Gauge(
+    "zhichao_relay_evidence_declined_objects", "Objects of them that are not held here yet."
+)
+_EVIDENCE_PUSHED_OBJECTS: Final = Gauge(
+    "zhichao_relay_evidence_pushed_objects_total", "Objects that the upstream has taken, complete and checked."
+)
+_EVIDENCE_PUSHED_BYTES: Final = Gauge("zhichao_relay_evidence_pushed_bytes_total", "Bytes of evidence pushed upwards.")
+_EVIDENCE_CAPPED: Final = Gauge(
+    "zhichao_relay_evidence_bandwidth_waiting", "1 while evidence waits for the bandwidth cap, or for entries."
+)
 _SKEW: Final = Gauge("zhichao_relay_clock_skew_seconds", "Clock of the upstream minus ours at the last handshake.")
 _HANDSHAKE: Final = Gauge(
     "zhichao_relay_downstream_handshake_timestamp_seconds", "Last handshake of a platform below.", ("platform",)
@@ -64,6 +82,8 @@ def add_relay_metrics(metrics: Metrics, link: LinkUpwards, below: LinksFromBelow
         [
             *(_STATE, _STATE_TIME, _LAG_ENTRIES, _LAG_BYTES, _LAG_SECONDS, _REFUSED, _STALLED, _SKEW),
             *(_FOLLOWING, _BEHIND, _PUSHED, _CAPPED),
+            *(_EVIDENCE_FOLLOWING, _EVIDENCE_OBJECTS, _EVIDENCE_BYTES, _EVIDENCE_DECLINED),
+            *(_EVIDENCE_PUSHED_OBJECTS, _EVIDENCE_PUSHED_BYTES, _EVIDENCE_CAPPED),
         ],
         lambda: _link_samples(link.status()),
     )
@@ -82,6 +102,7 @@ def _link_samples(status: LinkStatus) -> Mapping[str, Sequence[Sample]]:
             for direction in Direction
         ],
         **_downlink_samples(status.downlink),
+        **_evidence_samples(status.evidence),
         _PUSHED.name: [Sample((), status.pushed_bytes)],
         _CAPPED.name: [] if status.cap is None else [Sample((), float(status.cap.is_waiting))],
         _SKEW.name: [] if skew is None else [Sample((), skew / 1000)],
@@ -122,6 +143,18 @@ def _downlink_samples(downlink: DownlinkStatus) -> Mapping[str, Sequence[Sample]
             Sample((follow.stream,), float(follow.state is FollowState.FOLLOWING)) for follow in downlink.follows
         ],
         _BEHIND.name: [Sample((stream,), count) for stream, count in behind.items()],
+    }
+
+
+def _evidence_samples(evidence: EvidenceStatus) -> Mapping[str, Sequence[Sample]]:
+    return {
+        _EVIDENCE_FOLLOWING.name: [Sample((), float(evidence.state is FollowState.FOLLOWING))],
+        _EVIDENCE_OBJECTS.name: [Sample((), evidence.waiting_objects)],
+        _EVIDENCE_BYTES.name: [Sample((), evidence.waiting_bytes)],
+        _EVIDENCE_DECLINED.name: [Sample((), evidence.declined_objects)],
+        _EVIDENCE_PUSHED_OBJECTS.name: [Sample((), evidence.pushed_objects)],
+        _EVIDENCE_PUSHED_BYTES.name: [Sample((), evidence.pushed_bytes)],
+        _EVIDENCE_CAPPED.name: [Sample((), float(evidence.is_waiting))],
     }
 
 

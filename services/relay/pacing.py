@@ -2,10 +2,12 @@
 
 A log asks before it sends a batch and is told to go, or when to ask again. Among logs that wait the one goes first that
 has had least (start-time fair queueing, Goyal et al. 1996), so one small entry never waits behind a backlog for longer
-than the batches that were granted already.
+than the batches that were granted already. Bytes of evidence get what entries leave, and a small share while entries
+wait for days; among them the most urgent goes first.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -32,6 +34,19 @@ BATCH_SECONDS: Final = 1.0
 BATCH_BYTES_MIN: Final = 16 * 1024
 """A batch is not made smaller than this: each has a checkpoint, a signature and a commit, some 600 bytes and 2 ms."""
 
+TRICKLE_SHARE: Final = 0.05
+"""Share of the cap that evidence gets while entries wait: a request is answered in the end though a backlog takes days,
+and the backlog takes a twentieth longer."""
+
+PIECE_SECONDS: Final = 0.25
+"""What one piece of evidence may take of the line: an entry that comes meanwhile waits no longer for it."""
+
+PIECE_BYTES_MAX: Final = 1024 * 1024
+"""Largest piece of evidence: what one message may hold."""
+
+PIECE_BYTES_MIN: Final = BATCH_BYTES_MIN
+"""A piece is not made smaller than a batch: it would be messages and little else."""
+
 
 @dataclass(frozen=True, slots=True)
 class CapStatus:
@@ -48,6 +63,14 @@ class CapStatus:
 class _Asker:
     # Virtual time at which its batch may begin, in bytes that every log has had.
     start: float
+    order: int
+    asked_at: float
+
+
+@dataclass(slots=True)
+class _EvidenceAsker:
+    # As TransferUrgency: the lower, the more urgent.
+    urgency: int
     order: int
     asked_at: float
 
@@ -83,6 +106,9 @@ class Pacer:
         self._order = 0
         # Bytes that may be sent; below 0 after a batch that was larger than what was there.
         self._balance = 0.0
+        self._evidence_askers: dict[bytes, _EvidenceAsker] = {}
+        # What evidence may send though entries wait; below 0 as above.
+        self._trickle = 0.0
         self._filled_at = clock.monotonic()
         self._pushed_bytes = 0
 
@@ -96,6 +122,19 @@ class Pacer:
         """Bytes to which batches should be kept now; None when nothing bounds them."""
         cap = self._schedule.bytes_per_second(self._clock.now())
         return None if cap is None else max(int(cap * BATCH_SECONDS), BATCH_BYTES_MIN)
+
+    @property
+    def piece_bytes_max(self) -> int:
+        """Bytes to which pieces of evidence should be kept now."""
+        cap = self._schedule.bytes_per_second(self._clock.now())
+        return PIECE_BYTES_MAX if cap is None else max(min(int(cap * PIECE_SECONDS), PIECE_BYTES_MAX), PIECE_BYTES_MIN)
+
+    @property
+    def is_evidence_waiting(self) -> bool:
+        """Whether evidence waits for the cap, or for entries."""
+        with self._guard:
+            self._forget_silent(self._clock.monotonic())
+            return bool(self._evidence_askers)
 
     def status(self) -> CapStatus | None:
         """Return the cap in force; None when there is no schedule."""
@@ -115,7 +154,8 @@ class Pacer:
             cap = self._schedule.bytes_per_second(self._clock.now()) if self._schedule.spans else None
             now = self._clock.monotonic()
             if cap is None:
-                self._balance, self._filled_at = 0.0, now
+                self._balance = self._trickle = 0.0
+                self._filled_at = now
                 self._askers.pop(key, None)
                 self._pushed_bytes += byte_count
                 return 0.0
@@ -133,9 +173,48 @@ class Pacer:
         with self._guard:
             self._askers.pop(key, None)
 
+    def ask_for_evidence(self, digest: bytes, urgency: int, byte_count: int) -> float:
+        """Return 0 if a piece of an object may go, and count it; else the seconds to wait before asking again.
+
+        It goes when no entries wait, and by the trickle when they do.
+        """
+        with self._guard:
+            cap = self._schedule.bytes_per_second(self._clock.now()) if self._schedule.spans else None
+            now = self._clock.monotonic()
+            if cap is None:
+                self._balance = self._trickle = 0.0
+                self._filled_at = now
+                self._evidence_askers.pop(digest, None)
+                return 0.0
+            self._fill(cap, now)
+            asker = self._evidence_askers.get(digest)
+            if asker is None:
+                self._order += 1
+                asker = self._evidence_askers[digest] = _EvidenceAsker(urgency, self._order, now)
+            asker.urgency, asker.asked_at = urgency, now
+            self._forget_silent(now)
+            first = min(self._evidence_askers.values(), key=lambda one: (one.urgency, one.order))
+            if asker is first and cap and self._balance > 0 and not self._askers:
+                self._balance -= byte_count
+            elif asker is first and cap and self._trickle > 0:
+                # Entries wait that much longer.
+                self._balance -= byte_count
+                self._trickle -= byte_count
+            else:
+                short = self._trickle / TRICKLE_SHARE if self._askers else self._balance
+                return min(max(-short / cap, ASK_SECONDS_MIN), ASK_SECONDS_MAX) if cap else ASK_SECONDS_MAX
+            del self._evidence_askers[digest]
+            return 0.0
+
+    def withdraw_evidence(self, digest: bytes) -> None:
+        """Forget that an object has asked."""
+        with self._guard:
+            self._evidence_askers.pop(digest, None)
+
     def _fill(self, cap: int, now: float) -> None:
-        earned = cap * max(now - self._filled_at, 0.0)
-        self._balance = min(self._balance + earned, cap * BURST_SECONDS)
+        seconds = max(now - self._filled_at, 0.0)
+        self._balance = min(self._balance + cap * seconds, cap * BURST_SECONDS)
+        self._trickle = min(self._trickle + cap * TRICKLE_SHARE * seconds, cap * TRICKLE_SHARE * BURST_SECONDS)
         self._filled_at = now
 
     def _note(self, key: LogKey, now: float) -> _Asker:
@@ -150,6 +229,8 @@ class Pacer:
     def _forget_silent(self, now: float) -> None:
         for key in [key for key, one in self._askers.items() if now - one.asked_at > ASKER_SECONDS_MAX]:
             del self._askers[key]
+        for digest in [one for one, asker in self._evidence_askers.items() if now - asker.asked_at > ASKER_SECONDS_MAX]:
+            del self._evidence_askers[digest]
 
     def _grant(self, key: LogKey, asker: _Asker, byte_count: int) -> None:
         del self._askers[key]
@@ -195,3 +276,25 @@ class LogPace:
     def batch_bytes_max(self) -> int | None:
         """See `Pacer.batch_bytes_max`."""
         return self._pacer.batch_bytes_max
+
+
+class ObjectPace:
+    """The pace of the push of one object. `urgency` tells how urgent it is now."""
+
+    def __init__(self, pacer: Pacer, digest: bytes, urgency: Callable[[], int]) -> None:
+        self._pacer = pacer
+        self._digest = digest
+        self._urgency = urgency
+
+    def ask(self, byte_count: int) -> float:
+        """See `Pacer.ask_for_evidence`."""
+        return self._pacer.ask_for_evidence(self._digest, self._urgency(), byte_count)
+
+    def withdraw(self) -> None:
+        """See `Pacer.withdraw_evidence`."""
+        self._pacer.withdraw_evidence(self._digest)
+
+    @property
+    def piece_bytes_max(self) -> int:
+        """See `Pacer.piece_bytes_max`."""
+        return self._pacer.piece_bytes_max

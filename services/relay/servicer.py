@@ -55,6 +55,22 @@ class PeerServicer(relay_pb2_grpc.RelayServiceServicer):
     ) -> Iterator[pb.ReadOwnEntriesResponse]:
         return self._handlers.read_own(request, _calling_platform())
 
+    def FollowWanted(
+        self, request: pb.FollowWantedRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.FollowWantedResponse]:
+        return self._handlers.follow_wanted(_calling_platform())
+
+    def PushObject(
+        self, request_iterator: Iterator[pb.PushObjectRequest], context: grpc.ServicerContext
+    ) -> pb.PushObjectResponse:
+        return self._handlers.push_object(request_iterator, _calling_platform())
+
+    def DeclineObject(
+        self, request: pb.DeclineObjectRequest, context: grpc.ServicerContext
+    ) -> pb.DeclineObjectResponse:
+        self._handlers.decline_object(request.digest, _calling_platform(), is_gone=request.is_gone)
+        return pb.DeclineObjectResponse()
+
     GetRelayStatus = _on_the_other_port
 
 
@@ -70,6 +86,7 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
         return convert.status_response(self._handlers.status())
 
     Handshake = PushEntries = FollowAddressed = FollowCosignatures = ReadOwnEntries = _on_the_other_port
+    FollowWanted = PushObject = DeclineObject = _on_the_other_port
 
 
 def _calling_platform() -> str:

@@ -1,4 +1,6 @@
-"""The relay of the platform above, over one connection: the handshake, the pushes, and what comes down."""
+"""The relay of the platform above: the handshake, the pushes, and what comes down, over one connection; evidence has
+another one.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from services.journal.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 from services.relay import positions
 from services.relay.identity import Identity
 from services.relay.limits import (
+    EVIDENCE_STREAM,
+    LOCAL_CALL_SECONDS_MAX,
     PROTOCOL_VERSION_DOWNLINK,
     PROTOCOL_VERSIONS,
     READ_BACK_SECONDS_MAX,
@@ -76,6 +80,30 @@ class CosignatureCall(Protocol):
         ...
 
 
+class WantedCall(Protocol):
+    """A follow of what is wanted under way, as gRPC makes it."""
+
+    def __iter__(self) -> Iterator[relay_pb2.FollowWantedResponse]:
+        """Take what is sent; grpc.RpcError when the call fails."""
+        ...
+
+    def cancel(self) -> bool:
+        """End it; False when that has been."""
+        ...
+
+
+class ObjectCall(Protocol):
+    """A push of one object under way, as gRPC makes it."""
+
+    def result(self) -> relay_pb2.PushObjectResponse:
+        """Wait for the answer; grpc.RpcError when the call fails, grpc.FutureCancelledError when it was cancelled."""
+        ...
+
+    def cancel(self) -> bool:
+        """End it; False when that has been."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Welcome:
     """What the upstream answered to a handshake."""
@@ -95,6 +123,11 @@ class Welcome:
         """The streams that may be followed."""
         return self.streams if self.protocol_version >= PROTOCOL_VERSION_DOWNLINK else frozenset()
 
+    @property
+    def takes_evidence(self) -> bool:
+        """Whether the upstream says which bytes of evidence it wants."""
+        return EVIDENCE_STREAM in self.followed_streams
+
 
 class Upstream:
     """One connection to the upstream. After a failure a new one is made: it connects at once, and old calls end.
@@ -111,6 +144,9 @@ class Upstream:
         self._clock = clock
         self._channel = connect(upstream.address, tls=upstream.tls)
         self._stub = relay_pb2_grpc.RelayServiceStub(self._channel)
+        # Bytes of evidence have a connection of their own: an entry never waits behind what is on its way in the other.
+        self._evidence_channel = connect(upstream.address, tls=upstream.tls)
+        self._evidence_stub = relay_pb2_grpc.RelayServiceStub(self._evidence_channel)
         # Agreed on in the handshake.
         self.protocol_version = 0
         self.limits = Limits(BATCH_RECORDS_MAX, BATCH_BYTES_MAX, WINDOW_BATCHES_MAX)
@@ -196,6 +232,31 @@ class Upstream:
         except ValueError as error:
             raise _closed() from error
 
+    def follow_wanted(self) -> WantedCall:
+        """Open a follow of which evidence is wanted. Raises ServiceError as `push_entries`."""
+        try:
+            return self._stub.FollowWanted(relay_pb2.FollowWantedRequest())
+        except ValueError as error:
+            raise _closed() from error
+
+    def push_object(self, requests: Iterator[relay_pb2.PushObjectRequest]) -> ObjectCall:
+        """Open a push of one object. Raises ServiceError as `push_entries`."""
+        try:
+            return self._evidence_stub.PushObject.future(requests)
+        except ValueError as error:
+            raise _closed() from error
+
+    def decline_object(self, digest: bytes, *, is_gone: bool) -> None:
+        """Say that an object is not held here. Raises ServiceError."""
+        request = relay_pb2.DeclineObjectRequest(digest=digest, is_gone=is_gone)
+        try:
+            # The upper relay asks its own service, as with a handshake.
+            self._stub.DeclineObject(request, timeout=2 * LOCAL_CALL_SECONDS_MAX)
+        except grpc.RpcError as error:
+            raise self._named(service_error(error)) from error
+        except ValueError as error:
+            raise _closed() from error
+
     def read_own_entries(self, stream: str, first_sequence: int) -> Iterator[relay_pb2.ReadOwnEntriesResponse]:
         """Yield entries of this platform that the upstream holds, to their end. Raises ServiceError."""
         request = relay_pb2.ReadOwnEntriesRequest(stream=stream, first_sequence=first_sequence)
@@ -222,8 +283,9 @@ class Upstream:
         return self._bundle is not before
 
     def close(self) -> None:
-        """Close the connection; calls under way end."""
+        """Close the connections; calls under way end."""
         self._channel.close()
+        self._evidence_channel.close()
 
 
 def _closed() -> ServiceError:
