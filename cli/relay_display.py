@@ -9,10 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.relay_figures import BandwidthFigures
+from cli.relay_figures import BandwidthFigures, EvidenceFigures
 from cli.status_display import link_text, trouble_lines
 from cli.status_figures import LinkFigures, PlatformFigures
 
+MIB = 1024 * 1024
 # Hours of a bandwidth schedule are China Standard Time.
 CHINA = timezone(timedelta(hours=8))
 
@@ -56,7 +57,7 @@ def link_report(figures: PlatformFigures) -> RenderableType:
         below = Table(title="Links from below 下级连接", title_justify="left", box=box.SIMPLE_HEAD, padding=0,
                       pad_edge=False)  # fmt: skip
         for title in ("Platform\n平台", "Release\n版本", "Handshake\n握手", "Last push\n最近上报", "Open\n进行中",
-                      "Follows\n下行跟踪"):  # fmt: skip
+                      "Evidence\n证据文件", "Follows\n下行跟踪"):  # fmt: skip
             below.add_column(title, no_wrap=title[0] != "F")
         for lower in link.downstream:
             below.add_row(
@@ -65,6 +66,7 @@ def link_report(figures: PlatformFigures) -> RenderableType:
                 _ago(lower.handshake_time),
                 _ago(lower.last_push_time),
                 f"{lower.open_push_count:,}",
+                f"{lower.received_objects:,}",
                 " ".join(lower.followed_streams) or "-",
             )
         parts.append(below)
@@ -138,6 +140,26 @@ def bandwidth_text(cap: BandwidthFigures) -> Text:
     return text.append(f" ({cap.schedule})", "dim")
 
 
+def evidence_text(evidence: EvidenceFigures) -> Text:
+    """Write what of the evidence waits to go up, and what went."""
+    follow, style = FOLLOW_STATES.get(evidence.state, (evidence.state.lower(), "red"))
+    text = Text(f"{follow} {evidence.detail}".rstrip(), style)
+    if evidence.state != "FOLLOWING":
+        return text
+    waiting = f"{evidence.waiting_objects:,} objects, {evidence.waiting_bytes / MIB:,.1f} MiB wait 待传"
+    text = Text(waiting if evidence.waiting_objects else "nothing waits 无待传")
+    if evidence.open_push_count:
+        text.append(f", {evidence.open_push_count} on their way 传输中")
+    if evidence.declined_objects:
+        text.append(f", {evidence.declined_objects:,} not here yet 本级尚无")
+    text.append(f"; {evidence.pushed_objects:,} pushed 已传, last 最近 {_ago(evidence.last_object_time)}", "dim")
+    if evidence.is_waiting:
+        text.append(", waits for entries or the cap 让行或限速", "yellow")
+    if evidence.last_error:
+        text.append(f"; {evidence.last_error}", "yellow")
+    return text
+
+
 def parked_table(entries: Sequence[Mapping[str, Any]]) -> Table:
     """Make the table of parked entries."""
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
@@ -176,6 +198,8 @@ def _facts(figures: PlatformFigures) -> Table:
         facts.add_row("protocol 协议版本", str(link.protocol_version))
     if link.bandwidth is not None:
         facts.add_row("bandwidth 限速", bandwidth_text(link.bandwidth))
+    if link.evidence is not None:
+        facts.add_row("evidence 证据文件", evidence_text(link.evidence))
     if link.clock_skew_seconds is not None:
         facts.add_row("clock skew 时钟差", f"{link.clock_skew_seconds:+.3f} s")
     if link.last_error:

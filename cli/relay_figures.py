@@ -1,4 +1,6 @@
-"""What goes on on the links of one platform beside its logs: what comes down, alarms, the bandwidth cap. Pure."""
+"""What goes on on the links of one platform beside its logs: what comes down, alarms, the bandwidth cap,
+evidence. Pure.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,4 +72,25 @@ class BandwidthFigures:
     # None: nothing bounds it now; 0: nothing may be pushed now.
     bytes_per_second_max: int | None
     change_time: datetime | None
+    is_waiting: bool
+
+
+@dataclass(frozen=True)
+class EvidenceFigures:
+    """How the bytes of evidence that the upstream wants go up."""
+
+    # A FollowState without prefix.
+    state: str
+    detail: str
+    # What the upstream wants of this platform and those below it, and does not have.
+    waiting_objects: int
+    waiting_bytes: int
+    open_push_count: int
+    # Of these, what is not held here yet.
+    declined_objects: int
+    pushed_objects: int
+    pushed_bytes: int
+    last_object_time: datetime | None
+    last_error: str
+    # Whether it waits for the bandwidth cap, or for entries.
     is_waiting: bool

@@ -7,6 +7,7 @@ from cli.relay_figures import (
     AddressedFigures,
     AlarmFigures,
     BandwidthFigures,
+    EvidenceFigures,
     FollowFigures,
     SentFigures,
     StalledFigures,
@@ -47,6 +48,7 @@ def link_figures(answer: relay_pb2.GetRelayStatusResponse) -> LinkFigures:
         alarms=[_alarm(one) for one in answer.alarms],
         bandwidth=_bandwidth(answer.bandwidth) if answer.HasField("bandwidth") else None,
         pushed_bytes=answer.pushed_bytes,
+        evidence=_evidence(answer.evidence_progress) if answer.HasField("evidence_progress") else None,
     )
 
 
@@ -85,6 +87,8 @@ def _downstream(one: relay_pb2.DownstreamLink) -> DownstreamFigures:
             )
             for sent in one.addressed_sent
         ],
+        received_objects=one.received_objects,
+        last_object_time=_time(one, "last_object_time"),
     )
 
 
@@ -103,6 +107,22 @@ def _alarm(one: relay_pb2.StallAlarm) -> AlarmFigures:
             )
             for log in one.logs
         ],
+    )
+
+
+def _evidence(one: relay_pb2.EvidenceProgress) -> EvidenceFigures:
+    return EvidenceFigures(
+        state=relay_pb2.FollowState.Name(one.state).removeprefix("FOLLOW_STATE_"),
+        detail=one.detail,
+        waiting_objects=one.waiting_objects,
+        waiting_bytes=one.waiting_bytes,
+        open_push_count=one.open_push_count,
+        declined_objects=one.declined_objects,
+        pushed_objects=one.pushed_objects,
+        pushed_bytes=one.pushed_bytes,
+        last_object_time=_time(one, "last_object_time"),
+        last_error=one.last_error,
+        is_waiting=one.is_waiting,
     )
 
 

@@ -6,7 +6,14 @@ from datetime import date, datetime
 from typing import Any
 
 from cli.platform_layout import SERVICES
-from cli.relay_figures import AddressedFigures, AlarmFigures, BandwidthFigures, FollowFigures, SentFigures
+from cli.relay_figures import (
+    AddressedFigures,
+    AlarmFigures,
+    BandwidthFigures,
+    EvidenceFigures,
+    FollowFigures,
+    SentFigures,
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,9 @@ class DownstreamFigures:
     followed_streams: Sequence[str] = ()
     # What was sent down to it.
     sent: Sequence[SentFigures] = ()
+    # Objects of evidence that came from it.
+    received_objects: int = 0
+    last_object_time: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,8 @@ class LinkFigures:
     alarms: Sequence[AlarmFigures] = ()
     bandwidth: BandwidthFigures | None = None
     pushed_bytes: int = 0
+    # None without an upstream, and from a relay of an older release.
+    evidence: EvidenceFigures | None = None
 
     @property
     def has_upstream(self) -> bool:

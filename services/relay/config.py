@@ -72,8 +72,9 @@ class RelaySettings(Settings):
 
     # Handshakes and status: rare and short.
     threads: Annotated[int, Field(ge=2, le=512, description="unary calls that are worked on at once")] = 8
-    # A province has some 130 divisions below it, each of which pushes at most four logs and three objects of evidence at
-    # once, follows up to eight streams, the cosignatures and what is wanted: 2,210. A thread that waits costs some 100 kB.
+    # A province has some 130 divisions below it, each of which pushes at most four logs and three objects of evidence
+    # at once, follows up to eight streams, the cosignatures and what is wanted: 2,210. A thread that waits costs some
+    # 100 kB.
     streams_max: Annotated[int, Field(ge=1, le=10_000, description="pushes and follows that may be open at once")] = (
         2_560
     )
