@@ -26,8 +26,8 @@ RECEIVED_CHARACTERS_MAX: Final = 320
 """Characters of an id that another platform sends, as many as the weighing service takes: an index row holds them."""
 
 _FIRST_YEAR: Final = 2
-_LAST_YEAR: Final = 9998
-"""Times have a day in any time zone."""
+_LAST_YEAR: Final = 9_000
+"""Times have a day in any time zone, and room for a recording after them."""
 
 _parse = weighing_pb2.Weighing.FromString
 

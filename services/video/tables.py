@@ -153,6 +153,8 @@ CAMERAS = sa.Table(
     # The report (payload of the entry).
     sa.Column("content", sa.LargeBinary, nullable=False),
 )
+# Lists are read by source unit and camera, whichever platforms they report to.
+sa.Index("cameras_by_unit", CAMERAS.c.source_unit_id, CAMERAS.c.camera_id, CAMERAS.c.origin)
 
 # This platform's own
 

@@ -107,6 +107,7 @@ def upgrade() -> None:
         sa.Column("content", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("origin", "source_unit_id", "camera_id"),
     )
+    op.create_index("cameras_by_unit", "cameras", ["source_unit_id", "camera_id", "origin"])
     op.create_table(
         "objects",
         sa.Column("digest", sa.LargeBinary, nullable=False),
