@@ -37,9 +37,9 @@ class S3Bucket:
         self._uses_object_lock = uses_object_lock
         self._has_object_lock: bool | None = None
 
-    def errors(self, key: str = "") -> AbstractContextManager[None]:
-        """Return what turns the client's errors into StoreError."""
-        return store_errors(self.address, key)
+    def errors(self, key: str = "", *, is_write: bool = False) -> AbstractContextManager[None]:
+        """Return what turns the client's errors into StoreError; `is_write` while bytes of an object are sent."""
+        return store_errors(self.address, key, is_write=is_write)
 
     # The bucket
 

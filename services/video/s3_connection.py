@@ -109,15 +109,19 @@ def _read_key(path: Path) -> str:
     return key
 
 
+UNSIGNED: Final = "UNSIGNED-PAYLOAD"
+"""Stands for the digest of a body that the signature does not cover (AWS Signature Version 4)."""
+
+
 class HashedBody:
-    """A run of bytes of an open file, with its SHA-256, as the body of a request.
+    """A run of bytes of an open file as the body of a request, with its SHA-256 or UNSIGNED for the signature.
 
     Read through `os.pread`: several requests may send from one file. Less than the whole run is an error of the
     sending, which the length that was announced brings to light.
     """
 
-    def __init__(self, file: IO[bytes] | io.BytesIO, offset: int, size_bytes: int, sha256_hex: str) -> None:
-        self.sha256_hex = sha256_hex
+    def __init__(self, file: IO[bytes] | io.BytesIO, offset: int, size_bytes: int, signed_digest: str) -> None:
+        self.signed_digest = signed_digest
         self.size_bytes = size_bytes
         self._file = file
         self._offset = offset
@@ -169,7 +173,7 @@ class S3Connection(Minio):
         built["Host"] = host
         built["User-Agent"] = self._user_agent
         built["Content-Length"] = str(len(body))
-        built["x-amz-content-sha256"] = body.sha256_hex
+        built["x-amz-content-sha256"] = body.signed_digest
         if creds is not None and creds.session_token:
             built["X-Amz-Security-Token"] = creds.session_token
         built["x-amz-date"] = s3_time.to_amz_date(date)

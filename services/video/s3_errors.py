@@ -76,6 +76,8 @@ LOCKED_CODES: Final = frozenset({"AccessDenied", "InvalidRequest", "MethodNotAll
 
 INSUFFICIENT_STORAGE: Final = 507
 SERVER_ERROR: Final = 500
+# What a full disk answers (errno 28); MinIO passes it on within an InternalError.
+_NO_SPACE: Final = "no space left on device"
 NOT_FOUND: Final = 404
 FORBIDDEN: Final = 403
 # Servers, and what stands before them, close a connection with these before they have said anything.
@@ -83,13 +85,18 @@ _TRANSPORT_ERRORS: Final = (urllib3.exceptions.HTTPError, http.client.HTTPExcept
 
 
 @contextmanager
-def store_errors(address: StoreAddress, key: str = "") -> Iterator[None]:
-    """Turn what the client raises into a StoreError; `key` names the object that is asked for."""
+def store_errors(address: StoreAddress, key: str = "", *, is_write: bool = False) -> Iterator[None]:
+    """Turn what the client raises into a StoreError; `key` names the object, `is_write` says that bytes are sent."""
     try:
         yield
     except StoreError:
         raise
     except MinioException as error:
+        if is_write and _is_silent_about_space(error):
+            raise StoreFullError(
+                f"{address.endpoint} (SeaweedFS) cannot write and does not say why; usually no volume has room left "
+                "证据库无法写入, 多为空间已满"
+            ) from error
         raise _of_answer(error, address, key) from error
     except _TRANSPORT_ERRORS as error:
         raise of_transport(error, address) from error
@@ -109,6 +116,19 @@ def status_of(error: Exception) -> int:
     if isinstance(error, InvalidResponseError):
         return int(error._code)  # the client gives no other way to it
     return 0
+
+
+def _message_of(error: Exception) -> str:
+    return (error.message or "") if isinstance(error, S3Error) else ""
+
+
+def _is_silent_about_space(error: Exception) -> bool:
+    """Say whether a write failed in a SeaweedFS, whose answer is the same whatever kept it from writing."""
+    return (
+        code_of(error) == "InternalError"
+        and isinstance(error, S3Error)
+        and str(error.response.headers.get("server", "")).startswith("SeaweedFS")
+    )
 
 
 def of_transport(error: Exception, address: StoreAddress) -> StoreError:
@@ -145,7 +165,7 @@ def _of_answer(error: MinioException, address: StoreAddress, key: str) -> StoreE
         return PartsRefusedError(f"{where} cannot make {key} of these parts ({code}) 分片无法合并")
     if code in DIFFERENT_CODES:
         return BytesDifferError(f"{where} received other bytes than {key} says ({code}) 数据与摘要不符")
-    if code in FULL_CODES or status == INSUFFICIENT_STORAGE:
+    if code in FULL_CODES or status == INSUFFICIENT_STORAGE or _NO_SPACE in _message_of(error):
         return StoreFullError(f"{where} has no room left in {bucket} ({said}) 证据库空间已满")
     if code in CLOCK_CODES:
         return WrongCredentialsError(

@@ -13,6 +13,7 @@ from minio.datatypes import Part
 from minio.error import S3Error
 from minio.retention import Retention
 from minio.time import to_iso8601utc
+from urllib3 import BaseHTTPResponse
 
 from services.video.object_store import (
     BytesDifferError,
@@ -22,7 +23,7 @@ from services.video.object_store import (
     object_key,
 )
 from services.video.s3_bucket import S3Bucket
-from services.video.s3_connection import HashedBody
+from services.video.s3_connection import UNSIGNED, HashedBody
 from services.video.s3_errors import NOT_FOUND, code_of, status_of
 
 SINGLE_PUT_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -36,6 +37,7 @@ CONFLICTS_MAX: Final = 3
 
 _CONFLICT: Final = "ConditionalRequestConflict"
 _EXISTS: Final = "PreconditionFailed"
+_CHECKSUM: Final = "x-amz-checksum-sha256"
 _HASH_BLOCK_BYTES: Final = 1024 * 1024
 
 
@@ -46,6 +48,8 @@ class S3Writer:
         self._bucket = bucket
         # Until the store says that it does not know conditions.
         self._has_conditions = True
+        # Whether the last object put was compared with its checksum.
+        self._has_checksums = False
 
     def put(
         self, digest: bytes, source: Path | bytes, size_bytes: int, content_type: str, retain_until: datetime | None
@@ -64,7 +68,7 @@ class S3Writer:
     def put_content(self, key: str, content: bytes, content_type: str) -> None:
         """Store bytes under any key; what was there is replaced."""
         body = HashedBody(io.BytesIO(content), 0, len(content), hashlib.sha256(content).hexdigest())
-        with self._bucket.errors(key):
+        with self._bucket.errors(key, is_write=True):
             self._send(key, body, {"Content-Type": content_type})
 
     def copy(
@@ -109,7 +113,7 @@ class S3Writer:
         if found is None and self._has_conditions:
             # What has another size is not what it should be, and gets a version over it.
             headers["If-None-Match"] = "*"
-        with self._bucket.errors(key):
+        with self._bucket.errors(key, is_write=True):
             try:
                 if size_bytes <= SINGLE_PUT_BYTES_MAX:
                     self._put_single(key, digest, file, size_bytes, headers, until)
@@ -141,12 +145,16 @@ class S3Writer:
         headers: dict[str, Any],
         until: datetime | None,
     ) -> None:
-        # Also for stores that do not compare the digest of the request's signature, and required with a lock.
-        headers["x-amz-checksum-sha256"] = base64.b64encode(digest).decode("ascii")
+        # Stores compare the digest of the signature, or this one, or both: SeaweedFS this one only. Hashing twice costs
+        # them a sixth of the time, so where this one is compared, the other is left out. With a lock S3 wants this one.
+        headers[_CHECKSUM] = base64.b64encode(digest).decode("ascii")
         if (retention := self._retention(until)) is not None:
             headers["x-amz-object-lock-mode"] = retention.mode
             headers["x-amz-object-lock-retain-until-date"] = to_iso8601utc(retention.retain_until_date)
-        self._send(key, HashedBody(file, 0, size_bytes, digest.hex()), headers)
+        signed = UNSIGNED if self._has_checksums else digest.hex()
+        response = self._send(key, HashedBody(file, 0, size_bytes, signed), headers)
+        # A store that compares it says so in its answer.
+        self._has_checksums = response.headers.get(_CHECKSUM) == headers[_CHECKSUM]
 
     def _put_parts(
         self, key: str, file: IO[bytes] | io.BytesIO, size_bytes: int, content_type: str, until: datetime | None
@@ -159,7 +167,7 @@ class S3Writer:
                 size = min(PART_BYTES, size_bytes - begin)
                 body = HashedBody(file, begin, size, _sha256_hex(file, begin, size))
                 query = {"partNumber": str(number), "uploadId": upload_id}
-                parts.append(Part(number, self._send(key, body, {}, query)))
+                parts.append(Part(number, _etag(self._send(key, body, {}, query))))
             try:
                 client._complete_multipart_upload(bucket, key, upload_id, parts)
             except S3Error as error:
@@ -177,8 +185,10 @@ class S3Writer:
             # After it is made: not every store takes a lock with the parts.
             self._bucket.extend_retention(key, until)
 
-    def _send(self, key: str, body: HashedBody, headers: dict[str, Any], query: dict[str, Any] | None = None) -> str:
-        response = self._bucket.client._execute(
+    def _send(
+        self, key: str, body: HashedBody, headers: dict[str, Any], query: dict[str, Any] | None = None
+    ) -> BaseHTTPResponse:
+        return self._bucket.client._execute(
             "PUT",
             self._bucket.name,
             key,
@@ -187,7 +197,10 @@ class S3Writer:
             query_params=query,
             no_body_trace=True,
         )
-        return str(response.headers.get("etag", "")).replace('"', "")
+
+
+def _etag(response: BaseHTTPResponse) -> str:
+    return str(response.headers.get("etag", "")).replace('"', "")
 
 
 def _sha256_hex(file: IO[bytes] | io.BytesIO, begin: int, size_bytes: int) -> str:
