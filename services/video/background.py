@@ -26,8 +26,8 @@ NOT_OURS_SECONDS: Final = 15.0
 """How often a replica looks whether the one that does the work has gone."""
 
 TRIED_AGAIN: Final = (StoreError, ServiceError, exc.OperationalError, exc.InterfaceError)
-"""What passes by itself or by somebody's doing, and is told elsewhere: the store or the database is away, the log is not
-written to because it was restored."""
+"""What passes by itself or by somebody's doing, and is told elsewhere: the store or the database is away, the log is
+not written to because it was restored."""
 
 _log = structlog.get_logger()
 

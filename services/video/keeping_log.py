@@ -1,5 +1,5 @@
-"""What the service itself does to bytes, written into the custody of all evidence that they are of: found damaged, right
-again, arrived, deleted. The decision and its entry are one transaction.
+"""What the service itself does to bytes, written into the custody of all evidence that they are of: found damaged,
+right again, deleted. The decision and its entry are one transaction.
 """
 
 from datetime import datetime
@@ -72,7 +72,8 @@ class KeepingLog:
         """
         with self._custody.writing() as connection:
             store.lock_object(connection, digest)
-            now = self._clock.now()
+            # The earlier of two clocks: one that jumps ahead must not delete what is kept for years.
+            now = min(self._clock.now(), store.database_time(connection))
             keepers = [Keeper(*row) for row in store.read_keepers(connection, digest)]
             if not may_delete(keepers, now):
                 store.look_again_at(connection, digest, next_look(keepers, now))

@@ -164,7 +164,7 @@ OBJECTS = sa.Table(
     # One row for all bytes that a manifest names, wherever they are.
     sa.Column("digest", sa.LargeBinary, primary_key=True),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    # Numbered as BytesState of the contract: 1 held, 2 below, 3 wanted, 4 damaged, 5 deleted.
+    # Numbered as BytesState of the contract: 1 held, 2 below, 3 wanted, 4 damaged, 5 deleted, 6 gone.
     sa.Column("state", sa.SmallInteger, nullable=False),
     # When the bytes came into the store of this platform; absent while they never did.
     _time("stored_time", nullable=True),
@@ -180,21 +180,39 @@ OBJECTS = sa.Table(
     # When they were found missing or changed, and which: CustodyAction 11 or 12.
     _time("damage_time", nullable=True),
     sa.Column("damage", sa.SmallInteger, nullable=True),
-    # Since when they are wanted from below, how urgently (TransferUrgency), and until when.
+    # Whether it was decided if they are wanted; a manifest, a suspected weighing or a request lets it be decided again.
+    _fact("is_considered"),
+    # Since when they are wanted from below, how urgently (TransferUrgency: 1 asked for, 2 due), and until when.
     _time("wanted_time", nullable=True),
     sa.Column("urgency", sa.SmallInteger, nullable=True),
     _time("wanted_until_time", nullable=True),
     # Not asked for again before this time, after the platform below has declined.
     _time("retry_time", nullable=True),
     sa.Column("decline_count", sa.Integer, nullable=False, server_default=sa.text("0")),
+    # Of the manifest on whose account they are wanted: platform that sealed it, and when.
+    sa.Column("wanted_origin", sa.Text(collation="C"), nullable=True),
+    _time("wanted_seal_time", nullable=True),
     # Bytes that have come so far of those that are wanted.
     _count("received_bytes"),
-    # Whether the platform below has said that it never will have them again.
-    _fact("is_gone_below"),
-    sa.CheckConstraint("state BETWEEN 1 AND 5", name="objects_state_check"),
+    sa.CheckConstraint("state BETWEEN 1 AND 6", name="objects_state_check"),
 )
 # What is wanted or damaged is asked for all the time, and is little.
 sa.Index("objects_not_settled", OBJECTS.c.state, OBJECTS.c.digest, postgresql_where=sa.text("state IN (3, 4)"))
+sa.Index(
+    "objects_wanted",
+    OBJECTS.c.wanted_origin,
+    OBJECTS.c.urgency,
+    OBJECTS.c.wanted_seal_time,
+    OBJECTS.c.digest,
+    postgresql_where=sa.text("state IN (3, 4)"),
+)
+sa.Index(
+    "objects_not_considered",
+    OBJECTS.c.digest,
+    postgresql_where=sa.text("NOT is_considered AND state <> 1"),
+)
+# What has come is named to whoever waits for it.
+sa.Index("objects_by_stored_time", OBJECTS.c.stored_time, OBJECTS.c.digest, postgresql_where=sa.text("state = 1"))
 # The scrubber takes the one whose last check is the oldest; what was just stored has been checked.
 sa.Index(
     "objects_by_check",
@@ -207,8 +225,20 @@ sa.Index(
     OBJECTS.c.keep_check_time,
     postgresql_where=sa.text("state IN (1, 4)"),
 )
+# After a restore own evidence is looked for among what is said to be elsewhere.
+sa.Index("objects_elsewhere", OBJECTS.c.digest, postgresql_where=sa.text("state IN (2, 3)"))
 # Deletions that were decided and written down, and are not done yet: few, and soon none.
 sa.Index("objects_to_purge", OBJECTS.c.digest, postgresql_where=sa.text("state = 5 AND purge_time IS NULL"))
+WANTED_POLICY = sa.Table(
+    "wanted_policy",
+    METADATA,
+    # One row: the policy by which it was decided what is wanted; with another one all is decided again.
+    sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
+    _text("policy"),
+    # How far that has come; absent when it is done.
+    sa.Column("digest", sa.LargeBinary, nullable=True),
+    sa.CheckConstraint("id = 1", name="wanted_policy_id_check"),
+)
 UPLOADS = sa.Table(
     "uploads",
     METADATA,

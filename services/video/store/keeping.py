@@ -83,6 +83,15 @@ def lock_object(connection: RawConnection, digest: bytes) -> None:
     )
 
 
+def database_time(connection: RawConnection) -> datetime:
+    """Return the time by the clock of the database's machine."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    if row is None:
+        raise RuntimeError("a SELECT without a table gives one row")
+    found: datetime = row[0]
+    return found
+
+
 # Scrubbing
 
 
@@ -252,15 +261,17 @@ def read_held_between(connection: RawConnection, after: bytes, through: bytes | 
     return [StoredRow(*row) for row in rows]
 
 
-def read_own_elsewhere(connection: RawConnection, own: str, after: bytes, count: int) -> list[StoredRow]:
-    """Return objects that own manifests name and that are not said to be here, as after a restore, by digest."""
+def read_elsewhere(connection: RawConnection, own: str, after: bytes, count: int) -> list[tuple[StoredRow, bool]]:
+    """Return objects that are said to be elsewhere, by digest, each with whether an own manifest names it: after a
+    restore these are here, or lost.
+    """
     rows = connection.execute(
-        "SELECT DISTINCT ON (e.digest) e.digest, e.size_bytes, coalesce(o.state, 2) FROM evidence e"
-        " LEFT JOIN objects o ON o.digest = e.digest"
-        " WHERE e.origin = %s AND e.digest > %s AND coalesce(o.state, 2) IN (2, 3) ORDER BY e.digest LIMIT %s",
+        "SELECT digest, size_bytes, state,"
+        " EXISTS (SELECT 1 FROM evidence e WHERE e.digest = objects.digest AND e.origin = %s)"
+        " FROM objects WHERE state IN (2, 3) AND digest > %s ORDER BY digest LIMIT %s",
         (own, after, count),
     )
-    return [StoredRow(*row) for row in rows]
+    return [(StoredRow(*row[:3]), row[3]) for row in rows]
 
 
 def put_orphans(connection: RawConnection, found: Sequence[tuple[bytes, int]], now: datetime) -> None:
@@ -286,7 +297,19 @@ def read_orphans(connection: RawConnection, after: bytes, count: int) -> list[tu
     return [(digest, found_time) for digest, found_time in rows]
 
 
+def known_staging_keys(connection: RawConnection, keys: Sequence[str]) -> set[str]:
+    """Return those of several staging keys that an upload under way has."""
+    rows = connection.execute("SELECT staging_key FROM uploads WHERE staging_key = ANY(%s::text[])", (list(keys),))
+    return {key for (key,) in rows}
+
+
 # Figures
+
+
+def has_objects(connection: RawConnection) -> bool:
+    """Tell whether anything was ever stored here."""
+    row = connection.execute("SELECT 1 FROM objects WHERE stored_time IS NOT NULL LIMIT 1").fetchone()
+    return row is not None
 
 
 def count_objects(connection: RawConnection) -> Totals:

@@ -140,6 +140,7 @@ def upgrade() -> None:
     op.create_index(
         "objects_by_keep_check", "objects", ["keep_check_time"], postgresql_where=sa.text("state IN (1, 4)")
     )
+    op.create_index("objects_elsewhere", "objects", ["digest"], postgresql_where=sa.text("state IN (2, 3)"))
     op.create_index(
         "objects_to_purge", "objects", ["digest"], postgresql_where=sa.text("state = 5 AND purge_time IS NULL")
     )

@@ -1,0 +1,89 @@
+"""Deletes bytes whose retention is over, that no hold and no other manifest keeps: decided and written down first,
+deleted in the store afterwards, and taken up again wherever it was interrupted. Manifests and entries are deleted
+nowhere.
+"""
+
+import threading
+from typing import Final
+
+import structlog
+
+from services.common.clock import Clock
+from services.common.database import Engine, raw_connection, reading, translate_errors
+from services.video.keeping_log import KeepingLog
+from services.video.keeping_rules import Keeper, may_delete, next_look
+from services.video.object_store import ObjectStore, object_key, rendition_key
+from services.video.store import keeping as store
+
+LOOK_PAGE: Final = 200
+"""Objects that are looked at in one go; each costs one small query."""
+
+PURGE_PAGE: Final = 200
+"""Deleted objects that are read from the database at once."""
+
+RENDITIONS: Final = ("poster", "thumbnail")
+"""Previews that go with the bytes."""
+
+_log = structlog.get_logger()
+
+
+class Expirer:
+    """One step looks at a page of objects whose turn it is, and deletes what may be deleted."""
+
+    def __init__(
+        self, engine: Engine, objects: ObjectStore, log: KeepingLog, clock: Clock, stopping: threading.Event
+    ) -> None:
+        self._engine = engine
+        self._objects = objects
+        self._log = log
+        self._clock = clock
+        self._stopping = stopping
+
+    def step(self) -> bool:
+        """Do the next page; True when there was one, and there may be more. Raises StoreError, ServiceError."""
+        self.purge()
+        now = self._clock.now()
+        with translate_errors(), reading(self._engine) as pooled:
+            connection = raw_connection(pooled)
+            rows = store.to_look_at(connection, now, LOOK_PAGE)
+            keepers = {row.digest: [Keeper(*one) for one in store.read_keepers(connection, row.digest)] for row in rows}
+        kept = {row.digest: keepers[row.digest] for row in rows if not may_delete(keepers[row.digest], now)}
+        with translate_errors(), self._engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            for digest in sorted(kept):
+                store.look_again_at(connection, digest, next_look(kept[digest], now))
+        for row in rows:
+            if self._stopping.is_set():
+                return False
+            if row.digest not in kept and self._log.delete(row.digest):
+                _log.info("object_expired", digest=row.digest.hex(), size_bytes=row.size_bytes)
+        if len(rows) > len(kept):
+            self.purge()
+        return len(rows) == LOOK_PAGE
+
+    def purge(self) -> None:
+        """Delete in the store what was decided on. What the store keeps locked is tried again with the next step."""
+        after = b""
+        while not self._stopping.is_set():
+            with translate_errors(), reading(self._engine) as pooled:
+                digests = store.to_purge(raw_connection(pooled), after, PURGE_PAGE)
+            if not digests:
+                return
+            for digest in digests:
+                after = digest
+                self._purge(digest)
+
+    def _purge(self, digest: bytes) -> None:
+        with translate_errors(), self._engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            # Nobody seals the same bytes meanwhile: whoever does looks into the store under this lock.
+            store.lock_object(connection, digest)
+            if not store.is_to_purge(connection, digest):
+                return
+            result = self._objects.delete(object_key(digest))
+            for name in RENDITIONS:
+                self._objects.delete(rendition_key(digest, name))
+            if result.kept_count:
+                _log.info("object_still_locked", digest=digest.hex(), versions=result.kept_count)
+                return
+            store.mark_purged(connection, digest, self._clock.now())

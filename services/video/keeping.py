@@ -1,0 +1,106 @@
+"""What is done for stored evidence day and night: the lock self-test, the comparison of store and tables, deleting what
+has expired, counting. One replica does it; none of it is needed for a call.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from services.common.clock import Clock
+from services.common.database import Engine, raw_connection, reading, translate_errors
+from services.video.checking import StoppedError
+from services.video.expiring import Expirer
+from services.video.object_store import LockState, ObjectStore
+from services.video.reconciling import Reconciler
+from services.video.store import keeping as store
+from services.video.store.keeping import LockTestRow
+
+KEEPING_LOCK_KEY: Final = 0x7A766B70  # "zvkp"
+"""Advisory lock of the replica that keeps."""
+
+SCRUB_LOCK_KEY: Final = 0x7A767363  # "zvsc"
+"""Advisory lock of the replica that scrubs."""
+
+DAILY: Final = timedelta(days=1)
+"""How often the locks are tested and store and tables compared (docs/operate/evidence.md)."""
+
+COUNT_EVERY: Final = timedelta(minutes=10)
+"""How often all objects are counted: figures for a screen, and millions of rows to read."""
+
+COUNT_SECONDS_MAX: Final = 120.0
+"""Longest count; tens of millions of rows take some tens of seconds."""
+
+LOCK_TESTS_KEPT: Final = timedelta(days=400)
+"""How long outcomes of self-tests are kept: a year, and some weeks in which somebody asks for it."""
+
+STEP_SECONDS: Final = 60.0
+"""Pause when there is nothing to do: retention ends on a day, not at a minute."""
+
+_log = structlog.get_logger()
+
+
+class Keeping:
+    """One step does what is due. From one thread. Raises StoreError, ServiceError; what was not done is due still."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        objects: ObjectStore,
+        expirer: Expirer,
+        reconciler: Reconciler,
+        clock: Clock,
+        upload_keep: timedelta,
+    ) -> None:
+        self._engine = engine
+        self._objects = objects
+        self._expirer = expirer
+        self._reconciler = reconciler
+        self._clock = clock
+        self._upload_keep = upload_keep
+        self._is_tested = False
+
+    def step(self) -> float:
+        """Do what is due and return the seconds until the next step."""
+        self._objects.check()
+        try:
+            self.test_locks()
+            self._count()
+            has_more = self._expirer.step()
+            with translate_errors(), reading(self._engine) as pooled:
+                state = store.read_scrub_state(raw_connection(pooled))
+            if self._is_due(state.reconcile_time, DAILY):
+                self._reconciler.run(self._upload_keep)
+        except StoppedError:
+            return 0.0
+        return 0.0 if has_more else STEP_SECONDS
+
+    def test_locks(self) -> None:
+        """Test the store's locks if that is due: at the start, then daily; one that could not be made, soon again."""
+        with translate_errors(), reading(self._engine) as pooled:
+            newest = store.newest_lock_test(raw_connection(pooled))
+        is_known = newest is not None and newest.lock_state != LockState.UNKNOWN.value
+        if self._is_tested and is_known and newest is not None and not self._is_due(newest.test_time, DAILY):
+            return
+        test = self._objects.lock_self_test()
+        with translate_errors(), self._engine.begin() as pooled:
+            store.put_lock_test(
+                raw_connection(pooled),
+                LockTestRow(test.test_time, test.state.value, test.detail),
+                self._clock.now() - LOCK_TESTS_KEPT,
+            )
+        self._is_tested = True
+        if newest is None or newest.lock_state != test.state.value:
+            _log.info("store_locks_tested", state=test.state.name, detail=test.detail)
+
+    def _count(self) -> None:
+        with translate_errors(), reading(self._engine, timeout_seconds=COUNT_SECONDS_MAX) as pooled:
+            connection = raw_connection(pooled)
+            if not self._is_due(store.read_scrub_state(connection).count_time, COUNT_EVERY):
+                return
+            totals = store.count_objects(connection)
+        with translate_errors(), self._engine.begin() as pooled:
+            store.keep_totals(raw_connection(pooled), totals, self._clock.now())
+
+    def _is_due(self, last: datetime | None, every: timedelta) -> bool:
+        return last is None or self._clock.now() - last >= every
