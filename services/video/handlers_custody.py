@@ -234,7 +234,7 @@ class CustodyHandlers:
             reference_id=request_id,
             until_time=until_time,
         )
-        requests_store.want(connection, row.digest, now, until_time)
+        requests_store.want(connection, row.name, now, until_time)
         return request_id
 
     def _own_hold(self, connection: RawConnection, name: Name, hold_id: str) -> custody_pb2.CustodyEvent | None:

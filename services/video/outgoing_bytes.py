@@ -44,8 +44,8 @@ SMALL_BYTES_MAX: Final = 128 * 1024
 REFERENCE_BYTES: Final = 8
 """Random bytes in the id of a share: it names a link among those of one piece of evidence."""
 
-FOUND_MISSING_WHEN_READ: Final = "Found when somebody wanted to read it: the evidence store does not have it."
-FOUND_CHANGED_WHEN_READ: Final = "Found when somebody read it: the evidence store holds other bytes."
+FOUND_MISSING_WHEN_READ: Final = "Somebody wanted to read it and the store has no such object 读取时发现文件缺失"
+FOUND_CHANGED_WHEN_READ: Final = "Somebody read it and the store has other bytes 读取时发现文件与摘要不符"
 
 
 class Rendition(IntEnum):
