@@ -1,10 +1,11 @@
-"""`zhichao verify`: re-derives what journals prove from their stored bytes and names the first bad entry."""
+"""`zhichao verify`: re-derives what journals and bundles prove from their bytes, and names the first bad entry."""
 
 import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -25,7 +26,7 @@ SAMPLE_DEFAULT = 100
 
 
 @click.command()
-@click.argument("named", metavar="[ADDRESS|DATA_DIR]...", nargs=-1)
+@click.argument("named", metavar="[ADDRESS|DATA_DIR|BUNDLE.zip]...", nargs=-1)
 @click.option(
     "--database-url",
     "database_urls",
@@ -38,7 +39,7 @@ SAMPLE_DEFAULT = 100
 )
 @click.option(
     "--stream",
-    type=click.Choice(["weighing", "registry", "enforcement"]),
+    type=click.Choice(["weighing", "registry", "video", "enforcement"]),
     help="Only this service's logs. 仅此服务。",
 )
 @click.option("--origin", default="", metavar="CODE", help="Only this platform's logs. 仅此来源平台。")
@@ -47,7 +48,13 @@ SAMPLE_DEFAULT = 100
     metavar="ADDRESS|DATA_DIR|URL",
     help="Compare every entry with the copy held there. 与另一平台的副本逐条比对。",
 )
-@click.option("--key", "key_texts", multiple=True, metavar="NAME+HASH+BASE64", help="Key of a cosigner. 联署方公钥。")
+@click.option(
+    "--key",
+    "key_texts",
+    multiple=True,
+    metavar="NAME+HASH+BASE64",
+    help="Key of a cosigner; of a bundle, any platform's key that is known. 联署方公钥; 证据包: 已知平台公钥。",
+)
 @click.option(
     "--sample",
     type=click.IntRange(min=0),
@@ -76,7 +83,9 @@ def verify(
     从存储的原始字节重新核验日志: 序号、摘要、根、签名、联署与证明, 并指出首个异常条目。
 
     Shares no code with what writes journals. Platforms are named by data directory (their databases are read directly
-    while they run) or by the addresses of their services; without any, those started here.
+    while they run) or by the addresses of their services; without any, those started here. An evidence bundle (a file)
+    is checked by itself, offline.
+    证据包(文件)可离线核验。
 
     Exit status: 0 everything is as written; 1 something differs; 2 it could not be looked at.
     退出码: 0 一致; 1 不一致; 2 无法核验。
@@ -85,6 +94,12 @@ def verify(
     from cli.terminal import Console
     from cli.verifier.source import CannotLookError
 
+    if any(Path(name).is_file() for name in named):
+        from cli.evidence_verify import verify_bundle
+
+        if len(named) > 1:
+            raise click.UsageError("name one bundle at a time 一次只核验一个证据包")
+        raise click.exceptions.Exit(verify_bundle(Path(named[0]), key_texts, as_json=as_json))
     began = time.monotonic()
     try:
         with ExitStack() as stack:

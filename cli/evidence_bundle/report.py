@@ -1,0 +1,188 @@
+"""What a check of a bundle has found, for a person and for a program."""
+
+from datetime import UTC, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cli.evidence_bundle.check import BundleCheck, LogFacts
+from zhichao.video.v1 import evidence_pb2
+from zhichao.weighing.v1 import weighing_pb2
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_CHINA_TIME: Final = timezone(timedelta(hours=8))
+
+_VERDICTS: Final = {
+    weighing_pb2.VERDICT_COMPLIANT: "compliant 合规",
+    weighing_pb2.VERDICT_UNDETERMINED: "undetermined 无法判定",
+    weighing_pb2.VERDICT_SUSPECTED: "suspected overload 疑似超限",
+    weighing_pb2.VERDICT_NOT_JUDGED: "not judged 未判定",
+}
+_KINDS: Final = {
+    evidence_pb2.EVIDENCE_KIND_PHOTO: "photo 照片",
+    evidence_pb2.EVIDENCE_KIND_CLIP: "clip 视频",
+    evidence_pb2.EVIDENCE_KIND_DOCUMENT: "document 文书",
+}
+_PINNED: Final = "the key given 与指定公钥一致"
+_NOT_PINNED: Final = "key as in the bundle: compare it with the published one 公钥取自证据包, 请与公布的公钥比对"
+
+
+def check_document(path: Path, check: BundleCheck) -> dict[str, Any]:
+    """Return the result as it is printed in JSON."""
+    contents = check.contents
+    return {
+        "file": str(path),
+        "form": "evidence-bundle",
+        "is_right": check.is_right,
+        "size_bytes": check.size,
+        "file_count": check.file_count,
+        "proof_count": check.proof_count,
+        "bundle_id": check.index.bundle_id if check.index else None,
+        "platform": check.index.platform if check.index else None,
+        "weighing": {
+            "origin": contents.weighing_origin,
+            "sequence": contents.weighing_sequence,
+            **MessageToDict(contents.weighing, preserving_proto_field_name=True),
+        }
+        if contents.weighing is not None
+        else None,
+        "rule_set_is_proven": contents.rule_set_is_proven,
+        "evidence": [
+            {
+                "origin": one.origin,
+                "source_unit_id": one.evidence.source_unit_id,
+                "evidence_id": one.evidence.evidence_id,
+                "sha256": one.evidence.digest.hex(),
+                "size_bytes": one.evidence.size_bytes,
+                "content_type": one.evidence.content_type,
+                "bytes_state": one.bytes_state,
+            }
+            for one in contents.evidence
+        ],
+        "custody_count": len(contents.custody),
+        "logs": [
+            {
+                "name": log.name,
+                "size": log.size,
+                "entry_count": log.entry_count,
+                "verifier_key": log.verifier_key,
+                "is_key_given": log.is_pinned,
+                "cosigners": log.cosigners,
+                "cosigners_with_key_given": sorted(log.pinned_cosigners),
+            }
+            for log in check.logs
+        ],
+        "findings": [{"place": one.place, "detail": one.detail} for one in check.findings],
+    }
+
+
+def show_check(console: "Console", path: Path, check: BundleCheck) -> None:
+    """Print the result."""
+    from rich.text import Text
+
+    if check.contents.weighing is not None:
+        console.print(_facts(check))
+    if check.contents.evidence:
+        console.print(_evidence_table(check))
+    for log in check.logs:
+        _show_log(console, log)
+    for finding in check.findings:
+        console.print(Text(f"{finding.place}: {finding.detail}", "red"), soft_wrap=True)
+    style = "bold green" if check.is_right else "bold red"
+    console.print(Text(_conclusion(path, check), style), soft_wrap=True)
+
+
+def _facts(check: BundleCheck) -> "Table":
+    from rich.table import Table
+
+    contents = check.contents
+    weighing = contents.weighing
+    assert weighing is not None  # noqa: S101 - asked by the only caller
+    record, judgement = weighing.record, weighing.judgement
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+
+    def row(name: str, value: str) -> None:
+        table.add_row(name, value)
+
+    row("Weighing 称重", f"{record.source_unit_id} {record.record_id}")
+    row("Place 位置", f"{contents.weighing_origin}:{contents.weighing_sequence}")
+    row("Weighed 称重时间", _local(record.weigh_time))
+    row("Plate 号牌", weighing.plate_number or "none 无牌")
+    row("Gross 毛重", f"{record.gross_weight_kg:,} kg")
+    excess = f", excess 超限 {judgement.excess_kg:,} kg" if judgement.excess_kg else ""
+    row("Verdict 判定", f"{_VERDICTS.get(judgement.verdict, str(judgement.verdict))}{excess}")
+    if judgement.rule_set_id:
+        how = (
+            "proven 已证明" if contents.rule_set_is_proven else "as the platform gave it, not proven 平台提供, 未附证明"
+        )
+        row("Rule set 规则集", f"{judgement.rule_set_id} v{judgement.rule_set_version} ({how})")
+    row("Certificate 检定证书", judgement.certificate_number or "none 无")
+    if contents.export is not None:
+        export = contents.export
+        row("Exported 导出", f"{_local(export.event_time)} {export.actor}: {export.purpose}")
+    row("Custody 保管记录", f"{len(contents.custody):,} events 条")
+    return table
+
+
+def _evidence_table(check: BundleCheck) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("Evidence\n证据", "Kind\n类型", "Taken\n拍摄时间", "Bytes\n字节", "SHA-256"):
+        table.add_column(name, overflow="fold")
+    for one in check.contents.evidence:
+        evidence = one.evidence
+        held = f"{evidence.size_bytes:,}" if one.bytes_state == "HELD" else f"not here 不在包内 ({one.bytes_state})"
+        table.add_row(
+            evidence.evidence_id,
+            _KINDS.get(evidence.kind, str(evidence.kind)),
+            _local(evidence.capture_start_time) if evidence.HasField("capture_start_time") else "-",
+            held,
+            evidence.digest.hex(),
+        )
+    return table
+
+
+def _show_log(console: "Console", log: LogFacts) -> None:
+    from rich.text import Text
+
+    console.print(
+        Text(f"{log.name}: {log.entry_count:,} entries proven 条已证明, log of 日志长度 {log.size:,}"), soft_wrap=True
+    )
+    console.print(
+        Text(f"  signed 签名 {log.verifier_key} ({_PINNED if log.is_pinned else _NOT_PINNED})"), soft_wrap=True
+    )
+    if not log.cosigners:
+        console.print(Text("  not cosigned 无联署"))
+    for name, is_valid in log.cosigners.items():
+        told = {True: "valid 有效", False: "INVALID 无效", None: "key not known: give it with --key 公钥未知"}[is_valid]
+        pinned = f", {_PINNED}" if name in log.pinned_cosigners else ""
+        console.print(Text(f"  cosigned 联署 {name}: {told}{pinned}"), soft_wrap=True)
+
+
+def _conclusion(path: Path, check: BundleCheck) -> str:
+    if not check.is_right:
+        return f"{path}: is not what was exported 与导出内容不符"
+    missing = sum(one.bytes_state != "HELD" for one in check.contents.evidence)
+    told = (
+        f"{path}: as exported; {check.file_count:,} files, {check.proof_count:,} proofs and all signatures are right"
+        f" 内容一致, {check.file_count:,} 个文件、{check.proof_count:,} 条证明及全部签名有效"
+    )
+    if missing:
+        told += f"; the bytes of {missing} are not in it 其中 {missing} 件证据不含原始字节"
+    return told
+
+
+def _local(moment: Timestamp) -> str:
+    try:
+        return moment.ToDatetime(tzinfo=UTC).astimezone(_CHINA_TIME).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError):
+        return "-"
