@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
-from services.common.database import create_single_engine
+from services.common.database.engine import create_single_engine
 from services.common.errors import ServiceError
 from services.video.object_store import StoreError
 

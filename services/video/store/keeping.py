@@ -336,7 +336,10 @@ def read_scrub_state(connection: RawConnection) -> ScrubState:
         "SELECT scrub_begin_time, scrub_complete_time, reconcile_time, count_time, object_count, object_bytes"
         " FROM scrub_state WHERE id = 1"
     ).fetchone()
-    return ScrubState(*row[:4], Totals(*row[4:])) if row else ScrubState(None, None, None, None, Totals(0, 0))
+    if row is None:
+        return ScrubState(None, None, None, None, Totals(0, 0))
+    begin_time, complete_time, reconcile_time, count_time, object_count, object_bytes = row
+    return ScrubState(begin_time, complete_time, reconcile_time, count_time, Totals(object_count, object_bytes))
 
 
 def begin_round(connection: RawConnection, now: datetime | None) -> None:

@@ -1,0 +1,58 @@
+"""The use case of operators: what the evidence store is, and what it enforces."""
+
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.common.database import Engine
+from services.common.instants import timestamp
+from services.video.object_store import ObjectStore
+from services.video.spool import Spool
+from services.video.standing import read_standing
+from services.video.store_watch import StoreWatch
+from zhichao.video.v1 import service_pb2 as pb
+
+
+class StatusHandlers:
+    """The state of the evidence store."""
+
+    def __init__(self, engine: Engine, objects: ObjectStore, spool: Spool, watch: StoreWatch) -> None:
+        self._engine = engine
+        self._objects = objects
+        self._spool = spool
+        self._watch = watch
+
+    def get_store_status(self, request: pb.GetStoreStatusRequest) -> pb.GetStoreStatusResponse:
+        """Say what the store is, what it enforces as tested last, and what was found. Asks the store nothing.
+
+        Raises ServiceError DATABASE_UNAVAILABLE.
+        """
+        del request
+        standing = read_standing(self._engine)
+        usage = self._spool.usage()
+        address = self._objects.address
+        test = standing.lock_test
+        reachable = self._watch.standing
+        detail = test.detail if test is not None else ""
+        return pb.GetStoreStatusResponse(
+            endpoint=address.endpoint,
+            bucket=address.bucket,
+            is_reachable=reachable.is_reachable,
+            lock_state=pb.LockState.ValueType(test.lock_state) if test is not None else pb.LOCK_STATE_UNSPECIFIED,
+            lock_test_time=_time(test.test_time if test is not None else None),
+            lock_detail=detail,
+            object_count=standing.totals.object_count,
+            object_bytes=standing.totals.object_bytes,
+            missing_count=standing.troubles.missing_count,
+            changed_count=standing.troubles.changed_count,
+            scrub_complete_time=_time(standing.scrub.scrub_complete_time),
+            orphan_count=standing.troubles.orphan_count,
+            reconcile_time=_time(standing.reconcile_time),
+            upload_count=usage.upload_count,
+            upload_bytes=usage.received_bytes,
+            wanted_count=standing.troubles.wanted_count,
+        )
+
+
+def _time(moment: datetime | None) -> Timestamp | None:
+    return timestamp(moment) if moment is not None else None
