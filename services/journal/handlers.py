@@ -99,9 +99,10 @@ class JournalHandlers:
         """End the recovery of the own log."""
         return self._restorer.confirm(size, root)
 
-    def checkpoint(self, origin: str, size: int) -> tuple[str, str]:
-        """Return a signed checkpoint and the origin's verifier key."""
-        signed, verifier_key = self._reader.checkpoint(origin, size)
+    def checkpoint(self, origin: str, size: int, *, is_cosigned: bool = False) -> tuple[str, str]:
+        """Return a signed checkpoint and the origin's verifier key; with `is_cosigned` the newest one of that kind."""
+        read = self._reader.cosigned_checkpoint if is_cosigned else self._reader.checkpoint
+        signed, verifier_key = read(origin, size)
         return signed.format(), verifier_key
 
     def add_cosignatures(self, note: str) -> int:

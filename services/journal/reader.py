@@ -149,6 +149,25 @@ class Reader:
                 raise _no_checkpoint(origin, size, head.size)
             return kept, head.verifier_key
 
+    def cosigned_checkpoint(self, origin: str, size_min: int) -> tuple[SignedCheckpoint, str]:
+        """Return the newest checkpoint that somebody has cosigned, of at least a size, and the origin's verifier key.
+
+        Raises ServiceError UNKNOWN_LOG, or BEYOND_LOG when there is none.
+        """
+        with self._reading() as connection:
+            head = self._head(connection, origin)
+            kept = checkpoints.newest(connection, origin)
+            if (
+                kept is None
+                or kept.checkpoint.size < size_min
+                or not any(line.is_cosignature_form for line in kept.signatures)
+            ):
+                raise _no_checkpoint(origin, size_min, head.size)
+            if head.is_own:
+                # Of the own log the others' signatures are kept; it signs itself whenever it is asked.
+                return self._sign(connection, head, kept.checkpoint.size).merged(kept.signatures), head.verifier_key
+            return kept, head.verifier_key
+
     def root_at(self, origin: str, size: int) -> bytes:
         """Return the root that a log had at a size up to the one held.
 

@@ -48,7 +48,7 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
     def GetCheckpoint(
         self, request: pb.GetCheckpointRequest, context: grpc.ServicerContext
     ) -> pb.GetCheckpointResponse:
-        note, verifier_key = self._handlers.checkpoint(request.origin, request.size)
+        note, verifier_key = self._handlers.checkpoint(request.origin, request.size, is_cosigned=request.is_cosigned)
         return pb.GetCheckpointResponse(checkpoint=note, verifier_key=verifier_key)
 
     def AddCosignatures(

@@ -142,3 +142,25 @@ def test_a_forged_origin_line_never_replaces_our_signature(county: Journal, city
     found, _ = county.reader.checkpoint(COUNTY, 0)
     assert found.is_signed_by(county.signer.verifier_key)
     assert found.cosigned_at(city.signer.verifier_key) == SECONDS
+
+
+def test_the_newest_cosigned_checkpoint_can_be_asked_for(county: Journal, city: Journal) -> None:
+    with pytest.raises(ServiceError) as refused:
+        county.reader.cosigned_checkpoint(COUNTY, 0)
+    assert refused.value.reason is Reason.BEYOND_LOG
+    county.write_many(9)
+    county.handlers.add_cosignatures(push(county, city))
+    county.write_many(1)
+    signed, verifier_key = county.reader.cosigned_checkpoint(COUNTY, 10)
+    assert signed.checkpoint.size == 10
+    assert signed.is_signed_by(county.signer.verifier_key)
+    assert signed.cosigned_at(signer_of(CITY).verifier_key) == SECONDS
+    assert verifier_key == county.signer.verifier_key.format()
+    # What was written since is not cosigned.
+    with pytest.raises(ServiceError) as refused:
+        county.reader.cosigned_checkpoint(COUNTY, 11)
+    assert refused.value.reason is Reason.BEYOND_LOG
+    assert county.handlers.checkpoint(COUNTY, 10, is_cosigned=True)[0] == signed.format()
+    # The copy above has its own cosignature on what it received.
+    copied, _ = city.reader.cosigned_checkpoint(COUNTY, 10)
+    assert copied.cosigned_at(signer_of(CITY).verifier_key) == SECONDS

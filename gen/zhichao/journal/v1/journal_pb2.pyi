@@ -341,19 +341,26 @@ class GetCheckpointRequest(_message.Message):
 
     ORIGIN_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    IS_COSIGNED_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """Platform code of the log's owner."""
     size: _builtins.int
     """Size of the log to prove; 0 means the newest available."""
+    is_cosigned: _builtins.bool
+    """Whether the newest checkpoint with a cosignature is wanted; `size` is then the least size that it may have. The newest
+    checkpoint of a log that grows seldom has one: platforms above cosign where a batch ends. OUT_OF_RANGE (BEYOND_LOG)
+    while there is none.
+    """
     def __init__(
         self,
         *,
         origin: _builtins.str = ...,
         size: _builtins.int = ...,
+        is_cosigned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_cosigned", b"is_cosigned", "origin", b"origin", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
