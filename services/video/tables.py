@@ -239,6 +239,17 @@ WANTED_POLICY = sa.Table(
     sa.Column("digest", sa.LargeBinary, nullable=True),
     sa.CheckConstraint("id = 1", name="wanted_policy_id_check"),
 )
+LOCK_CHANGES = sa.Table(
+    "lock_changes",
+    METADATA,
+    # Objects whose locks in the store may have to follow: a hold or a longer retention came, or the bytes did. What
+    # they have to be is asked of the tables above when it is done.
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    # Counts what came, so that what comes while one change is being followed is not taken for followed.
+    sa.Column("change_count", sa.BigInteger, nullable=False),
+    # Not tried again before this time, after the store has refused it.
+    _time("retry_time", nullable=True),
+)
 UPLOADS = sa.Table(
     "uploads",
     METADATA,

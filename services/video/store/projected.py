@@ -7,6 +7,7 @@ from datetime import datetime
 from services.common.database import RawConnection
 from services.video.custody import CustodyAction
 from services.video.domain import BytesState, Name, Subject, SubjectKind
+from services.video.store import locks
 from services.video.store.weighings import link_evidence
 
 
@@ -167,6 +168,7 @@ def put_custody_events(connection: RawConnection, arrived: Sequence[ArrivedCusto
                 if one.action == CustodyAction.RETENTION_EXTENDED and one.until_time is not None
             ),
         )
+    locks.note_changes(connection, [one.digest for one in arrived if one.action in locks.CHANGING_ACTIONS])
 
 
 def put_cameras(connection: RawConnection, arrived: Sequence[ArrivedCamera]) -> None:

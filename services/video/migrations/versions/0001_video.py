@@ -120,17 +120,31 @@ def upgrade() -> None:
         _time("purge_time", nullable=True),
         _time("damage_time", nullable=True),
         sa.Column("damage", sa.SmallInteger, nullable=True),
+        sa.Column("is_considered", sa.Boolean, nullable=False, server_default=sa.false()),
         _time("wanted_time", nullable=True),
         sa.Column("urgency", sa.SmallInteger, nullable=True),
         _time("wanted_until_time", nullable=True),
         _time("retry_time", nullable=True),
         sa.Column("decline_count", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("wanted_origin", sa.Text(collation="C"), nullable=True),
+        _time("wanted_seal_time", nullable=True),
         sa.Column("received_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
-        sa.Column("is_gone_below", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.PrimaryKeyConstraint("digest"),
-        sa.CheckConstraint("state BETWEEN 1 AND 5", name="objects_state_check"),
+        sa.CheckConstraint("state BETWEEN 1 AND 6", name="objects_state_check"),
     )
     op.create_index("objects_not_settled", "objects", ["state", "digest"], postgresql_where=sa.text("state IN (3, 4)"))
+    op.create_index(
+        "objects_wanted",
+        "objects",
+        ["wanted_origin", "urgency", "wanted_seal_time", "digest"],
+        postgresql_where=sa.text("state IN (3, 4)"),
+    )
+    op.create_index(
+        "objects_not_considered", "objects", ["digest"], postgresql_where=sa.text("NOT is_considered AND state <> 1")
+    )
+    op.create_index(
+        "objects_by_stored_time", "objects", ["stored_time", "digest"], postgresql_where=sa.text("state = 1")
+    )
     op.create_index(
         "objects_by_check",
         "objects",
@@ -143,6 +157,21 @@ def upgrade() -> None:
     op.create_index("objects_elsewhere", "objects", ["digest"], postgresql_where=sa.text("state IN (2, 3)"))
     op.create_index(
         "objects_to_purge", "objects", ["digest"], postgresql_where=sa.text("state = 5 AND purge_time IS NULL")
+    )
+    op.create_table(
+        "wanted_policy",
+        sa.Column("id", sa.SmallInteger, autoincrement=False, nullable=False),
+        _text("policy"),
+        sa.Column("digest", sa.LargeBinary, nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.CheckConstraint("id = 1", name="wanted_policy_id_check"),
+    )
+    op.create_table(
+        "lock_changes",
+        sa.Column("digest", sa.LargeBinary, nullable=False),
+        sa.Column("change_count", sa.BigInteger, nullable=False),
+        _time("retry_time", nullable=True),
+        sa.PrimaryKeyConstraint("digest"),
     )
     op.create_table(
         "uploads",

@@ -1,0 +1,77 @@
+"""Lets the locks in the evidence store follow holds and retention: legal holds and longer retention also of objects
+that are there already. A second defence: what is deleted is decided by the tables and never by a lock.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from services.common.clock import Clock
+from services.common.database import Engine, raw_connection, reading, translate_errors
+from services.video.custody import EXTENSION_DAYS_MAX, CustodyAction
+from services.video.custody_writer import CustodyWriter
+from services.video.object_store import ObjectMissingError, ObjectStore, StoreRefusedError, object_key
+from services.video.store import locks as store
+from services.video.store.locks import DueLocks, LockChange
+
+FOLLOW_LOCK_KEY: Final = 0x7A766C6B  # "zvlk"
+"""Advisory lock of the replica that does it: two would overtake each other."""
+
+STEP_SECONDS: Final = 15.0
+"""Pause when nothing is due. Holds of this platform hurry the next step; those from above are followed this soon."""
+
+PAGE: Final = 100
+"""Changes that are read at once: a hold on a whole case has some tens of pieces."""
+
+REFUSED_RETRY: Final = timedelta(hours=1)
+"""When a store that has refused a lock is asked again: somebody has to put it right."""
+
+FOUND_MISSING_WHEN_LOCKED: Final = "A lock was due and the store has no such object 加锁时发现文件缺失"
+
+_log = structlog.get_logger()
+
+
+class LockFollower:
+    """One step follows what has changed. From one thread. Raises StoreError while the store is away, ServiceError."""
+
+    def __init__(self, engine: Engine, objects: ObjectStore, custody: CustodyWriter, clock: Clock) -> None:
+        self._engine = engine
+        self._objects = objects
+        self._custody = custody
+        self._clock = clock
+
+    def step(self) -> float:
+        """Follow a page of changes and return the seconds until the next step."""
+        now = self._clock.now()
+        with translate_errors(), reading(self._engine) as pooled:
+            changes = store.read_changes(raw_connection(pooled), now, PAGE)
+        for change in changes:
+            self._follow(change, now)
+        return 0.0 if len(changes) == PAGE else STEP_SECONDS
+
+    def _follow(self, change: LockChange, now: datetime) -> None:
+        with translate_errors(), reading(self._engine) as pooled:
+            due = store.read_due(raw_connection(pooled), change.digest)
+        try:
+            # What is not here is locked when it comes.
+            if due is not None:
+                self._lock(change.digest, due, now)
+        except ObjectMissingError:
+            self._custody.found_damaged(change.digest, CustodyAction.FOUND_MISSING, FOUND_MISSING_WHEN_LOCKED)
+        except StoreRefusedError as error:
+            _log.warning("object_lock_refused", digest=change.digest.hex(), error=str(error))
+            with translate_errors(), self._engine.begin() as pooled:
+                store.try_again(raw_connection(pooled), change, now + REFUSED_RETRY)
+            return
+        with translate_errors(), self._engine.begin() as pooled:
+            store.forget_change(raw_connection(pooled), change)
+
+    def _lock(self, digest: bytes, due: DueLocks, now: datetime) -> None:
+        key = object_key(digest)
+        # The hold first: retention may have ended, and then it is the hold that keeps the bytes.
+        self._objects.set_hold(key, is_held=due.is_held)
+        # A lock of the store cannot be taken back: no platform makes one of centuries by a wrong year.
+        until_time = min(due.retain_until_time, now + timedelta(days=EXTENSION_DAYS_MAX))
+        if until_time > now:
+            self._objects.extend_retention(key, until_time)
