@@ -18,6 +18,9 @@ HEALTH_OFFSET = 10
 # Where the relays of lower platforms dial in, by mutual TLS. No service has it.
 PEER_OFFSET = 7
 
+# Where the platform's own S3 server answers, on loopback, when it has one (see `up_object_server`).
+OBJECT_SERVER_OFFSET = 8
+
 # A platform's ports lie in one block: the services up to +9, the reservation, and the health ports up to +19.
 PORT_BLOCK_SIZE = 20
 # Below the ports that Linux gives to outgoing connections (32768 and above), above the well-known ones.
@@ -138,7 +141,9 @@ def reserve_any(listen_host: str) -> tuple[int, socket.socket]:
         except OSError:
             continue
         block = addresses(SERVICES, listen_host, base_port).values()
-        if all(is_free(listen_host, found.port) and is_free(LOOPBACK, found.health_port) for found in block):
+        if is_free(LOOPBACK, base_port + OBJECT_SERVER_OFFSET) and all(
+            is_free(listen_host, found.port) and is_free(LOOPBACK, found.health_port) for found in block
+        ):
             return base_port, reservation
         reservation.close()
     raise OSError(
@@ -186,3 +191,23 @@ class PlatformFiles:
     def postgres(self) -> Path:
         """The embedded database server."""
         return self.directory / "postgres"
+
+    @property
+    def object_server(self) -> Path:
+        """The platform's own S3 server with the evidence."""
+        return self.directory / "object-store"
+
+    @property
+    def object_access_key(self) -> Path:
+        """The access key of the platform's own S3 server."""
+        return self.secrets / "object-store-access.key"
+
+    @property
+    def object_secret_key(self) -> Path:
+        """The secret of that key."""
+        return self.secrets / "object-store-secret.key"
+
+    @property
+    def spool(self) -> Path:
+        """Evidence whose upload is under way."""
+        return self.directory / "spool"

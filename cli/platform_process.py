@@ -177,6 +177,11 @@ class PlatformProcess:
         """The embedded server, None while it restarts or when another one is used."""
         return self.state.postgres_pid
 
+    @property
+    def object_server_pid(self) -> int | None:
+        """The platform's own S3 server, None while it restarts or when another store is used."""
+        return self.state.object_server_pid
+
     def log_text(self) -> str:
         """Return what the platform logged since it was started last."""
         with self.log_file.open("rb") as log:
@@ -315,6 +320,8 @@ class PlatformProcess:
         found = {process.pid: process.identity for process in state.processes.values() if process.pid}
         if state.postgres_pid is not None:
             found[state.postgres_pid] = processes.identity(state.postgres_pid) or ""
+        if state.object_server_pid is not None:
+            found[state.object_server_pid] = processes.identity(state.object_server_pid) or ""
         return {pid: identity for pid, identity in found.items() if processes.identity(pid) == identity}
 
     def _wait_gone(self, everything: Mapping[int, str]) -> None:

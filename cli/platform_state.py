@@ -66,6 +66,9 @@ class PlatformState:
     # Of the embedded server, by service name; a server given by URL is not written here, its URL may hold a password.
     database_urls: dict[str, str] = field(default_factory=dict)
     postgres_pid: int | None = None
+    # The platform's own S3 server; empty and None when the evidence lies elsewhere.
+    object_endpoint: str = ""
+    object_server_pid: int | None = None
     signing_key_file: str = ""
     version: int = STATE_VERSION
 

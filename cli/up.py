@@ -156,11 +156,11 @@ def up(
 
     启动一个平台,按 Ctrl-C 停止。
 
-    Brings its own PostgreSQL unless ZHICHAO_REGISTRY_DATABASE_URL and ZHICHAO_WEIGHING_DATABASE_URL name others, makes
-    the signing key at the first start, brings the databases up to date, and restarts whatever dies. A second Ctrl-C
-    does not wait for running calls.
+    Brings its own PostgreSQL unless ZHICHAO_REGISTRY_DATABASE_URL and ZHICHAO_WEIGHING_DATABASE_URL name others, and
+    its own S3 server for evidence unless ZHICHAO_VIDEO_S3_ENDPOINT names one. Makes the signing key at the first start,
+    brings the databases up to date, and restarts whatever dies. A second Ctrl-C does not wait for running calls.
 
-    自带 PostgreSQL,首次启动生成签名密钥,自动升级数据库,并重启异常退出的服务。
+    自带 PostgreSQL 与证据库,首次启动生成签名密钥,自动升级数据库,并重启异常退出的服务。
     """
     from cli.up_run import PlatformRun
     from services.common.logs import configure
@@ -201,6 +201,7 @@ def _show(state: PlatformState) -> None:
         *([("lower platforms 下级接入", state.peer_address)] if state.peer_address else []),
         ("data 数据", state.data_directory),
         ("tokens 令牌", f"{state.data_directory}/{SECRETS_DIRECTORY}"),
+        *([("evidence store 证据库", state.object_endpoint)] if state.object_endpoint else []),
         ("database 数据库", "embedded PostgreSQL" if state.database_urls else "given by URL"),
         ("upstream 上级", state.upstream or "none 无"),
         ("stop 停止", f"Ctrl-C, or kill {state.pid}"),

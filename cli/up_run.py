@@ -12,6 +12,7 @@ import structlog
 from cli import platform_state, up_credentials, up_secrets, up_signing_key
 from cli.platform_layout import (
     LOOPBACK,
+    OBJECT_SERVER_OFFSET,
     PEER_OFFSET,
     RESERVATION_OFFSET,
     SERVICES,
@@ -27,6 +28,7 @@ from cli.platform_state import DataLock, DirectoryHeldError, PlatformState, Stat
 from cli.postgres import EmbeddedPostgres, PostgresError
 from cli.up_children import Child, Children, ServiceEndedError, end_left_over
 from cli.up_health import HealthChecks
+from cli.up_object_server import OwnStore, is_wanted
 from cli.up_options import (
     SIGNING_KEY_VARIABLE,
     TLS_VARIABLES,
@@ -64,6 +66,7 @@ class PlatformRun:
         self._on_serving = on_serving
         self._files = PlatformFiles(options.data_directory.absolute())
         self._postgres: EmbeddedPostgres | None = None
+        self._own_store = OwnStore(options, self._files)
         self._is_drained = True
 
     def run(self) -> ExitCode:
@@ -99,6 +102,7 @@ class PlatformRun:
         with signals.interrupting():
             database_urls = self._start_databases(stack, state_file)
             self._upgrade(database_urls)
+            self._start_object_server(stack, state_file)
         children = self._make_children(found, database_urls, key_file, secrets, state_file)
         stack.callback(self._stop_children, children, signals, state_file)
         children.start()
@@ -107,7 +111,7 @@ class PlatformRun:
             self._announce(state_file, stack)
         while not signals.is_requested:
             due_seconds = children.tend()
-            self._note_postgres(state_file)
+            self._note_servers(state_file)
             signals.wait(STATE_POLL_SECONDS if due_seconds is None else min(due_seconds, STATE_POLL_SECONDS))
         log.info("stop_requested", reason=signals.reason)
 
@@ -156,7 +160,7 @@ class PlatformRun:
             raise UpError(
                 ExitCode.DATA_DIRECTORY, f"{directory} cannot be written: {error.strerror} 无法写入该目录"
             ) from error
-        stack.callback(state_file.update, phase="stopped", processes={}, postgres_pid=None)
+        stack.callback(state_file.update, phase="stopped", processes={}, postgres_pid=None, object_server_pid=None)
         return state_file
 
     def _reserve_ports(self, stack: ExitStack) -> dict[str, ServiceAddresses]:
@@ -186,6 +190,8 @@ class PlatformRun:
         ]
         if self._options.tls_files():
             wanted.append((host, self._base_port + PEER_OFFSET, "lower platforms"))
+        if is_wanted(self._options):
+            wanted.append((LOOPBACK, self._base_port + OBJECT_SERVER_OFFSET, "evidence store"))
         taken = [
             describe_address(where, port, name, f"--port {self._base_port}")
             for where, port, name in wanted
@@ -270,6 +276,12 @@ class PlatformRun:
             urls |= own_urls
         return urls
 
+    def _start_object_server(self, stack: ExitStack, state_file: StateFile) -> None:
+        # Before the start: a start that is interrupted leaves something to stop.
+        stack.callback(self._own_store.stop)
+        self._own_store.start(self._base_port)
+        state_file.update(object_endpoint=self._own_store.endpoint, object_server_pid=self._own_store.pid)
+
     def _upgrade(self, database_urls: Mapping[str, str]) -> None:
         # Here, because a command that only shows its help should not wait for SQLAlchemy.
         from services.common import database
@@ -303,7 +315,7 @@ class PlatformRun:
             locals_={name: place.local for name, place in found.items()},
             database_urls=database_urls,
             signing_key_file=key_file,
-            secrets=secrets.environment(),
+            secrets={**secrets.environment(), **self._own_store.environment()},
             peer_listen=state_file.state.peer_address,
         )
         services = self._options.services
@@ -330,7 +342,7 @@ class PlatformRun:
         return True
 
     def _announce(self, state_file: StateFile, stack: ExitStack) -> None:
-        self._note_postgres(state_file)
+        self._note_servers(state_file)
         state_file.update(phase="serving")
         ready_file = self._options.ready_file
         if ready_file is not None:
@@ -345,9 +357,10 @@ class PlatformRun:
 
     # Running and stopping
 
-    def _note_postgres(self, state_file: StateFile) -> None:
+    def _note_servers(self, state_file: StateFile) -> None:
         if self._postgres is not None:
             state_file.update(postgres_pid=self._postgres.pid)
+        state_file.update(object_server_pid=self._own_store.pid)
 
     def _stop_children(self, children: Children, signals: StopSignals, state_file: StateFile) -> None:
         state_file.update(phase="stopping")
