@@ -121,16 +121,14 @@ def _check_jpeg(content: bytes) -> None:
 
 
 def _end_of_picture(content: bytes, start: int) -> int:
-    place, is_scan = start + 2, False
+    place, has_scan = start + 2, False
     while True:
         found = _MARKER.search(content, place)
         if found is None:
             raise _cut_off()
-        if not is_scan and found.start() != place:
-            raise _unreadable()
         marker, place = found[1][0], found.end()
         if marker == _EOI:
-            if not is_scan:
+            if not has_scan:
                 raise _unreadable()
             return place
         if marker in (_SOI, _TEM):
@@ -141,8 +139,8 @@ def _end_of_picture(content: bytes, start: int) -> int:
         if length < 2:
             raise _unreadable()
         place += length
-        # Of a scan, bytes follow until the next marker; of all else, the next marker does.
-        is_scan = marker == _SOS
+        # Bytes follow only a scan; but cameras leave some behind other parts, and decoders pass over them.
+        has_scan = has_scan or marker == _SOS
 
 
 def _check_png(content: bytes) -> None:
@@ -172,7 +170,7 @@ def _facts(content: bytes, format_name: str, content_type: str) -> MediaFacts:
     exif = exif_of(picture)
     try:
         # An eighth of each side: every bit is read all the same, and most of the time is saved.
-        picture.draft(picture.mode, (width // 8, height // 8))
+        picture.draft(picture.mode, (max(width // 8, 1), max(height // 8, 1)))
         with warnings.catch_warnings(action="ignore"):
             picture.load()
     except MemoryError:

@@ -1,5 +1,6 @@
 """Recognises what bytes are by what they begin and end with. Names and claims do not count; standard library only."""
 
+import codecs
 import re
 import struct
 from dataclasses import dataclass
@@ -139,9 +140,19 @@ def _of_text(head: bytes) -> Recognised | None:
     if text.startswith((b"<?xml", b"<svg")):
         return _XML
     printable = sum(byte in b"\t\r\n" or byte >= ord(" ") for byte in head)
-    if head and b"\x00" not in head and printable >= _TEXT_SHARE_MIN * len(head):
+    if b"\x00" not in head and printable >= _TEXT_SHARE_MIN * len(head) and _is_written(head):
         return Recognised("text/plain", "text", "文本文件")
     return None
+
+
+def _is_written(head: bytes) -> bool:
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            # The last character may be cut.
+            return bool(codecs.getincrementaldecoder(encoding)().decode(head))
+        except UnicodeDecodeError:
+            continue
+    return False
 
 
 def has_zip_archive(tail: bytes, size: int) -> bool:
