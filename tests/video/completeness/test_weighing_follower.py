@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC
 from typing import Any
 
 import psycopg
@@ -88,12 +89,14 @@ def test_times_and_day_are_those_of_the_weighing(
     await_position(connection, weighing)
 
     held = weighing.weighings_in_journal()[sequence]
-    row = connection.execute("SELECT weigh_time, receive_time, day::text FROM suspected_weighings").fetchone()
-    assert row == (
-        held.record.weigh_time.ToDatetime(tzinfo=row[0].tzinfo),
-        held.receive_time.ToDatetime(tzinfo=row[0].tzinfo),
-        "2025-03-01",
-    )
+    rows = connection.execute("SELECT weigh_time, receive_time, day::text FROM suspected_weighings").fetchall()
+    assert rows == [
+        (
+            held.record.weigh_time.ToDatetime(tzinfo=UTC),
+            held.receive_time.ToDatetime(tzinfo=UTC),
+            "2025-03-01",
+        )
+    ]
 
 
 def test_a_follower_goes_on_where_it_stood(
@@ -201,7 +204,7 @@ def test_weighings_of_a_newer_schema_are_read_by_the_release_that_knows_it(
 
 
 def test_replicas_share_the_work(weighing: RunningWeighing, follow: MakeFollower, connection: Connection) -> None:
-    expected = {}
+    expected: dict[str, int] = {}
     followers = [follow(weighing), follow(weighing)]
     for number in range(20):
         expected |= weigh(weighing, f"r-{number}")
