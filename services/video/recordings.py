@@ -8,6 +8,7 @@ is that long ago. A recorder that fills up for the first time says so anew every
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Final, NamedTuple
 
 REACH_DAYS_MAX: Final = 3_650
@@ -21,6 +22,16 @@ day. So a camera whose state does not change writes one entry a day at most."""
 STATE_AHEAD_SECONDS_MAX: Final = 600
 """How far ahead of the platform's clock the time of a state may lie, as of a weighing. A report from the future would
 hide all others until then."""
+
+
+class RecordingState(IntEnum):
+    """What a camera and its recorder do, numbered as in the contract."""
+
+    RECORDING = 1
+    NOT_RECORDING = 2
+    BLIND = 3
+    UNREACHABLE = 4
+    DECLARED_OUTAGE = 5
 
 
 class CameraState(NamedTuple):
