@@ -35,10 +35,15 @@ class EntryWriter:
         self._lock = lock
 
     @contextmanager
-    def writing(self) -> Iterator[RawConnection]:
-        """Open a transaction that holds the lock, and tell readers once it is committed."""
+    def writing(self, before: Callable[[RawConnection], object] | None = None) -> Iterator[RawConnection]:
+        """Open a transaction that holds the lock, and tell readers once it is committed.
+
+        `before` is called first in it, for what takes longer than other writers should wait.
+        """
         with translate_errors(), self._engine.begin() as pooled:
             connection = raw_connection(pooled)
+            if before is not None:
+                before(connection)
             self._lock(connection)
             yield connection
         self._announce(self._writer.origin)

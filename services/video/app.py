@@ -1,0 +1,215 @@
+"""Puts the video service together: the only place where its parts meet."""
+
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from services.common.access.mounting import AppAccess, ServiceAccess, registry_opener, service_tokens
+from services.common.access.store import AccessStore
+from services.common.clock import Clock, SystemClock
+from services.common.database import check, create_engine, translate_errors, upgrade
+from services.common.metrics import Metrics
+from services.common.metrics_server import MetricsServer
+from services.common.rpc_client import connect
+from services.common.rpc_server import RpcServer
+from services.common.settings import SettingsError
+from services.common.tls import Transport
+from services.journal.entry_writer import EntryWriter
+from services.journal.mounting import JournalParts
+from services.journal.signing import load_signer
+from services.video import kinds
+from services.video.background import BackgroundWork
+from services.video.config import VideoConfig
+from services.video.custody_writer import CustodyWriter
+from services.video.handlers_cameras import CameraHandlers
+from services.video.handlers_completeness import CompletenessHandlers
+from services.video.handlers_custody import CustodyHandlers
+from services.video.handlers_preparing import PreparingHandlers
+from services.video.handlers_reading import ReadingHandlers
+from services.video.handlers_status import StatusHandlers
+from services.video.handlers_transfer import TransferHandlers
+from services.video.handlers_uploading import UploadingHandlers
+from services.video.inspecting_process import InspectingProcesses
+from services.video.metrics import VideoMetrics
+from services.video.outgoing_bytes import OutgoingBytes
+from services.video.projection import VideoProjection
+from services.video.retention import RetentionTable
+from services.video.s3_connection import S3Settings
+from services.video.s3_store import S3ObjectStore
+from services.video.sealing import Sealing
+from services.video.servicer import VideoServicer
+from services.video.servicer_transfer import TransferServicer
+from services.video.source_units import SourceUnits
+from services.video.spool import Spool
+from services.video.store_watch import StoreWatch
+from services.video.weighing_follower import WeighingFollower
+from zhichao.video.v1 import service_pb2, service_pb2_grpc, transfer_pb2, transfer_pb2_grpc
+
+STREAM = "video"
+MIGRATIONS = "services.video.migrations"
+
+SHIPPED_RETENTION: Final = Path(__file__).with_name("retention_classes.json")
+
+STOP_SECONDS: Final = 5.0
+"""How long work in the background may take to end its step."""
+
+
+class VideoApp:
+    """One video service, not started yet. `server.address` tells where it listens once it is."""
+
+    name = STREAM
+
+    def __init__(self, config: VideoConfig, clock: Clock, access: AppAccess | None) -> None:
+        platform, settings = config.platform, config.service
+        own = platform.platform
+        self._config = config
+        self._engine = engine = create_engine(
+            settings.database_url, pool_size=settings.database_pool_size, application_name=f"zhichao-{STREAM}"
+        )
+        self.metrics = Metrics(STREAM, own)
+        self.metrics_server = MetricsServer(self.metrics, settings.metrics_listen)
+        figures = VideoMetrics(self.metrics, engine)
+
+        # Other services of the platform
+        open_registry = registry_opener(platform, settings.registry_address, STREAM)
+        weighing_tls = Transport.of(platform).for_address(settings.weighing_address, "ZHICHAO_VIDEO_WEIGHING_ADDRESS")
+        credentials = service_tokens(platform).metadata(STREAM)
+        self._access = access or ServiceAccess.build(
+            platform, service_tokens(platform), open_registry, clock, AccessStore(engine)
+        )
+        control = self._access.control
+        self._units = SourceUnits(engine, own, open_registry, clock)
+        self._weighings = WeighingFollower(
+            engine, lambda: connect(settings.weighing_address, tls=weighing_tls, credentials=credentials)
+        )
+
+        # The journal
+        projection = VideoProjection()
+        self._journal = JournalParts.build(
+            engine,
+            own,
+            STREAM,
+            load_signer(platform),
+            platform.journal_digest,
+            projection,
+            clock,
+            self.metrics,
+            divisions=control.knowledge.known_divisions,
+            is_recovering=platform.recovering,
+        )
+        writer = self._journal.writer
+        entries = EntryWriter(engine, writer, self._journal.tail.announce, projection, kinds.SCHEMA, writer.lock)
+        custody = CustodyWriter(entries, own, clock)
+
+        # The bytes
+        try:
+            self._store = S3ObjectStore(S3Settings.of(settings))
+        except ValueError as error:
+            raise SettingsError(f"ZHICHAO_VIDEO_S3_CA_FILE: {error}") from error
+        objects = figures.counted(self._store)
+        self._spool = spool = Spool(
+            settings.spool_directory, settings.spool_bytes_max, timedelta(hours=settings.upload_keep_hours), clock
+        )
+        self._inspecting = inspecting = InspectingProcesses()
+        watch = StoreWatch(engine, objects, clock)
+        figures.watch(spool, settings.spool_bytes_max, watch)
+        self._background = [
+            BackgroundWork("spool", spool.step),
+            BackgroundWork("store-watch", watch.step),
+        ]
+
+        sealing = Sealing(
+            engine,
+            entries,
+            own,
+            control,
+            self._units,
+            load_retention(settings.retention_file),
+            objects,
+            clock,
+            requires_locks=settings.object_lock == "require",
+        )
+        servicer = VideoServicer(
+            UploadingHandlers(engine, own, sealing, spool, objects, inspecting, figures.sealed),
+            PreparingHandlers(engine, sealing, objects, inspecting, clock),
+            ReadingHandlers(engine, own, OutgoingBytes(engine, own, custody, objects, clock)),
+            CustodyHandlers(engine, own, custody, control, clock),
+            CameraHandlers(engine, own, entries, self._units, clock),
+            CompletenessHandlers(engine, own, settings, clock),
+            StatusHandlers(engine, objects, spool, watch),
+        )
+        transfer = TransferServicer(TransferHandlers(engine, own, custody, objects, spool, clock))
+        self.server = RpcServer.for_service(
+            STREAM, platform, settings, control, self._journal.access_recorder, metrics=self.metrics
+        )
+        self.server.add(
+            lambda server: service_pb2_grpc.add_VideoServiceServicer_to_server(servicer, server),
+            service_pb2.DESCRIPTOR.services_by_name["VideoService"].full_name,
+        )
+        self.server.add(
+            lambda server: transfer_pb2_grpc.add_TransferServiceServicer_to_server(transfer, server),
+            transfer_pb2.DESCRIPTOR.services_by_name["TransferService"].full_name,
+        )
+        self._journal.register(self.server)
+        self._started = ExitStack()
+
+    def start(self) -> None:
+        """Bring the schema up to date or check it, take the spool, begin the log, follow other services, then serve.
+
+        Neither the evidence store nor another service need be there. Raises SettingsError for a spool that cannot be
+        used, SchemaError, LogIdentityError, ServiceError(DATABASE_UNAVAILABLE), ListenError; nothing is left running
+        then.
+        """
+        with ExitStack() as starting:
+            # 1. What everything else stands on: pool, figures, schema, spool.
+            starting.callback(self._engine.dispose)
+            self.metrics_server.start()
+            starting.callback(self.metrics_server.stop)
+            migrate = upgrade if self._config.platform.auto_migrate else check
+            with translate_errors():
+                migrate(self._config.service.database_url, MIGRATIONS)
+            self._spool.start()
+            starting.callback(self._spool.stop)
+            starting.callback(self._store.close)
+            starting.callback(self._inspecting.stop)
+            # 2. The journal, and who may do what.
+            self._journal.start()
+            starting.callback(self._journal.stop)
+            self._access.start()
+            starting.callback(self._access.stop)
+            # 3. Other services, which may be away.
+            self._units.start()
+            starting.callback(self._units.stop)
+            self._weighings.start()
+            starting.callback(self._weighings.stop)
+            # 4. What goes on by itself.
+            for work in self._background:
+                work.start()
+                starting.callback(work.stop, STOP_SECONDS)
+            # 5. Callers.
+            self.server.start()
+            self._started = starting.pop_all()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Stop in reverse: let running calls finish, then the work in the background, the followers, the journal."""
+        with self._started:
+            self.server.stop(grace_seconds)
+
+
+def load_retention(file: Path | None) -> RetentionTable:
+    """Read the retention classes, those that are shipped unless a file is named. Raises SettingsError."""
+    try:
+        return RetentionTable.parse((file or SHIPPED_RETENTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else str(error)
+        raise SettingsError(f"ZHICHAO_VIDEO_RETENTION_FILE: {file or SHIPPED_RETENTION.name} {what}") from error
+
+
+def build(config: VideoConfig, clock: Clock | None = None, access: AppAccess | None = None) -> VideoApp:
+    """Build a video service from its settings; nothing is started, neither the database nor the store is touched.
+
+    `access` takes the place of what the registry says of it. Raises SettingsError for settings that cannot work, such
+    as a key file that is none.
+    """
+    return VideoApp(config, clock or SystemClock(), access)
