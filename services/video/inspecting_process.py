@@ -51,6 +51,9 @@ LOOK_BYTES_PER_SECOND: Final = 64 * 1024 * 1024
 TRIES: Final = 2
 """Processes that a file may cost before it is refused: the first may have been killed for want of memory elsewhere."""
 
+FILES_MAX: Final = 2000
+"""Files after which a process is replaced: what a decoder leaks goes with it. A new one costs half a second."""
+
 STOP_SECONDS: Final = 2.0
 """How long a process may take to end when its socket is closed before it is killed."""
 
@@ -181,7 +184,7 @@ class InspectingProcesses:
     def _give_back(self, process: "_Process", is_kept: bool) -> None:
         with self._guard:
             self._busy.discard(process)
-            if is_kept and not self._is_stopped:
+            if is_kept and not self._is_stopped and process.file_count < FILES_MAX:
                 self._idle.append(process)
                 return
         process.end(0)
@@ -199,7 +202,7 @@ class _Process:
         self.process, self._socket = start_beside(
             WORKER, (), timeout_seconds=START_SECONDS_MAX, kind=socket.SOCK_SEQPACKET
         )
-        self._number = 0
+        self.file_count = 0
 
     def wait_until_ready(self) -> None:
         """Wait for its first word. Raises _Lost."""
@@ -213,12 +216,12 @@ class _Process:
         size = question["size_bytes"]
         seconds = LOOK_SECONDS_MAX + size / LOOK_BYTES_PER_SECOND
         deadline = time.monotonic() + seconds
-        self._number += 1
-        content = json.dumps(question | {"number": self._number, "seconds": seconds}).encode()
+        self.file_count += 1
+        content = json.dumps(question | {"number": self.file_count, "seconds": seconds}).encode()
         self._send(content, [] if descriptor is None else [descriptor])
         while True:
             answer = self._received(deadline)
-            if answer.get("number") != self._number:
+            if answer.get("number") != self.file_count:
                 # Never take the answer to another question for this one's.
                 raise _Lost("wrong number")
             if "read" not in answer:

@@ -27,9 +27,6 @@ QUESTION_BYTES_MAX: Final = 4096
 IDLE_SECONDS: Final = 300.0
 """How long the process waits for work before it ends: some 50 MB are free between one rush and the next."""
 
-FILES_MAX: Final = 2000
-"""Files after which the process ends: what a decoder leaks goes with it. A new one costs half a second."""
-
 MEMORY_BYTES_MAX: Final = 1024 * 1024 * 1024
 """Address space: libraries take 200 MB, the largest photo 300 MB, frames of the largest clip 500 MB."""
 
@@ -86,7 +83,7 @@ def serve(connection: socket.socket) -> None:
     """Answer until the other side closes the connection or says nothing for long."""
     _send(connection, READY)
     connection.settimeout(IDLE_SECONDS)
-    for _ in range(FILES_MAX):
+    while True:
         content, descriptors, _, _ = socket.recv_fds(connection, QUESTION_BYTES_MAX, 1)
         if not content:
             return

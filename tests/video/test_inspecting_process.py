@@ -310,3 +310,16 @@ def test_packets_fit_the_socket() -> None:
     with ours, theirs:
         ours.send(bytes(PACKET_BYTES_MAX))
         assert len(theirs.recv(2 * PACKET_BYTES_MAX)) == PACKET_BYTES_MAX
+
+
+def test_a_process_is_replaced_after_many_files(
+    processes: InspectingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspecting_process, "FILES_MAX", 3)
+    seen = []
+    for _ in range(4):
+        assert look(processes, "sound") == SOUND
+        seen += processes.pids
+    # Nothing lives behind the third file, and the fourth has another process.
+    assert len(seen) == 3
+    assert len(set(seen)) == 2
