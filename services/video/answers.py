@@ -1,10 +1,17 @@
 """What is held, as messages of the contract. Pure."""
 
+from typing import Final
+
 from services.common.instants import timestamp
+from services.journal.entries import varint
 from services.video.holding import Held
+from services.video.outgoing_bytes import Part
 from services.video.store.custody import EventRow, HoldRow
 from zhichao.video.v1 import custody_pb2, evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
+
+_CHUNK_TAG: Final = bytes([pb.ReadEvidenceResponse.CHUNK_FIELD_NUMBER << 3 | 2])
+"""Field and wire type (length-delimited) in the protobuf wire format."""
 
 
 def held_evidence(held: Held) -> pb.HeldEvidence:
@@ -40,3 +47,9 @@ def held_event(row: EventRow) -> pb.HeldCustodyEvent:
     return pb.HeldCustodyEvent(
         origin=row.origin, sequence=row.sequence, event=custody_pb2.CustodyEvent.FromString(row.content)
     )
+
+
+def read_response(part: Part) -> bytes:
+    """Write a part of a read as a serialised ReadEvidenceResponse. The chunk is copied once and not by a message."""
+    whole = pb.ReadEvidenceResponse(size_bytes=part.size_bytes, content_type=part.content_type)
+    return b"".join((whole.SerializeToString(), _CHUNK_TAG, varint(len(part.chunk)), part.chunk))

@@ -5,21 +5,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from services.common.access.mounting import AppAccess, ServiceAccess, registry_opener, service_tokens
+from services.common.access.mounting import AppAccess, ServiceAccess, registry_opener, service_opener, service_tokens
 from services.common.access.store import AccessStore
 from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
 from services.common.metrics import Metrics
 from services.common.metrics_server import MetricsServer
-from services.common.rpc_client import connect
+from services.common.rpc_raw import with_raw_messages
 from services.common.rpc_server import RpcServer
 from services.common.settings import SettingsError
-from services.common.tls import Transport
 from services.journal.entry_writer import EntryWriter
 from services.journal.mounting import JournalParts
 from services.journal.signing import load_signer
 from services.video import kinds
 from services.video.background import BackgroundWork
+from services.video.completeness_metrics import CompletenessMetrics
 from services.video.config import VideoConfig
 from services.video.custody_writer import CustodyWriter
 from services.video.handlers_cameras import CameraHandlers
@@ -38,7 +38,7 @@ from services.video.retention import RetentionTable
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
 from services.video.sealing import Sealing
-from services.video.servicer import VideoServicer
+from services.video.servicer import SERIALIZED_ANSWERS, VideoServicer
 from services.video.servicer_transfer import TransferServicer
 from services.video.source_units import SourceUnits
 from services.video.spool import Spool
@@ -73,16 +73,13 @@ class VideoApp:
 
         # Other services of the platform
         open_registry = registry_opener(platform, settings.registry_address, STREAM)
-        weighing_tls = Transport.of(platform).for_address(settings.weighing_address, "ZHICHAO_VIDEO_WEIGHING_ADDRESS")
-        credentials = service_tokens(platform).metadata(STREAM)
+        open_weighing = service_opener(platform, settings.weighing_address, STREAM, "weighing")
         self._access = access or ServiceAccess.build(
             platform, service_tokens(platform), open_registry, clock, AccessStore(engine)
         )
         control = self._access.control
         self._units = SourceUnits(engine, own, open_registry, clock)
-        self._weighings = WeighingFollower(
-            engine, lambda: connect(settings.weighing_address, tls=weighing_tls, credentials=credentials)
-        )
+        self._weighings = WeighingFollower(engine, open_weighing)
 
         # The journal
         projection = VideoProjection()
@@ -112,8 +109,15 @@ class VideoApp:
             settings.spool_directory, settings.spool_bytes_max, timedelta(hours=settings.upload_keep_hours), clock
         )
         self._inspecting = inspecting = InspectingProcesses()
-        watch = StoreWatch(engine, objects, clock)
+        self.store_watch = watch = StoreWatch(engine, objects, clock)
         figures.watch(spool, settings.spool_bytes_max, watch)
+        CompletenessMetrics(
+            engine,
+            own,
+            timedelta(minutes=settings.clip_in_time_minutes),
+            timedelta(days=settings.recording_days),
+            clock.now,
+        ).add_to(self.metrics, self._weighings)
         self._background = [
             BackgroundWork("spool", spool.step),
             BackgroundWork("store-watch", watch.step),
@@ -135,7 +139,7 @@ class VideoApp:
             PreparingHandlers(engine, sealing, objects, inspecting, clock),
             ReadingHandlers(engine, own, OutgoingBytes(engine, own, custody, objects, clock)),
             CustodyHandlers(engine, own, custody, control, clock),
-            CameraHandlers(engine, own, entries, self._units, clock),
+            CameraHandlers(engine, own, entries, self._units, control, clock),
             CompletenessHandlers(engine, own, settings, clock),
             StatusHandlers(engine, objects, spool, watch),
         )
@@ -144,7 +148,9 @@ class VideoApp:
             STREAM, platform, settings, control, self._journal.access_recorder, metrics=self.metrics
         )
         self.server.add(
-            lambda server: service_pb2_grpc.add_VideoServiceServicer_to_server(servicer, server),
+            lambda server: service_pb2_grpc.add_VideoServiceServicer_to_server(
+                servicer, with_raw_messages(server, (), answers=SERIALIZED_ANSWERS)
+            ),
             service_pb2.DESCRIPTOR.services_by_name["VideoService"].full_name,
         )
         self.server.add(

@@ -73,8 +73,8 @@ class ReadingHandlers:
             held_evidence=[answers.held_evidence(held) for held in items], next_page_token=token
         )
 
-    def read_evidence(self, request: pb.ReadEvidenceRequest) -> Iterator[pb.ReadEvidenceResponse]:
-        """Yield bytes, at least one message; the first one once the custody event is committed.
+    def read_evidence(self, request: pb.ReadEvidenceRequest) -> Iterator[bytes]:
+        """Yield serialised answers, at least one; the first one once the custody event is committed.
 
         Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE, and as `OutgoingBytes.send`.
         """
@@ -90,9 +90,7 @@ class ReadingHandlers:
         # A caller that goes away ends this generator, and with it what it reads from.
         with closing(parts):
             for part in parts:
-                yield pb.ReadEvidenceResponse(
-                    chunk=part.chunk, size_bytes=part.size_bytes, content_type=part.content_type
-                )
+                yield answers.read_response(part)
 
     def get_playback_url(self, request: pb.GetPlaybackUrlRequest) -> pb.GetPlaybackUrlResponse:
         """Return a link. Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE, and as `OutgoingBytes.link`."""

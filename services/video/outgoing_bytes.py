@@ -174,10 +174,11 @@ class OutgoingBytes:
         content_type: str,
     ) -> Iterator[Part]:
         """Write down who looks, while the first chunk comes, then send."""
-        with ReadAhead(CheckedChunks(reader, wanted, digest)) as chunks:
+        with ReadAhead(reader) as ahead:
             self._custody.record(row.named, action, purpose)
             is_first = True
-            for chunk in chunks:
+            # Hashed here while the next chunk comes.
+            for chunk in CheckedChunks(ahead, wanted, digest):
                 yield Part(chunk, size_bytes, content_type) if is_first else Part(chunk, 0, "")
                 is_first = False
             if is_first:

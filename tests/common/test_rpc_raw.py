@@ -66,6 +66,28 @@ def test_callers_notice_nothing(start: Start, methods: tuple[str, ...]) -> None:
     assert list(stub.Watch(ASKED, timeout=WAIT_SECONDS)) == [SERVING]
 
 
+class Answers(health_pb2_grpc.HealthServicer):
+    """Gets messages and gives bytes."""
+
+    def Check(self, request: Any, context: Any) -> Any:
+        assert request == ASKED
+        return SERVING.SerializeToString()
+
+    def Watch(self, request: Any, context: Any) -> Iterator[Any]:
+        yield self.Check(request, context)
+
+
+def test_only_answers_may_stay_bytes(start: Start) -> None:
+    channel = start(
+        lambda server: health_pb2_grpc.add_HealthServicer_to_server(
+            Answers(), with_raw_messages(server, (), answers=("Check", "Watch"))
+        )
+    )
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    assert stub.Check(ASKED, timeout=WAIT_SECONDS) == SERVING
+    assert list(stub.Watch(ASKED, timeout=WAIT_SECONDS)) == [SERVING]
+
+
 def test_streams_both_ways(start: Start) -> None:
     channel = start(
         lambda server: reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # generated without types
@@ -81,8 +103,7 @@ def test_streams_both_ways(start: Start) -> None:
     assert list(call(iter(sent), timeout=WAIT_SECONDS)) == sent
 
 
-def test_a_method_that_is_not_there_is_told_at_start(start: Start) -> None:
+@pytest.mark.parametrize("named", [{"methods": ["Chek"]}, {"methods": (), "answers": ["Chek"]}])
+def test_a_method_that_is_not_there_is_told_at_start(start: Start, named: Any) -> None:
     with pytest.raises(LookupError, match="Health has no method Chek"):
-        start(
-            lambda server: health_pb2_grpc.add_HealthServicer_to_server(Health(), with_raw_messages(server, ["Chek"]))
-        )
+        start(lambda server: health_pb2_grpc.add_HealthServicer_to_server(Health(), with_raw_messages(server, **named)))
