@@ -1,0 +1,150 @@
+"""Bytes are deleted when nothing keeps them any more, and never before: whatever the order of extensions, holds and
+manifests, and wherever the deletion is interrupted.
+"""
+
+from datetime import timedelta
+
+import pytest
+
+from services.video.custody import CustodyAction
+from services.video.domain import BytesState
+from services.video.object_store import rendition_key
+from tests.video.keeping.harness import Kept, KilledAt, KilledError
+
+OVER = -1.0
+"""Days of retention that are over."""
+
+
+def expire(kept: Kept) -> None:
+    """Delete what may be deleted."""
+    while kept.parts.expirer.step():
+        pass
+
+
+def test_what_is_over_is_deleted_and_written_down_before(kept: Kept) -> None:
+    evidence = kept.seal(b"old", days=OVER)
+    kept.objects.put_rendition(rendition_key(evidence.digest, "thumbnail"), b"small", "image/jpeg")
+
+    expire(kept)
+
+    assert kept.actions(evidence) == ["DELETED"]
+    assert kept.state(evidence.digest) == BytesState.DELETED
+    assert not kept.is_stored(evidence.digest)
+    assert [*kept.objects.list("renditions/")] == []
+    # The manifest is kept for good.
+    assert kept.value("SELECT count(*) FROM evidence") == 1
+
+
+def test_what_is_not_over_stays(kept: Kept) -> None:
+    evidence = kept.seal(b"young", days=1)
+
+    expire(kept)
+
+    assert kept.actions(evidence) == []
+    assert kept.is_stored(evidence.digest)
+
+
+def test_another_manifest_keeps_the_bytes(kept: Kept) -> None:
+    old = kept.seal(b"same", "old", days=OVER)
+    young = kept.seal(b"same", "young", days=30)
+
+    expire(kept)
+
+    assert (kept.actions(old), kept.actions(young)) == ([], [])
+    assert kept.is_stored(old.digest)
+
+
+def test_all_evidence_of_the_bytes_has_the_deletion_in_its_custody(kept: Kept) -> None:
+    first, second = kept.seal(b"same", "first", days=OVER), kept.seal(b"same", "second", days=OVER)
+
+    expire(kept)
+
+    assert (kept.actions(first), kept.actions(second)) == (["DELETED"], ["DELETED"])
+
+
+def test_a_hold_keeps_it_until_the_last_one_is_released(kept: Kept) -> None:
+    evidence = kept.seal(b"held", days=OVER)
+    for hold in ("case-1", "case-2"):
+        kept.write(evidence, CustodyAction.HOLD_PLACED, reference_id=hold)
+    expire(kept)
+    assert kept.is_stored(evidence.digest)
+
+    kept.write(evidence, CustodyAction.HOLD_RELEASED, reference_id="case-1")
+    kept.clock.moved += timedelta(days=2)
+    expire(kept)
+    assert kept.is_stored(evidence.digest)
+
+    kept.write(evidence, CustodyAction.HOLD_RELEASED, reference_id="case-2")
+    kept.clock.moved += timedelta(days=2)
+    expire(kept)
+    assert not kept.is_stored(evidence.digest)
+
+
+def test_a_request_that_is_open_keeps_it(kept: Kept) -> None:
+    evidence = kept.seal(b"wanted above", days=OVER)
+    kept.write(evidence, CustodyAction.REQUESTED, reference_id="r", until=kept.clock.now() + timedelta(days=7))
+
+    expire(kept)
+
+    assert kept.is_stored(evidence.digest)
+
+
+def test_an_extension_that_came_after_the_look_counts(kept: Kept) -> None:
+    """The decision is made in the transaction that writes it down, not where candidates were listed."""
+    evidence = kept.seal(b"extended", days=OVER)
+    kept.write(evidence, CustodyAction.RETENTION_EXTENDED, until=kept.clock.now() + timedelta(days=30))
+
+    assert not kept.parts.log.delete(evidence.digest)
+    assert kept.is_stored(evidence.digest)
+
+
+def test_a_clock_that_jumped_ahead_deletes_nothing(kept: Kept) -> None:
+    """The database's clock has to agree."""
+    evidence = kept.seal(b"young", days=365)
+    kept.clock.moved = timedelta(days=4_000)
+
+    expire(kept)
+
+    assert kept.actions(evidence) == []
+    assert kept.is_stored(evidence.digest)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_kill_at_any_moment_is_made_up_for(kept: Kept, *, is_done: bool) -> None:
+    evidence = kept.seal(b"old", days=OVER)
+    killed = kept.build(KilledAt(kept.objects, "delete", is_done=is_done))  # type: ignore[arg-type]  # has all methods of a store
+    with pytest.raises(KilledError):
+        killed.expirer.step()
+    # Written down first: what is interrupted afterwards is deleted all the same, and told once.
+    assert kept.actions(evidence) == ["DELETED"]
+
+    kept.parts = kept.build()
+    expire(kept)
+
+    assert kept.actions(evidence) == ["DELETED"]
+    assert not kept.is_stored(evidence.digest)
+    assert kept.value("SELECT purge_time FROM objects") is not None
+
+
+def test_what_the_store_keeps_locked_goes_when_the_lock_ends(kept: Kept) -> None:
+    """Retention is over here and not yet there, as by a clock that is behind."""
+    evidence = kept.seal(b"locked", days=1, locks=True)
+    kept.execute("UPDATE evidence SET retain_until_time = now() - interval '1 day'")
+
+    expire(kept)
+
+    assert kept.state(evidence.digest) == BytesState.DELETED
+    assert kept.is_stored(evidence.digest)
+    assert kept.value("SELECT purge_time FROM objects") is None
+
+
+def test_the_same_bytes_sealed_again_are_not_taken_away(kept: Kept) -> None:
+    """Sealed between the decision and the deletion in the store."""
+    old = kept.seal(b"again", "old", days=OVER)
+    assert kept.parts.log.delete(old.digest)
+    again = kept.seal(b"again", "again", days=365)
+
+    expire(kept)
+
+    assert kept.state(again.digest) == BytesState.HELD
+    assert kept.is_stored(again.digest)

@@ -1,0 +1,193 @@
+"""Store and tables are compared both ways; what a kill, a restored backup or somebody left is found and mended."""
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+
+from services.video.domain import BytesState
+from services.video.keeping_rules import ORPHAN_KEEP
+from services.video.object_store import StoreUnavailableError, object_key, rendition_key, staging_key
+from services.video.reconciling import STAGING_KEEP
+from services.video.s3_store import S3ObjectStore
+from tests.video.keeping.harness import Kept, free_port
+
+
+def put_orphan(kept: Kept, content: bytes) -> bytes:
+    """Store bytes as an upload does that died before its manifest was written."""
+    digest = hashlib.sha256(content).digest()
+    kept.objects.put(digest, content, len(content))
+    return digest
+
+
+def orphans(kept: Kept) -> int:
+    """Return how many orphans there are said to be."""
+    return int(kept.value("SELECT count(*) FROM orphans"))
+
+
+def test_what_agrees_is_left_alone(kept: Kept) -> None:
+    evidence = [kept.seal(f"content {number}".encode()) for number in range(5)]
+
+    kept.reconcile()
+
+    assert [kept.actions(one) for one in evidence] == [[]] * 5
+    assert orphans(kept) == 0
+    assert kept.value("SELECT reconcile_time FROM scrub_state") is not None
+
+
+def test_an_upload_that_is_being_sealed_is_no_orphan(kept: Kept) -> None:
+    put_orphan(kept, b"just now")
+
+    kept.reconcile()
+
+    assert orphans(kept) == 0
+
+
+def test_an_orphan_is_counted_and_after_a_grace_time_removed(kept: Kept) -> None:
+    digest = put_orphan(kept, b"left over")
+    kept.objects.put_rendition(rendition_key(digest, "poster"), b"small", "image/jpeg")
+    kept.clock.moved = timedelta(hours=2)
+    kept.reconcile()
+    assert (orphans(kept), kept.is_stored(digest)) == (1, True)
+
+    kept.clock.moved += ORPHAN_KEEP - timedelta(minutes=1)
+    kept.reconcile()
+    assert (orphans(kept), kept.is_stored(digest)) == (1, True)
+
+    kept.clock.moved += timedelta(minutes=2)
+    kept.reconcile()
+    assert (orphans(kept), kept.is_stored(digest)) == (0, False)
+    assert [*kept.objects.list("renditions/")] == []
+
+
+def test_an_orphan_whose_manifest_came_is_none(kept: Kept) -> None:
+    put_orphan(kept, b"late manifest")
+    kept.clock.moved = timedelta(hours=2)
+    kept.reconcile()
+    evidence = kept.seal(b"late manifest")
+    kept.clock.moved += ORPHAN_KEEP * 2
+
+    kept.reconcile()
+
+    assert orphans(kept) == 0
+    assert kept.is_stored(evidence.digest)
+
+
+def test_no_orphan_is_removed_while_manifests_may_come_back_from_above(kept: Kept) -> None:
+    digest = put_orphan(kept, b"its manifest is above")
+    kept.clock.moved = timedelta(hours=2)
+    kept.reconcile()
+    kept.execute("UPDATE journal_logs SET is_recovering = true")
+    kept.clock.moved += ORPHAN_KEEP * 2
+
+    kept.reconcile()
+
+    assert kept.is_stored(digest)
+
+
+def test_a_row_without_an_object_is_found_without_reading_anything_else(kept: Kept) -> None:
+    evidence = [kept.seal(f"content {number}".encode()) for number in range(3)]
+    kept.destroy(evidence[1].digest)
+
+    kept.reconcile()
+    kept.reconcile()
+
+    assert [kept.actions(one) for one in evidence] == [[], ["FOUND_MISSING"], []]
+    assert kept.state(evidence[1].digest) == BytesState.DAMAGED
+
+
+def test_a_whole_store_that_is_gone_is_found(kept: Kept) -> None:
+    evidence = [kept.seal(f"content {number}".encode()) for number in range(3)]
+    for one in evidence:
+        kept.destroy(one.digest)
+
+    kept.reconcile()
+
+    assert [kept.actions(one) for one in evidence] == [["FOUND_MISSING"]] * 3
+
+
+def test_a_deletion_behind_our_back_is_undone(kept: Kept) -> None:
+    evidence = kept.seal(b"hidden")
+    kept.hide(evidence.digest)
+
+    kept.reconcile()
+
+    assert kept.actions(evidence) == ["FOUND_MISSING", "RESTORED"]
+    assert kept.state(evidence.digest) == BytesState.HELD
+
+
+def test_own_evidence_that_came_back_from_above_is_found_in_the_store(kept: Kept) -> None:
+    """A restored database gets manifests back that are younger than the backup; their bytes never left."""
+    evidence = kept.seal(b"sealed after the backup")
+    kept.execute("UPDATE objects SET state = 2, stored_time = NULL")
+
+    kept.reconcile()
+
+    assert kept.actions(evidence) == ["RESTORED"]
+    assert kept.state(evidence.digest) == BytesState.HELD
+
+
+def test_own_evidence_whose_bytes_are_nowhere_is_missing(kept: Kept) -> None:
+    """The machine was lost with its store, and only the database came back."""
+    evidence = kept.seal(b"lost", is_stored=False)
+
+    kept.reconcile()
+    kept.reconcile()
+
+    assert kept.actions(evidence) == ["FOUND_MISSING"]
+    assert kept.state(evidence.digest) == BytesState.DAMAGED
+
+
+def test_bytes_that_were_deleted_and_are_there_again_go(kept: Kept) -> None:
+    """The store was restored from a copy that is older than the deletion."""
+    evidence = kept.seal(b"over", days=-1)
+    kept.parts.expirer.step()
+    kept.overwrite(evidence.digest, b"over")
+
+    kept.reconcile()
+    kept.parts.expirer.step()
+
+    assert not kept.is_stored(evidence.digest)
+    assert kept.actions(evidence) == ["DELETED"]
+
+
+def test_what_was_put_straight_to_the_store_and_forgotten_goes(kept: Kept) -> None:
+    forgotten, known, begun = staging_key(), staging_key(), staging_key()
+    for key in (forgotten, known):
+        kept.objects.put_rendition(key, b"unchecked", "video/mp4")
+    kept.objects.create_multipart(begun, "video/mp4")
+    kept.execute(
+        "INSERT INTO uploads (source_unit_id, evidence_id, draft, actor, staging_key, multipart_id, part_bytes,"
+        " size_bytes, begin_time, expire_time) VALUES ('141025-9001', 'e', '', '', %s, 'm', 1, 9, now(), now())",
+        known,
+    )
+    kept.clock.moved = timedelta(days=1) + STAGING_KEEP + timedelta(hours=1)
+
+    kept.reconcile()
+
+    assert [found.key for found in kept.objects.list("uploads/")] == [known]
+    assert kept.objects.abort_stale_multiparts(kept.clock.now()) == 0
+
+
+def test_a_store_that_goes_away_in_between_harms_nothing(kept: Kept) -> None:
+    evidence = kept.seal(b"content")
+    away = S3ObjectStore(kept.store_at.settings(kept.bucket, endpoint=f"http://127.0.0.1:{free_port()}"))
+
+    with pytest.raises(StoreUnavailableError):
+        kept.build(away).reconciler.run(timedelta(days=1))
+
+    assert kept.actions(evidence) == []
+    assert kept.value("SELECT reconcile_time FROM scrub_state") is None
+
+
+def test_previews_of_bytes_that_nobody_names_go_and_others_stay(kept: Kept) -> None:
+    evidence = kept.seal(b"with a preview")
+    stray = rendition_key(hashlib.sha256(b"nobody's").digest(), "poster")
+    for key in (stray, rendition_key(evidence.digest, "poster")):
+        kept.objects.put_rendition(key, b"small", "image/jpeg")
+    kept.clock.moved = ORPHAN_KEEP + timedelta(hours=1)
+
+    kept.reconcile()
+
+    assert [found.key for found in kept.objects.list("renditions/")] == [rendition_key(evidence.digest, "poster")]
+    assert kept.objects.stat(object_key(evidence.digest)).size_bytes == len(b"with a preview")
