@@ -1,0 +1,83 @@
+"""Video services for tests: the evidence store of a laptop, a registry that knows two source units, services on both."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.journal.store import tail
+from tests.conftest import Databases
+from tests.registry import examples
+from tests.registry.calls import create
+from tests.registry.harness import RunningRegistry
+from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RealDay, RunningVideo
+from tests.video.stores.servers import SeaweedServer, Server
+
+MakeVideo = Callable[..., RunningVideo]
+
+
+@pytest.fixture(scope="session")
+def short_tail_poll() -> Iterator[None]:
+    """Let a service stop quickly: its tail looks up only as often as it polls, and tests stop hundreds of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tail, "TAIL_POLL_SECONDS", 0.25)
+        yield
+
+
+@pytest.fixture(scope="session")
+def evidence_store() -> Iterator[Server]:
+    """Run the S3 server of a laptop platform; each service has a bucket of its own there."""
+    with tempfile.TemporaryDirectory(prefix="zc-s3-") as directory:
+        running = SeaweedServer(Path(directory))
+        running.start()
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.fixture(scope="session")
+def county_registry(databases: Databases, short_tail_poll: None) -> Iterator[RunningRegistry]:
+    """Run the registry of the county, with two source units."""
+    with tempfile.TemporaryDirectory(prefix="zc-") as directory:
+        running = RunningRegistry(databases, Path(directory), COUNTY)
+        for unit in (UNIT, OTHER_UNIT):
+            create(running, examples.source_unit(source_unit_id=unit))
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def day() -> RealDay:
+    """Return the time of all platforms of a test."""
+    return RealDay()
+
+
+@pytest.fixture
+def video_of(
+    databases: Databases,
+    county_registry: RunningRegistry,
+    evidence_store: Server,
+    socket_directory: Path,
+    day: RealDay,
+) -> Iterator[MakeVideo]:
+    """Run video services by platform code; only the county has a registry that answers."""
+    with ExitStack() as running:
+
+        def make(platform: str, **options: Any) -> RunningVideo:
+            address = county_registry.address if platform == COUNTY else f"unix:{socket_directory}/nobody.sock"
+            values: dict[str, Any] = {"registry_address": address, "store_server": evidence_store} | options
+            made = RunningVideo(databases, socket_directory, platform, day, **values)
+            running.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def county(video_of: MakeVideo) -> RunningVideo:
+    """Run the county's service."""
+    return video_of(COUNTY)
