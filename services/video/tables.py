@@ -170,6 +170,9 @@ OBJECTS = sa.Table(
     _time("stored_time", nullable=True),
     # Whether poster and thumbnail are in the store.
     _fact("has_preview"),
+    # When they are drawn, or tried again; absent when they are there, or cannot be drawn.
+    _time("preview_due_time", nullable=True),
+    sa.Column("preview_failures", sa.Integer, nullable=False, server_default=sa.text("0")),
     # When the scrubber read them last, and found them as they should be.
     _time("scrub_time", nullable=True),
     # Not looked at before this time by what deletes expired bytes; absent when it has not looked yet. Nothing is
@@ -195,6 +198,12 @@ OBJECTS = sa.Table(
     # Bytes that have come so far of those that are wanted.
     _count("received_bytes"),
     sa.CheckConstraint("state BETWEEN 1 AND 6", name="objects_state_check"),
+)
+# What is still to be drawn is little, and asked for every few seconds.
+sa.Index(
+    "objects_to_draw",
+    OBJECTS.c.preview_due_time,
+    postgresql_where=sa.text("preview_due_time IS NOT NULL AND state = 1"),
 )
 # What is wanted or damaged is asked for all the time, and is little.
 sa.Index("objects_not_settled", OBJECTS.c.state, OBJECTS.c.digest, postgresql_where=sa.text("state IN (3, 4)"))

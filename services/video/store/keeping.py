@@ -135,11 +135,13 @@ def mark_found(connection: RawConnection, digest: bytes, size_bytes: int, now: d
     not.
     """
     marked = connection.execute(
-        "INSERT INTO objects (digest, size_bytes, state, stored_time, scrub_time) VALUES (%s, %s, 1, %s, %s)"
+        "INSERT INTO objects (digest, size_bytes, state, stored_time, scrub_time, preview_due_time)"
+        " VALUES (%s, %s, 1, %s, %s, %s)"
         " ON CONFLICT (digest) DO UPDATE SET state = 1, stored_time = excluded.stored_time,"
+        " preview_due_time = CASE WHEN NOT objects.has_preview THEN excluded.preview_due_time END,"
         " scrub_time = excluded.scrub_time, damage = NULL, damage_time = NULL, wanted_time = NULL, urgency = NULL,"
         " wanted_until_time = NULL, retry_time = NULL, received_bytes = 0 WHERE objects.state IN (2, 3, 4)",
-        (digest, size_bytes, now, now),
+        (digest, size_bytes, now, now, now),
     )
     return marked.rowcount == 1
 

@@ -30,10 +30,19 @@ def put_held(
 ) -> None:
     """Write that bytes are in the store here, checked just now; what was wanted or damaged is so no more."""
     connection.execute(
-        "INSERT INTO objects (digest, size_bytes, state, stored_time, has_preview) VALUES (%s, %s, %s, %s, %s)"
+        "INSERT INTO objects (digest, size_bytes, state, stored_time, has_preview, preview_due_time)"
+        " VALUES (%(digest)s, %(size)s, %(state)s, %(time)s, %(drawn)s, CASE WHEN NOT %(drawn)s THEN %(time)s END)"
         " ON CONFLICT (digest) DO UPDATE SET state = excluded.state, stored_time = excluded.stored_time,"
-        " has_preview = objects.has_preview OR excluded.has_preview, damage_time = NULL, damage = NULL,"
+        " has_preview = objects.has_preview OR excluded.has_preview, preview_failures = 0,"
+        " preview_due_time = CASE WHEN NOT objects.has_preview THEN excluded.preview_due_time END,"
+        " damage_time = NULL, damage = NULL,"
         " wanted_time = NULL, urgency = NULL, wanted_until_time = NULL, retry_time = NULL, decline_count = 0,"
         " received_bytes = 0, is_gone_below = false, keep_check_time = NULL, purge_time = NULL",
-        (digest, size_bytes, BytesState.HELD.value, stored_time, has_preview),
+        {
+            "digest": digest,
+            "size": size_bytes,
+            "state": BytesState.HELD.value,
+            "time": stored_time,
+            "drawn": has_preview,
+        },
     )

@@ -115,6 +115,8 @@ def upgrade() -> None:
         sa.Column("state", sa.SmallInteger, nullable=False),
         _time("stored_time", nullable=True),
         sa.Column("has_preview", sa.Boolean, nullable=False, server_default=sa.false()),
+        _time("preview_due_time", nullable=True),
+        sa.Column("preview_failures", sa.Integer, nullable=False, server_default=sa.text("0")),
         _time("scrub_time", nullable=True),
         _time("keep_check_time", nullable=True),
         _time("purge_time", nullable=True),
@@ -131,6 +133,12 @@ def upgrade() -> None:
         sa.Column("received_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.PrimaryKeyConstraint("digest"),
         sa.CheckConstraint("state BETWEEN 1 AND 6", name="objects_state_check"),
+    )
+    op.create_index(
+        "objects_to_draw",
+        "objects",
+        ["preview_due_time"],
+        postgresql_where=sa.text("preview_due_time IS NOT NULL AND state = 1"),
     )
     op.create_index("objects_not_settled", "objects", ["state", "digest"], postgresql_where=sa.text("state IN (3, 4)"))
     op.create_index(
