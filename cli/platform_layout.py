@@ -52,8 +52,9 @@ SERVICES: Mapping[str, ServiceLayout] = {
     for layout in (
         ServiceLayout("registry", 1, has_database=True),
         ServiceLayout("weighing", 2, has_database=True, calls=("registry",), needs=("registry",)),
+        ServiceLayout("video", 3, has_database=True, calls=("registry", "weighing"), needs=("registry",)),
         ServiceLayout("enforcement", 5, has_database=True, calls=("registry",), needs=("registry",)),
-        ServiceLayout("relay", 6, has_database=False, calls=("registry", "weighing", "enforcement")),
+        ServiceLayout("relay", 6, has_database=False, calls=("registry", "weighing", "video", "enforcement")),
     )
 }
 

@@ -31,7 +31,12 @@ STALL_CAUSES = {
 }
 # Columns of the services' logs; narrow, as the screen is.
 # Of each service the entries of all its logs: those of its trade, and who was shown what of it.
-STREAM_TITLES = {"registry": "Registry\n登记条目", "weighing": "Weighing\n称重条目", "enforcement": "Enforce\n执法条目"}
+STREAM_TITLES = {
+    "registry": "Registry\n登记条目",
+    "weighing": "Weighing\n称重条目",
+    "video": "Evidence\n证据条目",
+    "enforcement": "Enforce\n执法条目",
+}
 UNKNOWN = "-"
 
 # The narrowest screen that everything fits on, and one with room for Chinese beside English in cells.

@@ -19,7 +19,7 @@ from services.common.rpc_server import ListenError
 from services.common.settings import PlatformSettings, SettingsError, check_config, load
 from services.journal.log_writer import LogIdentityError
 
-SERVICES: Final = ("registry", "weighing", "enforcement", "relay")
+SERVICES: Final = ("registry", "weighing", "video", "enforcement", "relay")
 """Services that can be named, in the order in which they are started; the order is a convenience and not needed."""
 
 SWITCH_INTERVAL_SECONDS: Final = 0.0001
