@@ -1,5 +1,6 @@
 """Puts the video service together: the only place where its parts meet."""
 
+import threading
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,8 @@ from services.journal.entry_writer import EntryWriter
 from services.journal.mounting import JournalParts
 from services.journal.signing import load_signer
 from services.video import kinds
-from services.video.background import BackgroundWork
+from services.video.background import BackgroundWork, OnlyOne
+from services.video.checking import Checker
 from services.video.completeness_metrics import CompletenessMetrics
 from services.video.config import VideoConfig
 from services.video.custody_writer import CustodyWriter
@@ -31,18 +33,23 @@ from services.video.handlers_status import StatusHandlers
 from services.video.handlers_transfer import TransferHandlers
 from services.video.handlers_uploading import UploadingHandlers
 from services.video.inspecting_process import InspectingProcesses
+from services.video.keeping_log import KeepingLog
 from services.video.metrics import VideoMetrics
 from services.video.outgoing_bytes import OutgoingBytes
 from services.video.projection import VideoProjection
+from services.video.receiving import ObjectReceiver
 from services.video.retention import RetentionTable
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
+from services.video.scrubber import RATE_WITHOUT
 from services.video.sealing import Sealing
 from services.video.servicer import SERIALIZED_ANSWERS, VideoServicer
 from services.video.servicer_transfer import TransferServicer
 from services.video.source_units import SourceUnits
 from services.video.spool import Spool
 from services.video.store_watch import StoreWatch
+from services.video.wanted import WantedPolicy
+from services.video.wanting import WANTING_LOCK_KEY, ObjectNews, Wanting
 from services.video.weighing_follower import WeighingFollower
 from zhichao.video.v1 import service_pb2, service_pb2_grpc, transfer_pb2, transfer_pb2_grpc
 
@@ -118,7 +125,12 @@ class VideoApp:
             timedelta(days=settings.recording_days),
             clock.now,
         ).add_to(self.metrics, self._weighings)
+        policy = WantedPolicy(own, settings.eager_words(), settings.sample_permille)
+        news = ObjectNews()
+        wanting = Wanting(engine, policy, control.knowledge.known_divisions, clock, news)
+        only_one = OnlyOne(settings.database_url, WANTING_LOCK_KEY, "wanting")
         self._background = [
+            BackgroundWork("wanting", wanting.step, only_one),
             BackgroundWork("spool", spool.step),
             BackgroundWork("store-watch", watch.step),
         ]
@@ -138,12 +150,22 @@ class VideoApp:
             UploadingHandlers(engine, own, sealing, spool, objects, inspecting, figures.sealed),
             PreparingHandlers(engine, sealing, objects, inspecting, clock),
             ReadingHandlers(engine, own, OutgoingBytes(engine, own, custody, objects, clock)),
-            CustodyHandlers(engine, own, custody, control, clock),
+            CustodyHandlers(engine, own, custody, control, clock, news.tell),
             CameraHandlers(engine, own, entries, self._units, control, clock),
             CompletenessHandlers(engine, own, settings, clock),
             StatusHandlers(engine, objects, spool, watch),
         )
-        transfer = TransferServicer(TransferHandlers(engine, own, custody, objects, spool, clock))
+        divisions = control.knowledge.known_divisions
+        log = KeepingLog(custody, own, clock)
+
+        def make_room(digest: bytes, size_bytes: int) -> None:
+            # One for each call: a checker is for one thread.
+            Checker(objects, log, clock, threading.Event(), RATE_WITHOUT).clear(digest, size_bytes)
+
+        receiver = ObjectReceiver(engine, own, divisions, custody, objects, spool, clock, news, make_room)
+        transfer = TransferServicer(
+            TransferHandlers(engine, own, divisions, custody, objects, spool, receiver, clock, news)
+        )
         self.server = RpcServer.for_service(
             STREAM, platform, settings, control, self._journal.access_recorder, metrics=self.metrics
         )

@@ -3,6 +3,7 @@
 What the platform that sealed the evidence has to act on – holds, extensions, requests – is addressed to it.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Final
@@ -46,9 +47,9 @@ class CustodyWriter:
         self._own = own
         self._clock = clock
 
-    def writing(self) -> AbstractContextManager[RawConnection]:
+    def writing(self, before: Callable[[RawConnection], object] | None = None) -> AbstractContextManager[RawConnection]:
         """Open a transaction in which events are written; see EntryWriter."""
-        return self._entries.writing()
+        return self._entries.writing(before)
 
     def write(
         self,

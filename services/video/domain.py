@@ -47,6 +47,7 @@ class BytesState(IntEnum):
     WANTED = 3
     DAMAGED = 4
     DELETED = 5
+    GONE = 6
 
 
 class SubjectKind(IntEnum):

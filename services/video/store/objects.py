@@ -37,7 +37,7 @@ def put_held(
         " preview_due_time = CASE WHEN NOT objects.has_preview THEN excluded.preview_due_time END,"
         " damage_time = NULL, damage = NULL,"
         " wanted_time = NULL, urgency = NULL, wanted_until_time = NULL, retry_time = NULL, decline_count = 0,"
-        " received_bytes = 0, is_gone_below = false, keep_check_time = NULL, purge_time = NULL",
+        " received_bytes = 0, keep_check_time = NULL, purge_time = NULL",
         {
             "digest": digest,
             "size": size_bytes,

@@ -8,6 +8,7 @@ from services.common.database import RawConnection
 from services.video.custody import CustodyAction
 from services.video.domain import BytesState, Name, Subject, SubjectKind
 from services.video.store import locks
+from services.video.store.wanted import decide_again
 from services.video.store.weighings import link_evidence
 
 
@@ -168,6 +169,9 @@ def put_custody_events(connection: RawConnection, arrived: Sequence[ArrivedCusto
                 if one.action == CustodyAction.RETENTION_EXTENDED and one.until_time is not None
             ),
         )
+    # Somebody has asked for bytes, or they are there again below.
+    if asked := {one.digest for one in arrived if one.action in (CustodyAction.REQUESTED, CustodyAction.RESTORED)}:
+        decide_again(connection, sorted(asked))
     locks.note_changes(connection, [one.digest for one in arrived if one.action in locks.CHANGING_ACTIONS])
 
 

@@ -88,6 +88,17 @@ _LINK: Final = (
 ).encode()
 
 
+_DECIDE_AGAIN: Final = (
+    "UPDATE objects SET is_considered = false FROM (SELECT o.digest FROM objects o WHERE o.digest IN"  # noqa: S608 - as above
+    " (SELECT e.digest FROM unnest(%(units)s::text[], %(records)s::text[]) AS k (unit, record)"
+    " JOIN evidence_subjects s ON s.source_unit_id = k.unit AND s.subject_id = k.record"
+    f" AND s.subject_kind = {SUBJECT_WEIGHING} AND s.origin = %(origin)s"
+    " JOIN evidence e USING (origin, source_unit_id, evidence_id))"
+    " AND o.state = 2 AND o.is_considered ORDER BY o.digest FOR UPDATE) AS chosen"
+    " WHERE objects.digest = chosen.digest"
+).encode()
+
+
 def link_evidence(connection: RawConnection, origin: str, records: Sequence[tuple[str, str]]) -> None:
     """Note what is sealed for records, named by source unit and record id, of which evidence was just written.
 
@@ -143,6 +154,15 @@ def keep_batch(
                 "sequences": [row.sequence for row in rows],
                 "weigh_times": [row.weigh_time for row in rows],
                 "receive_times": [row.receive_time for row in rows],
+            },
+        )
+        # Bytes of suspected overloads may be wanted from below now.
+        connection.execute(
+            _DECIDE_AGAIN,
+            {
+                "origin": origin,
+                "units": [row.source_unit_id for row in rows],
+                "records": [row.record_id for row in rows],
             },
         )
     first_passed = after if held.passed_sequence is None else held
