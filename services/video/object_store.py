@@ -339,7 +339,10 @@ class ObjectStore(Protocol):
         ...
 
     def versions(self, key: str) -> Sequence[ObjectVersion]:
-        """Return all versions and delete markers of one key, newest first; empty when there is none."""
+        """Return all versions and delete markers of one key; empty when there is none.
+
+        The current one is first, then the newest, as far as the store tells times apart: some by the second only.
+        """
         ...
 
     def restore(self, key: str) -> bool:

@@ -162,18 +162,18 @@ class S3Bucket:
                 for one in self.client.list_objects(self.name, key, recursive=True, include_version=True)
                 if one.object_name == key
             ]
-        # Servers list markers and versions as two runs or mixed; the latest one is first either way.
+        # Servers list markers and versions as two runs or mixed, and some tell times by the second: the latest one is
+        # first either way.
         return sorted(found, key=lambda one: (one.is_latest, one.modified_time), reverse=True)
 
     def restore(self, key: str) -> bool:
-        """Remove delete markers above the newest version."""
+        """Remove delete markers: all, because some servers tell times by the second and so not which come last."""
         versions = self.versions(key)
         if all(one.is_delete_marker for one in versions):
             return False
         for one in versions:
-            if not one.is_delete_marker:
-                break
-            self._remove(key, one.version_id)
+            if one.is_delete_marker:
+                self._remove(key, one.version_id)
         return True
 
     def delete(self, key: str) -> DeleteResult:
@@ -245,16 +245,13 @@ class S3Bucket:
         """Put the current version under legal hold or release it; False where nothing is locked."""
         if not self.locks:
             return False
+        # Asked first: SeaweedFS answers a hold on nothing with an internal error.
+        self.stat(key)
         with self.errors(key):
-            try:
-                if is_held:
-                    self.client.enable_object_legal_hold(self.name, key)
-                else:
-                    self.client.disable_object_legal_hold(self.name, key)
-            except S3Error as error:
-                if status_of(error) == NOT_FOUND:
-                    raise self.missing(key) from error
-                raise
+            if is_held:
+                self.client.enable_object_legal_hold(self.name, key)
+            else:
+                self.client.disable_object_legal_hold(self.name, key)
         return True
 
 
