@@ -1,6 +1,5 @@
 """Puts the video service together: the only place where its parts meet."""
 
-import threading
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +19,6 @@ from services.journal.mounting import JournalParts
 from services.journal.signing import load_signer
 from services.video import kinds
 from services.video.background import BackgroundWork, OnlyOne
-from services.video.checking import Checker
 from services.video.completeness_metrics import CompletenessMetrics
 from services.video.config import VideoConfig
 from services.video.custody_writer import CustodyWriter
@@ -33,7 +31,7 @@ from services.video.handlers_status import StatusHandlers
 from services.video.handlers_transfer import TransferHandlers
 from services.video.handlers_uploading import UploadingHandlers
 from services.video.inspecting_process import InspectingProcesses
-from services.video.keeping_log import KeepingLog
+from services.video.keeping_parts import KeepingParts
 from services.video.metrics import VideoMetrics
 from services.video.outgoing_bytes import OutgoingBytes
 from services.video.projection import VideoProjection
@@ -41,13 +39,11 @@ from services.video.receiving import ObjectReceiver
 from services.video.retention import RetentionTable
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
-from services.video.scrubber import RATE_WITHOUT
 from services.video.sealing import Sealing
 from services.video.servicer import SERIALIZED_ANSWERS, VideoServicer
 from services.video.servicer_transfer import TransferServicer
 from services.video.source_units import SourceUnits
 from services.video.spool import Spool
-from services.video.store_watch import StoreWatch
 from services.video.wanted import WantedPolicy
 from services.video.wanting import WANTING_LOCK_KEY, ObjectNews, Wanting
 from services.video.weighing_follower import WeighingFollower
@@ -116,7 +112,8 @@ class VideoApp:
             settings.spool_directory, settings.spool_bytes_max, timedelta(hours=settings.upload_keep_hours), clock
         )
         self._inspecting = inspecting = InspectingProcesses()
-        self.store_watch = watch = StoreWatch(engine, objects, clock)
+        self._keeping = keeping = KeepingParts(engine, settings, objects, custody, own, clock)
+        self.store_watch = watch = keeping.watch
         figures.watch(spool, settings.spool_bytes_max, watch)
         CompletenessMetrics(
             engine,
@@ -132,7 +129,6 @@ class VideoApp:
         self._background = [
             BackgroundWork("wanting", wanting.step, only_one),
             BackgroundWork("spool", spool.step),
-            BackgroundWork("store-watch", watch.step),
         ]
 
         sealing = Sealing(
@@ -145,6 +141,7 @@ class VideoApp:
             objects,
             clock,
             requires_locks=settings.object_lock == "require",
+            put_again=keeping.put_again,
         )
         servicer = VideoServicer(
             UploadingHandlers(engine, own, sealing, spool, objects, inspecting, figures.sealed),
@@ -156,13 +153,7 @@ class VideoApp:
             StatusHandlers(engine, objects, spool, watch),
         )
         divisions = control.knowledge.known_divisions
-        log = KeepingLog(custody, own, clock)
-
-        def make_room(digest: bytes, size_bytes: int) -> None:
-            # One for each call: a checker is for one thread.
-            Checker(objects, log, clock, threading.Event(), RATE_WITHOUT).clear(digest, size_bytes)
-
-        receiver = ObjectReceiver(engine, own, divisions, custody, objects, spool, clock, news, make_room)
+        receiver = ObjectReceiver(engine, own, divisions, custody, objects, spool, clock, news, keeping.make_room)
         transfer = TransferServicer(
             TransferHandlers(engine, own, divisions, custody, objects, spool, receiver, clock, news)
         )
@@ -215,6 +206,8 @@ class VideoApp:
             for work in self._background:
                 work.start()
                 starting.callback(work.stop, STOP_SECONDS)
+            self._keeping.start()
+            starting.callback(self._keeping.stop, STOP_SECONDS)
             # 5. Callers.
             self.server.start()
             self._started = starting.pop_all()

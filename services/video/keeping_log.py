@@ -2,6 +2,7 @@
 right again, deleted. The decision and its entry are one transaction.
 """
 
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Final
 
@@ -34,8 +35,7 @@ class KeepingLog:
 
     def restored(self, digest: bytes, how: str) -> bool:
         """Mark damaged bytes as held again and write it down; False when they are not damaged."""
-        with self._custody.writing() as connection:
-            store.lock_object(connection, digest)
+        with self._writing(digest) as connection:
             now = self._clock.now()
             if not store.mark_restored(connection, digest, now):
                 return False
@@ -47,8 +47,7 @@ class KeepingLog:
 
         The caller has compared their digest.
         """
-        with self._custody.writing() as connection:
-            store.lock_object(connection, digest)
+        with self._writing(digest) as connection:
             now = self._clock.now()
             if not store.mark_found(connection, digest, size_bytes, now):
                 return False
@@ -57,8 +56,7 @@ class KeepingLog:
 
     def lost(self, digest: bytes, size_bytes: int, how: str) -> bool:
         """Mark bytes of own evidence as missing of which nobody knew where they are; False when that is known."""
-        with self._custody.writing() as connection:
-            store.lock_object(connection, digest)
+        with self._writing(digest) as connection:
             now = self._clock.now()
             if not store.mark_lost(connection, digest, size_bytes, now):
                 return False
@@ -70,8 +68,7 @@ class KeepingLog:
 
         Asked anew within the transaction: an extension, a hold or a second manifest that was there before counts.
         """
-        with self._custody.writing() as connection:
-            store.lock_object(connection, digest)
+        with self._writing(digest) as connection:
             # The earlier of two clocks: one that jumps ahead must not delete what is kept for years.
             now = min(self._clock.now(), store.database_time(connection))
             keepers = [Keeper(*row) for row in store.read_keepers(connection, digest)]
@@ -82,6 +79,10 @@ class KeepingLog:
                 return False
             self._write(connection, digest, CustodyAction.DELETED, DELETED_PURPOSE, now)
         return True
+
+    def _writing(self, digest: bytes) -> AbstractContextManager[RawConnection]:
+        """Open a transaction that holds the object, and then the log: everybody takes them in this order."""
+        return self._custody.writing(lambda connection: store.lock_object(connection, digest))
 
     def _write(self, connection: RawConnection, digest: bytes, action: CustodyAction, how: str, now: datetime) -> None:
         for evidence in custody_store.read_named_by(connection, digest, DAMAGED_NAMED_MAX):

@@ -1,25 +1,33 @@
 """Puts together what is done for stored evidence, and starts and stops it: three threads that no call waits for."""
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
 from services.common.clock import Clock
-from services.common.database import Engine
+from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.video.background import BackgroundWork, OnlyOne
 from services.video.checking import Checker
 from services.video.config import VideoSettings
 from services.video.custody_writer import CustodyWriter
+from services.video.domain import BytesState
 from services.video.expiring import Expirer
 from services.video.keeping import KEEPING_LOCK_KEY, SCRUB_LOCK_KEY, Keeping
 from services.video.keeping_log import KeepingLog
 from services.video.object_store import ObjectStore
 from services.video.reconciling import Reconciler
 from services.video.scrubber import RATE_WITHOUT, Scrubber
+from services.video.store.objects import read_object
 from services.video.store_watch import StoreWatch
 
 THREADS: Final = 3
 """Watch, keeping, scrubbing: a stop shares its grace among them."""
+
+UNPACED_BYTES_PER_SECOND: Final = 1 << 40
+"""More than any store reads."""
+
+UPLOADED_AGAIN: Final = "The same bytes were uploaded again 相同文件重新上传"
 
 
 class KeepingParts:
@@ -36,6 +44,9 @@ class KeepingParts:
         own: str,
         clock: Clock,
     ) -> None:
+        self._engine = engine
+        self._objects = objects
+        self._clock = clock
         self._stopping = threading.Event()
         upload_keep = timedelta(hours=settings.upload_keep_hours)
         rate = settings.scrub_bytes_per_second or RATE_WITHOUT
@@ -53,6 +64,26 @@ class KeepingParts:
             BackgroundWork("store-watch", self.watch.step),
             BackgroundWork("keeping", self.keeping.step, OnlyOne(url, KEEPING_LOCK_KEY, "keeping")),
             BackgroundWork("scrubber", self.scrubber.step, OnlyOne(url, SCRUB_LOCK_KEY, "scrubber")),
+        )
+
+    def put_again(self, digest: bytes, size_bytes: int, put: Callable[[], object]) -> None:
+        """Put bytes, which the caller has compared with their digest, where damaged ones are; else do nothing.
+
+        The store leaves alone what is there with the right size, so that wrong bytes are removed first. Raises
+        StoreError, ServiceError.
+        """
+        with translate_errors(), reading(self._engine) as pooled:
+            row = read_object(raw_connection(pooled), digest)
+        if row is not None and row.state == BytesState.DAMAGED:
+            self.make_room(digest, size_bytes)
+            put()
+            self.log.restored(digest, UPLOADED_AGAIN)
+
+    def make_room(self, digest: bytes, size_bytes: int) -> None:
+        """Remove wrong bytes of a damaged object from the store, so that right ones can be put. Raises StoreError."""
+        # One for each call: a checker is for one thread. Somebody waits for it, so that nothing is spread over time.
+        Checker(self._objects, self.log, self._clock, self._stopping, UNPACED_BYTES_PER_SECOND).clear(
+            digest, size_bytes
         )
 
     def start(self) -> None:

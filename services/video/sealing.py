@@ -37,6 +37,10 @@ SEALS_MAX: Final = 4
 of the log take turns anyway."""
 
 
+PutAgain = Callable[[bytes, int, Callable[[], object]], None]
+"""Puts bytes of a digest and size where damaged ones are, by calling what it is given; else does nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class TakenDraft:
     """A draft whose bytes are taken, with what the platform knows beside it."""
@@ -70,8 +74,13 @@ class Sealing:
         clock: Clock,
         *,
         requires_locks: bool = False,
+        put_again: PutAgain | None = None,
     ) -> None:
-        """`requires_locks` takes nothing while the self-test has not found that the store enforces its locks."""
+        """`requires_locks` takes nothing while the self-test has not found that the store enforces its locks.
+
+        `put_again` heals bytes that are damaged in the store when the same ones are uploaded once more.
+        """
+        self._put_again = put_again
         self._engine = engine
         self._entries = entries
         self._own = own
@@ -139,6 +148,8 @@ class Sealing:
         draft = taken.draft
         retain_until_time = taken.retention_class.retain_until(self._clock.now())
         with translate_store_errors():
+            if self._put_again is not None:
+                self._put_again(draft.digest, draft.size_bytes, lambda: store(retain_until_time))
             store(retain_until_time)
 
         def hold(connection: RawConnection) -> None:
