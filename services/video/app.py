@@ -34,6 +34,7 @@ from services.video.inspecting_process import InspectingProcesses
 from services.video.keeping_parts import KeepingParts
 from services.video.metrics import VideoMetrics
 from services.video.outgoing_bytes import OutgoingBytes
+from services.video.previews import PreviewMaker
 from services.video.projection import VideoProjection
 from services.video.receiving import ObjectReceiver
 from services.video.retention import RetentionTable
@@ -44,6 +45,7 @@ from services.video.servicer import SERIALIZED_ANSWERS, VideoServicer
 from services.video.servicer_transfer import TransferServicer
 from services.video.source_units import SourceUnits
 from services.video.spool import Spool
+from services.video.staging import Staging
 from services.video.wanted import WantedPolicy
 from services.video.wanting import WANTING_LOCK_KEY, ObjectNews, Wanting
 from services.video.weighing_follower import WeighingFollower
@@ -112,6 +114,8 @@ class VideoApp:
             settings.spool_directory, settings.spool_bytes_max, timedelta(hours=settings.upload_keep_hours), clock
         )
         self._inspecting = inspecting = InspectingProcesses()
+        # Of their own, so that an upload never waits for a picture.
+        self._drawing = drawing = InspectingProcesses(1)
         self._keeping = keeping = KeepingParts(engine, settings, objects, custody, own, clock)
         self.store_watch = watch = keeping.watch
         figures.watch(spool, settings.spool_bytes_max, watch)
@@ -129,6 +133,7 @@ class VideoApp:
         self._background = [
             BackgroundWork("wanting", wanting.step, only_one),
             BackgroundWork("spool", spool.step),
+            BackgroundWork("previews", PreviewMaker(engine, objects, drawing, clock).step),
         ]
 
         sealing = Sealing(
@@ -143,9 +148,12 @@ class VideoApp:
             requires_locks=settings.object_lock == "require",
             put_again=keeping.put_again,
         )
+        keep = timedelta(hours=settings.upload_keep_hours)
+        staging = Staging(engine, own, sealing, objects, inspecting, keep, clock, figures.sealed)
+        self._background.append(BackgroundWork("staged-uploads", staging.sweep))
         servicer = VideoServicer(
             UploadingHandlers(engine, own, sealing, spool, objects, inspecting, figures.sealed),
-            PreparingHandlers(engine, sealing, objects, inspecting, clock),
+            PreparingHandlers(own, sealing, staging, objects, clock),
             ReadingHandlers(engine, own, OutgoingBytes(engine, own, custody, objects, clock)),
             CustodyHandlers(engine, own, custody, control, clock, news.tell),
             CameraHandlers(engine, own, entries, self._units, control, clock),
@@ -192,6 +200,7 @@ class VideoApp:
             starting.callback(self._spool.stop)
             starting.callback(self._store.close)
             starting.callback(self._inspecting.stop)
+            starting.callback(self._drawing.stop)
             # 2. The journal, and who may do what.
             self._journal.start()
             starting.callback(self._journal.stop)
