@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "division": LazyCommand("cli.division_command", "division", "Record divisions. 行政区划登记"),
     "notice": LazyCommand("cli.notice_command", "notice", "Issue and acknowledge notices. 通报下发与签收"),
     "duty-check": LazyCommand("cli.duty_check_command", "duty_check", "Ask the persons on duty. 查岗与应答"),
+    "evidence": LazyCommand("cli.evidence_command", "evidence", "Photos, clips and documents as evidence. 证据管理"),
     "rule-set": LazyCommand("cli.rule_set_command", "rule_set", "Check and publish rule sets. 规则集校验与发布"),
     "credential": LazyCommand("cli.credential_command", "credential", "Issue and revoke credentials. 凭证管理"),
     "audit-log": LazyCommand("cli.audit_log_command", "audit_log", "Look at and export the audit log. 审计日志"),

@@ -1,0 +1,1 @@
+"""Asks the services of a platform for what an evidence bundle holds."""
