@@ -15,6 +15,7 @@ import grpc
 import psycopg
 from google.protobuf.message import Message
 
+from services.common.access.tokens import ServiceTokens
 from services.common.database import create_engine, raw_connection, upgrade
 from services.common.errors import ServiceError
 from services.common.paging import filter_digest
@@ -97,9 +98,11 @@ class RunningWeighing:
         self.directory = directory
         self.registry_address = registry_address
         self.address = f"unix:{directory}/{platform}-{name}.sock"
-        self.access = Access(platform, clock=self.clock)
         # A registry of the tests keeps it beside its socket; where there is none, any does.
         token_file = Path(registry_address.removeprefix("unix:")).with_suffix(".service")
+        if not token_file.exists():
+            token_file = service_token_file(directory)
+        self.access = Access(platform, clock=self.clock, tokens=ServiceTokens(token_file))
         self.environment = {
             "ZHICHAO_PLATFORM": platform,
             "ZHICHAO_SIGNING_KEY_FILE": str(key_file),
@@ -107,7 +110,7 @@ class RunningWeighing:
             "ZHICHAO_WEIGHING_LISTEN": self.address,
             "ZHICHAO_WEIGHING_REGISTRY_ADDRESS": registry_address,
             "ZHICHAO_PLAINTEXT_LOOPBACK": "true",
-            "ZHICHAO_SERVICE_TOKEN_FILE": str(token_file if token_file.exists() else service_token_file(directory)),
+            "ZHICHAO_SERVICE_TOKEN_FILE": str(token_file),
             **(settings or {}),
         }
         self._running = ExitStack()
