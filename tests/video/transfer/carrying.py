@@ -1,0 +1,154 @@
+"""What relays do between video services: entries both ways, and bytes upwards."""
+
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import grpc
+from minio import Minio
+
+from services.common.errors import ServiceError
+from services.common.rpc_client import service_error
+from tests.registry.harness import TIMEOUT_SECONDS
+from tests.video.harness import RunningVideo, carry_down, carry_up, photo, wait_until
+from zhichao.video.v1 import custody_pb2, evidence_pb2, transfer_pb2
+from zhichao.video.v1 import service_pb2 as pb
+
+PIECE_BYTES = 64 * 1024
+"""As small as the relay makes them on a slow line."""
+
+
+def big_photo(piece_count: int = 5) -> bytes:
+    """Return a photo of so many pieces and some more, like no other."""
+    content = photo()
+    for _ in range(piece_count):
+        comment = secrets.token_bytes(PIECE_BYTES - 1_000)
+        content = content[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + content[2:]
+    return content
+
+
+def harmful_client(video: RunningVideo) -> Minio:
+    """Return a client that does to a service's store what nobody should."""
+    server = video.store_server
+    keys = (server.access_key_file.read_text().strip(), server.secret_key_file.read_text().strip())
+    return Minio(server.url.removeprefix("http://"), *keys, secure=False)
+
+
+class Levels(NamedTuple):
+    """A county, its city and its province."""
+
+    county: RunningVideo
+    city: RunningVideo
+    province: RunningVideo
+
+    def carry_all(self) -> None:
+        """Carry every entry up and down as far as it goes."""
+        carry_up(self.county, self.city)
+        carry_up(self.city, self.province)
+        carry_down(self.province, self.city)
+        carry_down(self.city, self.county)
+
+
+def name_of(held: pb.HeldEvidence) -> evidence_pb2.EvidenceName:
+    """Return what names evidence."""
+    evidence = held.evidence
+    return evidence_pb2.EvidenceName(
+        origin=held.origin, source_unit_id=evidence.source_unit_id, evidence_id=evidence.evidence_id
+    )
+
+
+def state_of(video: RunningVideo, held: pb.HeldEvidence) -> str:
+    """Return where the bytes of evidence are, as a platform sees it."""
+    answer = video.call("GetEvidence", pb.GetEvidenceRequest(name=name_of(held)))
+    return pb.BytesState.Name(answer.held_evidence.bytes_state).removeprefix("BYTES_STATE_")
+
+
+def wait_for_state(video: RunningVideo, held: pb.HeldEvidence, state: str) -> None:
+    """Wait until the bytes of evidence are somewhere, as a platform sees it."""
+    wait_until(lambda: state_of(video, held) == state, f"{state} at {video.platform}: it is {state_of(video, held)}")
+
+
+@contextmanager
+def watching(video: RunningVideo, platform: str) -> Iterator[Iterator[transfer_pb2.WatchWantedResponse]]:
+    """Follow what a service wants of a platform below."""
+    call = video.transfer.WatchWanted(transfer_pb2.WatchWantedRequest(platform=platform), timeout=TIMEOUT_SECONDS)
+    try:
+        yield iter(call)
+    finally:
+        call.cancel()
+
+
+def wanted(video: RunningVideo, platform: str) -> transfer_pb2.WatchWantedResponse:
+    """Return what a service wants of a platform below now."""
+    with watching(video, platform) as answers:
+        return next(answers)
+
+
+def pieces(
+    content: bytes,
+    platform: str,
+    digest: bytes,
+    *,
+    offset: int = 0,
+    size: int | None = None,
+    end: int | None = None,
+) -> Iterator[transfer_pb2.ReceiveObjectRequest]:
+    """Yield the messages of a transfer from an offset to an end."""
+    named = transfer_pb2.TransferObject(digest=digest, size_bytes=len(content) if size is None else size)
+    yield transfer_pb2.ReceiveObjectRequest(object=named, platform=platform, offset=offset)
+    for start in range(offset, len(content) if end is None else end, PIECE_BYTES):
+        yield transfer_pb2.ReceiveObjectRequest(chunk=content[start : min(start + PIECE_BYTES, end or len(content))])
+
+
+def give(video: RunningVideo, requests: Iterable[transfer_pb2.ReceiveObjectRequest]) -> Any:
+    """Send the messages of a transfer; a refusal is raised as ServiceError."""
+    try:
+        return video.transfer.ReceiveObject(iter(requests), timeout=TIMEOUT_SECONDS)
+    except grpc.RpcError as error:
+        raise service_error(error) from None
+
+
+def refusal_of(video: RunningVideo, requests: Iterable[transfer_pb2.ReceiveObjectRequest]) -> ServiceError:
+    """Send the messages of a transfer that must be refused."""
+    try:
+        answer = give(video, requests)
+    except ServiceError as error:
+        return error
+    raise AssertionError(f"it was taken: {answer}")
+
+
+def read(video: RunningVideo, digest: bytes, offset: int = 0) -> bytes:
+    """Read an object for a platform above; a refusal is raised as ServiceError."""
+    request = transfer_pb2.SendObjectRequest(digest=digest, offset=offset)
+    try:
+        return b"".join(answer.chunk for answer in video.transfer.SendObject(request, timeout=TIMEOUT_SECONDS))
+    except grpc.RpcError as error:
+        raise service_error(error) from None
+
+
+def send_up(lower: RunningVideo, upper: RunningVideo, digest: bytes) -> None:
+    """Carry the bytes of an object up, as relays do."""
+    content = read(lower, digest)
+    assert give(upper, pieces(content, lower.platform, digest)).is_complete
+
+
+def decline(video: RunningVideo, platform: str, digest: bytes, *, is_gone: bool = False) -> None:
+    """Say that a platform below does not hold an object."""
+    video.transfer.DeclineObject(
+        transfer_pb2.DeclineObjectRequest(platform=platform, digest=digest, is_gone=is_gone), timeout=TIMEOUT_SECONDS
+    )
+
+
+def custody(video: RunningVideo, held: pb.HeldEvidence) -> list[tuple[str, str]]:
+    """Return what was done with evidence, as a platform sees it: where, and what."""
+    events = video.call("ListCustody", pb.ListCustodyRequest(name=name_of(held), page_size=1_000)).held_events
+    return [
+        (one.origin, custody_pb2.CustodyAction.Name(one.event.action).removeprefix("CUSTODY_ACTION_")) for one in events
+    ]
+
+
+def ask(video: RunningVideo, held: pb.HeldEvidence) -> str:
+    """Ask for the bytes of evidence, and return the id of the request."""
+    answer = video.call("FetchEvidence", pb.FetchEvidenceRequest(name=name_of(held), purpose="case 12"))
+    return str(answer.request_id)
