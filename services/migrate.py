@@ -13,7 +13,7 @@ import structlog
 from services.common.database import READ_VERSION, SchemaError, check, grant, missing, translate_errors, upgrade
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
-from services.common.settings import SettingsError, load
+from services.common.settings import ServiceSettings, SettingsError, load, schema_settings
 
 WAIT_OPTION: Final = "--wait"
 
@@ -34,8 +34,8 @@ _log = structlog.get_logger()
 def main(names: Sequence[str], *, is_waiting: bool) -> int:
     """Migrate the named services, or wait for it; 0 when all schemas are there, 1 when not, 2 for bad settings.
 
-    Reads only each service's own group of settings, so that a job needs neither the platform's code nor its key. A
-    service without a database is a bad argument.
+    Reads only what a schema needs of each service's settings, so that a job needs neither the platform's code nor a
+    key. A service without a database is a bad argument.
     """
     try:
         services = [_Schema(name) for name in names]
@@ -59,11 +59,12 @@ class _Schema:
 
     def __init__(self, name: str) -> None:
         config: Any = import_module(f"services.{name}.config")
-        settings: Any = load(config.SETTINGS[-1])
-        if not hasattr(settings, "database_url"):
+        service: Any = config.SETTINGS[-1]
+        if not issubclass(service, ServiceSettings):
             raise SettingsError(f"{name} has no database: there is nothing to migrate")
-        self._url: str = settings.database_url
-        self._runtime_role: str | None = settings.runtime_role
+        settings = load(schema_settings(service))
+        self._url = settings.database_url
+        self._runtime_role = settings.runtime_role
         self._migrations = f"services.{name}.migrations"
         self._tables = f"services.{name}.tables"
         self._name = name

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -175,8 +176,8 @@ class PlatformSettings(Settings):
     ] = 20.0
 
 
-class ServiceSettings(Settings):
-    """What each service has for itself. A service derives its own class with `env_prefix="ZHICHAO_<SERVICE>_"`."""
+class SchemaSettings(Settings):
+    """What is needed of a service to bring its schema up to date: no more, so that a job need not be given more."""
 
     database_url: Annotated[
         DatabaseUrl, Field(repr=False, description="a PostgreSQL URL of this service's own database")
@@ -190,6 +191,11 @@ class ServiceSettings(Settings):
             "another one, which owns the tables; it is granted what the service needs",
         ),
     ] = None
+
+
+class ServiceSettings(SchemaSettings):
+    """What each service has for itself. A service derives its own class with `env_prefix="ZHICHAO_<SERVICE>_"`."""
+
     listen: Annotated[Address, Field(description="host:port or unix:/path where gRPC listens")]
     health_listen: Annotated[
         Address | None, Field(description="host:port of a plain-text port that answers health checks only")
@@ -206,6 +212,15 @@ class ServiceSettings(Settings):
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
+
+
+@cache
+def schema_settings(service: type[ServiceSettings]) -> type[SchemaSettings]:
+    """Return the group with what is needed for a service's schema, by the same names as in the service's own group."""
+    prefix = service.model_config.get("env_prefix", "")
+    return type(
+        f"{service.__name__}OfSchema", (SchemaSettings,), {"model_config": SettingsConfigDict(env_prefix=prefix)}
+    )
 
 
 def load(cls: type[AnySettings], environment: Mapping[str, str] | None = None) -> AnySettings:

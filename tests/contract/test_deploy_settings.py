@@ -8,7 +8,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from services.common.lifecycle import STOP_MARGIN_SECONDS
-from services.common.settings import SECRETS_DIR_VARIABLE, check_config, load, variable_name
+from services.common.settings import SECRETS_DIR_VARIABLE, check_config, load, schema_settings, variable_name
 from tests.contract.deployments import IMAGE, SITES, WITH_DATABASE, Document, Pod, Site, site
 
 Settings = type[BaseSettings]
@@ -31,8 +31,8 @@ def groups(container: Document) -> tuple[Settings, ...]:
     found: dict[Settings, None] = {}
     for name in arguments[1:] if is_migrating else arguments:
         settings: tuple[Settings, ...] = importlib.import_module(f"services.{name}.config").SETTINGS
-        # Migrating reads the service's own group and not the platform's.
-        found.update(dict.fromkeys(settings[-1:] if is_migrating else settings))
+        # Migrating reads what a schema needs, of the service's own group.
+        found.update(dict.fromkeys((schema_settings(settings[-1]),) if is_migrating else settings))
     return tuple(found)
 
 

@@ -42,7 +42,7 @@ def _enums() -> Iterator[EnumDescriptor]:
 
 def _servicers(module: str, service: ServiceDescriptor) -> list[type]:
     """Return the classes that answer a service; importing the servicers makes them known to their base."""
-    for path in sorted(ROOT.glob("services/*/*servicer.py")):
+    for path in sorted(ROOT.glob("services/*/*servicer*.py")):
         importlib.import_module(f"services.{path.parent.name}.{path.stem}")
     base: type[object] = getattr(importlib.import_module(f"{module}_pb2_grpc"), f"{service.name}Servicer")
     return [servicer for servicer in base.__subclasses__() if servicer.__module__.startswith("services.")]

@@ -196,7 +196,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UPLOAD_BUSY: _ErrorReason.ValueType  # 94
     """Another call uploads the same evidence now. RetryInfo is set. Status ABORTED."""
     ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 95
-    """Parts of the upload are missing in the store, or have another size. Metadata: `parts`. Status FAILED_PRECONDITION."""
+    """Parts of the upload are missing in the store, or have another size; or a call ended before the last byte, and what
+    came is kept. Metadata: `parts`, or `received_bytes`. Status FAILED_PRECONDITION.
+    """
     ERROR_REASON_UPLOAD_SPACE_EXHAUSTED: _ErrorReason.ValueType  # 96
     """The platform has no room for more uploads now. Metadata: `limit`. RetryInfo is set. Status RESOURCE_EXHAUSTED."""
     ERROR_REASON_OBJECT_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 97
@@ -396,7 +398,9 @@ ERROR_REASON_OFFSET_MISMATCH: ErrorReason.ValueType  # 93
 ERROR_REASON_UPLOAD_BUSY: ErrorReason.ValueType  # 94
 """Another call uploads the same evidence now. RetryInfo is set. Status ABORTED."""
 ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 95
-"""Parts of the upload are missing in the store, or have another size. Metadata: `parts`. Status FAILED_PRECONDITION."""
+"""Parts of the upload are missing in the store, or have another size; or a call ended before the last byte, and what
+came is kept. Metadata: `parts`, or `received_bytes`. Status FAILED_PRECONDITION.
+"""
 ERROR_REASON_UPLOAD_SPACE_EXHAUSTED: ErrorReason.ValueType  # 96
 """The platform has no room for more uploads now. Metadata: `limit`. RetryInfo is set. Status RESOURCE_EXHAUSTED."""
 ERROR_REASON_OBJECT_STORE_UNAVAILABLE: ErrorReason.ValueType  # 97

@@ -157,8 +157,8 @@ class VideoServiceServicer:
         kept for a day. INVALID_ARGUMENT (DIGEST_MISMATCH) if the bytes are not those of the draft's digest, (CONTENT_REFUSED) if
         they are not what the draft says they are, or nothing that is taken: then they are forgotten. OUT_OF_RANGE
         (OFFSET_MISMATCH) with the offset expected. ALREADY_EXISTS (EVIDENCE_CONFLICT). ABORTED (UPLOAD_BUSY) while another call
-        uploads the same evidence. FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT). RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when the
-        platform has no room for it now.
+        uploads the same evidence. FAILED_PRECONDITION (UPLOAD_INCOMPLETE) if the call ended before the last byte: what came is
+        kept; (UNKNOWN_SOURCE_UNIT). RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when the platform has no room for it now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
