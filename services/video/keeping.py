@@ -11,7 +11,7 @@ from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.video.checking import StoppedError
 from services.video.expiring import Expirer
-from services.video.object_store import LockState, ObjectStore
+from services.video.object_store import BucketMissingError, LockState, ObjectStore
 from services.video.reconciling import Reconciler
 from services.video.store import keeping as store
 from services.video.store.keeping import LockTestRow
@@ -59,18 +59,25 @@ class Keeping:
         self._clock = clock
         self._upload_keep = upload_keep
         self._is_tested = False
+        self._has_new_bucket = False
 
     def step(self) -> float:
         """Do what is due and return the seconds until the next step."""
-        self._objects.check()
+        try:
+            self._objects.check()
+        except BucketMissingError:
+            # Whatever bucket there will be, it is compared at once.
+            self._has_new_bucket = True
+            raise
         try:
             self.test_locks()
             self._count()
             has_more = self._expirer.step()
             with translate_errors(), reading(self._engine) as pooled:
                 state = store.read_scrub_state(raw_connection(pooled))
-            if self._is_due(state.reconcile_time, DAILY):
+            if self._has_new_bucket or self._is_due(state.reconcile_time, DAILY):
                 self._reconciler.run(self._upload_keep)
+                self._has_new_bucket = False
         except StoppedError:
             return 0.0
         return 0.0 if has_more else STEP_SECONDS

@@ -3,9 +3,7 @@
 import hashlib
 import itertools
 import re
-import socket
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 import psycopg
 from minio import Minio
 
-from cli.object_server import ObjectServer
 from services.common.database import create_engine, raw_connection, reading
 from services.common.instants import timestamp
 from services.journal.entry_writer import EntryWriter
@@ -33,6 +30,7 @@ from services.video.s3_store import S3ObjectStore
 from services.video.store import custody as custody_store
 from services.video.store import objects as objects_store
 from services.video.store.custody import Named
+from tests.video.stores.servers import Server, free_port
 from zhichao.video.v1 import custody_pb2, evidence_pb2
 
 COUNTY = "141025"
@@ -40,28 +38,19 @@ UNIT = "141025-9001"
 _COUNT = itertools.count(1)
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody has now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass(frozen=True)
 class StoreAt:
-    """A running S3 server and its keys."""
+    """The running S3 server of all tests."""
 
-    server: ObjectServer
-    access_key_file: Path
-    secret_key_file: Path
+    server: Server
 
     def settings(self, bucket: str, **others: Any) -> S3Settings:
         """Return how a bucket of it is reached; short waits, because it is here or not at all."""
         settings = S3Settings(
-            endpoint=self.server.endpoint,
+            endpoint=self.server.url,
             bucket=bucket,
-            access_key_file=self.access_key_file,
-            secret_key_file=self.secret_key_file,
+            access_key_file=self.server.access_key_file,
+            secret_key_file=self.server.secret_key_file,
             connect_timeout_seconds=0.5,
             retries=0,
         )
@@ -70,9 +59,9 @@ class StoreAt:
     def client(self) -> Minio:
         """Return a client that does harm."""
         return Minio(
-            self.server.endpoint.removeprefix("http://"),
-            self.access_key_file.read_text().strip(),
-            self.secret_key_file.read_text().strip(),
+            self.server.url.removeprefix("http://"),
+            self.server.access_key_file.read_text().strip(),
+            self.server.secret_key_file.read_text().strip(),
             secure=False,
         )
 
@@ -115,10 +104,10 @@ class Kept:
         self.custody = CustodyWriter(self.entries, COUNTY, self.clock)
         self.settings = VideoSettings(
             database_url=url,
-            s3_endpoint=store_at.server.endpoint,
+            s3_endpoint=store_at.server.url,
             s3_bucket=self.bucket,
-            s3_access_key_file=store_at.access_key_file,
-            s3_secret_key_file=store_at.secret_key_file,
+            s3_access_key_file=store_at.server.access_key_file,
+            s3_secret_key_file=store_at.server.secret_key_file,
             spool_directory=tmp_path / "spool",
             # As fast as it can: a pace is tested by itself.
             scrub_bytes_per_second=1 << 40,
