@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
+import grpc
 import pytest
 
 from services.common.access.knowledge import AccessKnowledge
@@ -16,6 +18,8 @@ from services.registry.metrics import add_access_metrics
 from services.relay.downstream import DownstreamLinks
 from services.relay.link import LinkStatus
 from services.relay.metrics import add_relay_metrics
+from services.video.completeness_metrics import CompletenessMetrics
+from services.video.weighing_follower import WeighingFollower
 from services.weighing.directory_metrics import add_directory_metrics
 from services.weighing.metrics import WeighingMetrics
 from tests.contract.documents import ROOT
@@ -54,6 +58,10 @@ class NoLink:
         raise AssertionError("names are asked for, not values")
 
 
+def no_channel() -> grpc.Channel:
+    raise AssertionError("names are asked for, not values")
+
+
 @pytest.fixture(scope="module")
 def offered() -> Iterator[dict[str, tuple[str, ...]]]:
     """Return what a service would show that is everything at once."""
@@ -65,6 +73,10 @@ def offered() -> Iterator[dict[str, tuple[str, ...]]]:
     add_directory_metrics(metrics, dict, lambda: 0)
     add_access_metrics(metrics, Bootstrap("141025", None))
     add_relay_metrics(metrics, NoLink(), DownstreamLinks(SystemClock()))
+    never = timedelta()
+    CompletenessMetrics(engine, "141025", never, never, SystemClock().now).add_to(
+        metrics, WeighingFollower(engine, no_channel)
+    )
     add_server_metrics(metrics, "weighing", {}, AccessKnowledge(SystemClock().monotonic), None)
     yield dict(metrics.offered)
     engine.dispose()
