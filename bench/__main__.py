@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import catch_up, harness, list_scale, security_cost, single_latency, stream_ingest
+from bench import catch_up, evidence, harness, list_scale, security_cost, single_latency, stream_ingest
 from bench.harness import Result
 
 MEASUREMENTS: dict[str, tuple[Callable[[], Result], Callable[[], Result]]] = {
@@ -18,6 +18,7 @@ MEASUREMENTS: dict[str, tuple[Callable[[], Result], Callable[[], Result]]] = {
     "security_cost": (security_cost.run, lambda: security_cost.run(30_000, 3, 5)),
     "list_scale": (list_scale.run, lambda: list_scale.run(10_000, 200_000)),
     "memory": (stream_ingest.memory, lambda: stream_ingest.memory(100_000)),
+    "evidence": (evidence.run, lambda: evidence.run(3, 64 << 20, 16 << 20, 100)),
 }
 """Each measurement in full, and small enough to see whether it works."""
 

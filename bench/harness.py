@@ -106,13 +106,22 @@ def register_units(platform: PlatformProcess) -> None:
 
 def issue_viewer(platform: PlatformProcess) -> str:
     """Return the token of a person who may read everything that is no personal data, at any speed."""
+    return _issue_person(platform, credential_pb2.ROLE_VIEWER)
+
+
+def issue_officer(platform: PlatformProcess) -> str:
+    """Return the token of a person who may see evidence, at any speed."""
+    return _issue_person(platform, credential_pb2.ROLE_OFFICER)
+
+
+def _issue_person(platform: PlatformProcess, role: credential_pb2.Role.ValueType) -> str:
     return _issue(
         platform,
         credential_pb2.Credential(
             kind=credential_pb2.PRINCIPAL_KIND_PERSON,
             display_name="bench",
             division_code=platform.platform,
-            roles=[credential_pb2.ROLE_VIEWER],
+            roles=[role],
             limits=LIMITS,
         ),
     )
@@ -246,9 +255,13 @@ def resident_bytes(pid: int) -> tuple[int, int]:
 
 def preparing_pids(pid: int) -> list[int]:
     """Return the processes that prepare backlogs for a service (Linux /proc)."""
+    return [child for child in children(pid) if b"preparing_worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started (Linux /proc)."""
     lists = [thread / "children" for thread in Path(f"/proc/{pid}/task").iterdir()]
-    children = [child for one in lists for child in one.read_text(encoding="ascii").split()]
-    return [int(child) for child in children if b"preparing_worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [int(child) for one in lists for child in one.read_text(encoding="ascii").split()]
 
 
 def dump(results: Sequence[Result]) -> str:
