@@ -91,6 +91,10 @@ deploy-check: $(VENV)/dev.stamp ## Sites of deploy/k8s build and are valid; Dock
 		tests/contract/test_deploy_secrets.py tests/contract/test_deploy_settings.py tests/contract/test_deploy_sites.py \
 		tests/contract/test_release.py
 
+.PHONY: minio
+minio: $(VENV)/dev.stamp ## Build MinIO with Go and start it on loopback, for work with the reference store
+	@$(BIN)/python tools/minio.py start
+
 .PHONY: image-check
 image-check: $(VENV)/dev.stamp ## Run the Dockerfile's build stage without a container engine
 	@$(BIN)/python tools/try_dockerfile.py

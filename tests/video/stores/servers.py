@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -10,6 +11,8 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
+
+import pytest
 
 from cli.object_server import ObjectServer
 from cli.platform_layout import LOOPBACK, bind
@@ -85,10 +88,10 @@ class SeaweedServer:
             secret_key_file=self.secret_key_file,
         )
 
-    @property
-    def pid(self) -> int | None:
-        """Its process while it answers."""
-        return self._server.pid
+    def kill(self) -> None:
+        """Kill its process; it is started again by itself."""
+        assert self._server.pid is not None, "it answers"
+        os.kill(self._server.pid, signal.SIGKILL)
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -159,8 +162,6 @@ class MinioServer:
             self._process = None
 
     def _answers(self) -> bool:
-        import ssl
-
         # Whether it is up, not who it is: the tests of TLS look at that.
         context = ssl._create_unverified_context()  # noqa: S323 - as above
         try:
@@ -174,3 +175,9 @@ def free_port() -> int:
     """Return a port of loopback that nobody has now."""
     with bind(LOOPBACK, 0) as taken:
         return int(taken.getsockname()[1])
+
+
+def need_minio() -> None:
+    """Skip the test that asks, where MinIO is not installed."""
+    if minio.program() is None:
+        pytest.skip(minio.NOT_INSTALLED)

@@ -1,0 +1,170 @@
+"""Store requirements: locks that hold, and a self-test that finds out when they do not."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.video import lock_self_test
+from services.video.object_store import LOCK_TEST_PREFIX, LockState, object_key
+from services.video.s3_store import S3ObjectStore
+from tests.video.stores import servers
+from tests.video.stores.contents import content
+from tests.video.stores.gateway import Gateway
+
+CLIP = content(5000)
+KEY = object_key(CLIP.digest)
+
+
+def _soon(seconds: int = 30) -> datetime:
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
+
+
+def _put(store: S3ObjectStore, until: datetime | None = None) -> None:
+    store.put(CLIP.digest, CLIP.data, CLIP.size_bytes, retain_until=until)
+
+
+def _locked_until(store: S3ObjectStore) -> datetime | None:
+    found = store._bucket.retention(KEY)
+    return None if found is None else found.retain_until_date
+
+
+def test_an_object_is_stored_locked(store: S3ObjectStore) -> None:
+    until = _soon()
+    _put(store, until)
+    result = store.delete(KEY)
+    assert (_locked_until(store), result.deleted_count, result.kept_count) == (until, 0, 1)
+
+
+def test_an_object_in_parts_is_stored_locked(store: S3ObjectStore) -> None:
+    large, until = content(65 * 1024 * 1024), _soon()
+    store.put(large.digest, large.data, large.size_bytes, retain_until=until)
+    assert store.delete(object_key(large.digest)).kept_count == 1
+
+
+def test_the_lock_of_what_was_there_is_extended(store: S3ObjectStore) -> None:
+    _put(store, _soon(20))
+    _put(store, later := _soon(40))
+    assert _locked_until(store) == later
+
+
+def test_a_lock_is_never_shortened(store: S3ObjectStore) -> None:
+    _put(store, until := _soon(40))
+    answers = [store.extend_retention(KEY, _soon(10)), store.extend_retention(KEY, until)]
+    _put(store, _soon(20))
+    assert (answers, _locked_until(store)) == ([True, True], until)
+
+
+def test_what_was_not_locked_can_be(store: S3ObjectStore) -> None:
+    _put(store)
+    before = _locked_until(store)
+    store.extend_retention(KEY, until := _soon())
+    assert (before, _locked_until(store)) == (None, until)
+
+
+def test_an_object_under_hold_is_kept_until_it_is_released(store: S3ObjectStore) -> None:
+    _put(store)
+    held = [store.set_hold(KEY, is_held=True) for _ in range(2)]
+    kept = store.delete(KEY).kept_count
+    released = [store.set_hold(KEY, is_held=False) for _ in range(2)]
+    assert (held, kept, released, store.delete(KEY).deleted_count) == ([True, True], 1, [True, True], 1)
+
+
+def test_a_version_over_a_locked_one_can_be_removed_and_the_locked_one_cannot(store: S3ObjectStore) -> None:
+    _put(store, _soon())
+    store.put_rendition(KEY, b"something else", "video/mp4")
+    latest, locked = store.versions(KEY)
+    removed = [store.remove_version(KEY, latest.version_id), store.remove_version(KEY, locked.version_id)]
+    assert (removed, [one.version_id for one in store.versions(KEY)]) == ([True, False], [locked.version_id])
+
+
+def test_what_is_kept_is_not_hidden(store: S3ObjectStore) -> None:
+    _put(store, _soon())
+    store._client.remove_object(store.address.bucket, KEY)
+    store.delete(KEY)
+    with store.read(KEY) as reader:
+        assert b"".join(reader) == CLIP.data
+
+
+def test_nothing_is_locked_when_locks_are_switched_off(server: servers.Server, store: S3ObjectStore) -> None:
+    unlocked = servers.store(server, bucket=store.address.bucket, uses_object_lock=False)
+    _put(unlocked, _soon())
+    answers = (unlocked.extend_retention(KEY, _soon()), unlocked.set_hold(KEY, is_held=True))
+    assert (answers, unlocked.delete(KEY).deleted_count) == ((False, False), 1)
+
+
+# Buckets without locks
+
+
+@pytest.fixture
+def plain(server: servers.Server) -> S3ObjectStore:
+    made = servers.store(server)
+    made._client.make_bucket(made.address.bucket)
+    return made
+
+
+def test_a_bucket_of_somebody_else_is_taken_as_it_is(plain: S3ObjectStore) -> None:
+    facts = plain.ensure_bucket()
+    assert (facts.is_new, facts.is_versioned, facts.has_object_lock) == (False, False, False)
+
+
+def test_a_bucket_without_locks_stores_and_deletes(plain: S3ObjectStore) -> None:
+    _put(plain, _soon())
+    with plain.read(KEY) as reader:
+        read = b"".join(reader)
+    found = plain.versions(KEY)
+    assert (read, plain.set_hold(KEY, is_held=True), len(found), plain.delete(KEY).deleted_count) == (
+        CLIP.data,
+        False,
+        1,
+        1,
+    )
+    assert list(plain.versions(KEY)) == []
+
+
+def test_the_self_test_says_that_a_bucket_has_no_locks(plain: S3ObjectStore) -> None:
+    assert plain.lock_self_test().state is LockState.UNSUPPORTED
+
+
+# The self-test
+
+
+def test_the_self_test_finds_that_locks_are_enforced(store: S3ObjectStore) -> None:
+    begin = datetime.now(UTC)
+    found = store.lock_self_test()
+    assert (found.state, begin <= found.test_time <= datetime.now(UTC)) == (LockState.ENFORCED, True), found.detail
+
+
+def test_left_overs_of_the_self_test_go_when_their_locks_have_ended(store: S3ObjectStore) -> None:
+    store.put_rendition(f"{LOCK_TEST_PREFIX}old", b"of a test yesterday", "text/plain")
+    store.lock_self_test()
+    assert f"{LOCK_TEST_PREFIX}old" not in [found.key for found in store.list(LOCK_TEST_PREFIX)]
+
+
+@pytest.mark.parametrize("part", ["retention", "legal-hold"])
+def test_the_self_test_finds_that_a_store_takes_locks_and_deletes(
+    server: servers.Server, store: S3ObjectStore, part: str
+) -> None:
+    if server.url.startswith("https"):
+        pytest.skip("the gateway before the store speaks plain HTTP")
+
+    def answer(method: str, path: str) -> tuple[int, bytes] | None:
+        is_lock = method == "PUT" and part in path.partition("?")[2]
+        return (200, b"") if is_lock else None
+
+    with Gateway(server.url.removeprefix("http://"), answer) as gateway:
+        found = servers.store(server, endpoint=gateway.url, bucket=store.address.bucket).lock_self_test()
+    assert found.state is LockState.NOT_ENFORCED, found.detail
+
+
+def test_the_self_test_knows_nothing_while_the_store_is_away(server: servers.Server) -> None:
+    found = servers.store(server, endpoint=f"http://127.0.0.1:{servers.free_port()}", retries=0).lock_self_test()
+    assert found.state is LockState.UNKNOWN, found.detail
+
+
+def test_the_self_test_knows_nothing_without_a_bucket(server: servers.Server) -> None:
+    assert servers.store(server).lock_self_test().state is LockState.UNKNOWN
+
+
+def test_a_lock_of_the_self_test_outlives_a_difference_of_clocks() -> None:
+    # What Signature Version 4 allows.
+    assert timedelta(minutes=lock_self_test.LOCK_MINUTES) > timedelta(minutes=15)
