@@ -31,7 +31,7 @@ START_SECONDS_MAX: Final = 120.0
 READY_POLL_SECONDS: Final = 0.05
 ANSWER_SECONDS_MAX: Final = 2.0
 
-# It stops within two seconds: it says good-bye to its own parts. Requests that hang are not waited for longer than this.
+# It stops within two seconds: it says good-bye to its own parts. Requests that hang are not waited for beyond this.
 STOP_SECONDS_MAX: Final = 10.0
 KILL_SECONDS_MAX: Final = 5.0
 
