@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import grpc
 import pytest
@@ -19,6 +20,12 @@ from services.relay.downstream import DownstreamLinks
 from services.relay.link import LinkStatus
 from services.relay.metrics import add_relay_metrics
 from services.video.completeness_metrics import CompletenessMetrics
+from services.video.metrics import VideoMetrics
+from services.video.object_store import ObjectStore
+from services.video.s3_connection import S3Settings
+from services.video.s3_store import S3ObjectStore
+from services.video.spool import Spool
+from services.video.store_watch import StoreWatch
 from services.video.weighing_follower import WeighingFollower
 from services.weighing.directory_metrics import add_directory_metrics
 from services.weighing.metrics import WeighingMetrics
@@ -33,6 +40,7 @@ HISTOGRAM_SUFFIX = re.compile(r"_(bucket|sum|count)$")
 LABELS = {
     "component",
     "direction",
+    "error",
     "group",
     "is_own",
     "kind",
@@ -58,6 +66,12 @@ class NoLink:
         raise AssertionError("names are asked for, not values")
 
 
+def no_store() -> ObjectStore:
+    """Return a store that nobody asks."""
+    missing = Path("nowhere")
+    return S3ObjectStore(S3Settings("http://127.0.0.1:1", "none", missing, missing))
+
+
 def no_channel() -> grpc.Channel:
     raise AssertionError("names are asked for, not values")
 
@@ -73,6 +87,9 @@ def offered() -> Iterator[dict[str, tuple[str, ...]]]:
     add_directory_metrics(metrics, dict, lambda: 0)
     add_access_metrics(metrics, Bootstrap("141025", None))
     add_relay_metrics(metrics, NoLink(), DownstreamLinks(SystemClock()))
+    spool = Spool(Path("nowhere"), 0, timedelta(), SystemClock())
+    watch = StoreWatch(engine, no_store(), SystemClock())
+    VideoMetrics(metrics, engine).watch(spool, 0, watch)
     never = timedelta()
     CompletenessMetrics(engine, "141025", never, never, SystemClock().now).add_to(
         metrics, WeighingFollower(engine, no_channel)
