@@ -86,7 +86,8 @@ def upload(
     Exit status: 0 sealed; 1 refused; 2 wrong options; 3 broke off, run it again. 退出码: 0 已封存; 1 被拒绝; 3 中断。
     """
     from cli.evidence_display import as_document, evidence_facts
-    from cli.evidence_transfer import digest_of, ended_well, shown_bytes, upload_file
+    from cli.evidence_transfer import chunks_of, digest_of, ended_well, shown_bytes
+    from cli.evidence_transfer import upload as upload_
     from cli.evidence_upload_direct import upload_direct
     from cli.terminal import Console
     from zhichao.video.v1 import evidence_pb2
@@ -127,7 +128,7 @@ def upload(
             if direct:
                 held, is_duplicate = upload_direct(stub, draft, path, store_ca, progress)
             else:
-                answer = upload_file(stub, draft, path, progress)
+                answer = upload_(stub, draft, chunks_of(path), progress)
                 held, is_duplicate = answer.held_evidence, answer.is_duplicate
     if as_json:
         click.echo(json.dumps({**as_document(held), "is_duplicate": is_duplicate}, ensure_ascii=False))

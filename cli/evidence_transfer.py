@@ -37,6 +37,9 @@ _AGAIN: Final = frozenset({Reason.OFFSET_MISMATCH, Reason.UPLOAD_BUSY})
 Progress = Callable[[int], None]
 """progress(bytes done)."""
 
+Chunks = Callable[[int], Iterator[bytes]]
+"""chunks(offset): the bytes from there on, in pieces of at most CHUNK_BYTES."""
+
 
 class BrokenOffError(Exception):
     """The transfer has not come further for a while; what was moved is kept, and the same command goes on with it."""
@@ -98,14 +101,26 @@ class Retries:
         self._seconds = min(self._seconds * 2, PAUSE_SECONDS_MAX)
 
 
-def upload_file(
+def chunks_of(path: Path) -> Chunks:
+    """Return how the bytes of a file are read. Reading raises OSError."""
+
+    def chunks(offset: int) -> Iterator[bytes]:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    return chunks
+
+
+def upload(
     stub: "VideoServiceStub",
     draft: pb.EvidenceDraft,
-    path: Path,
+    chunks: Chunks,
     progress: Progress = lambda done: None,
     retries: Retries | None = None,
 ) -> pb.UploadEvidenceResponse:
-    """Upload a file, from where an earlier call broke off. Raises grpc.RpcError if refused, BrokenOffError, OSError."""
+    """Upload bytes, from where an earlier call broke off. Raises grpc.RpcError if refused, BrokenOffError."""
     retries = retries or Retries()
     furthest = -1
     while True:
@@ -116,7 +131,7 @@ def upload_file(
             if offset > furthest:
                 furthest = offset
                 retries.came_further()
-            return stub.UploadEvidence(_messages(draft, path, offset, progress))
+            return stub.UploadEvidence(upload_messages(draft, chunks, offset, progress))
         except grpc.RpcError as error:
             refused = service_error(error)
             if not (refused.is_retryable or refused.reason in _AGAIN):
@@ -139,15 +154,15 @@ def _received(stub: "VideoServiceStub", draft: pb.EvidenceDraft) -> tuple[int, p
     return (0, answer.sealed) if answer.sealed.evidence.digest == draft.digest else (0, None)
 
 
-def _messages(
-    draft: pb.EvidenceDraft, path: Path, offset: int, progress: Progress
+def upload_messages(
+    draft: pb.EvidenceDraft, chunks: Chunks, offset: int = 0, progress: Progress = lambda done: None
 ) -> Iterator[pb.UploadEvidenceRequest]:
+    """Yield the messages of one call that uploads bytes from an offset."""
     yield pb.UploadEvidenceRequest(draft=draft, offset=offset)
-    with path.open("rb") as file:
-        file.seek(offset)
-        while chunk := file.read(CHUNK_BYTES):
-            yield pb.UploadEvidenceRequest(chunk=chunk)
-            progress(file.tell())
+    for chunk in chunks(offset):
+        yield pb.UploadEvidenceRequest(chunk=chunk)
+        offset += len(chunk)
+        progress(offset)
 
 
 def download_file(

@@ -1,7 +1,7 @@
 """Waits until every level holds everything, and then proves that it is what the terminals had acknowledged."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import grpc
 
-from cli.run_ledger import Acknowledged, LedgerCheck
+from cli.run_evidence import LevelEvidence
+from cli.run_ledger import Acknowledged, LedgerCheck, evidence_key
 from cli.run_levels import Level
 from cli.status_figures import PlatformFigures
 from cli.status_targets import LOOK_SECONDS_MAX, Target
@@ -20,6 +21,7 @@ from cli.verify_journals import Examined, PlatformJournals
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 
 WEIGHING = "weighing"
+VIDEO = "video"
 
 # A link comes back within 5 s of its upstream; a minute in which nothing at all arrives is a fault.
 STALL_SECONDS_MAX = 60.0
@@ -35,6 +37,8 @@ class LevelVerdict:
     level: Level
     examined: Examined
     ledger: LedgerCheck
+    # What the cameras were told is sealed.
+    manifests: LedgerCheck
     # Own logs whose newest checkpoint the upstream has not cosigned.
     uncosigned: list[str] = field(default_factory=list)
     equal_count: int = 0
@@ -47,7 +51,11 @@ class Verdict:
     """The outcome of the run."""
 
     acknowledged: Acknowledged
+    # Photos and clips that the cameras were told are sealed.
+    sealed: Acknowledged
     levels: list[LevelVerdict]
+    # Their bytes, by level from the county up.
+    evidence: list[LevelEvidence] = field(default_factory=list)
     # What the check of the levels does not see; each is a difference.
     more: list[str] = field(default_factory=list)
 
@@ -63,15 +71,21 @@ class Verdict:
             code, ledger = one.level.code, one.ledger
             if ledger.missing_count:
                 lines.append(f"{code} lacks {ledger.missing_count:,} acknowledged records")
+            if one.manifests.missing_count:
+                lines.append(f"{code} lacks {one.manifests.missing_count:,} manifests of sealed evidence")
+            if one.manifests.twice_count:
+                lines.append(f"{code} holds {one.manifests.twice_count:,} manifests twice")
             if ledger.twice_count:
                 lines.append(f"{code} holds {ledger.twice_count:,} records twice")
-            lines += [f"{code}: {example}" for example in ledger.examples]
+            lines += [f"{code}: {example}" for example in [*ledger.examples, *one.manifests.examples]]
             lines += [f"{code}: {log}" for log in one.unequal]
             lines += [f"{code}: the {log} log is not cosigned at its end" for log in one.uncosigned]
             for result in one.examined.results:
                 if (first := result.first_bad) is not None:
                     fault = first.fault.value.replace("_", " ")
                     lines.append(f"{code} {result.stream} {result.origin} {first.place}: {fault}: {first.detail}")
+        for found in self.evidence:
+            lines += found.differences
         return lines
 
     @property
@@ -148,6 +162,7 @@ def verify_levels(
     levels: Sequence[Level],
     targets: Sequence[Target],
     ledger_path: Path,
+    evidence_path: Path,
     *,
     sample: int,
     seed: int,
@@ -155,9 +170,10 @@ def verify_levels(
 ) -> Verdict:
     """Check everything that every level holds, from the county up. Raises CannotLookError."""
     acknowledged = Acknowledged.read(ledger_path)
+    sealed = Acknowledged.read(evidence_path, "evidence_id")
     own = levels[0].code
-    verdict = Verdict(acknowledged, [])
-    foreign = acknowledged.origins - {own}
+    verdict = Verdict(acknowledged, sealed, [])
+    foreign = (acknowledged.origins | sealed.origins) - {own}
     if foreign:
         verdict.more.append(f"acknowledgements name other platforms: {', '.join(sorted(foreign))}")
     with ExitStack() as stack:
@@ -166,13 +182,17 @@ def verify_levels(
             one.look()
         keys = [key for one in journals for key in one.verifier_keys()]
         for level, one in zip(levels, journals, strict=True):
-            ledger = LedgerCheck(acknowledged)
+            checks = {
+                (WEIGHING, own): LedgerCheck(acknowledged),
+                (VIDEO, own): LedgerCheck(sealed, evidence_key),
+            }
 
-            def observe(head: Head, ledger: LedgerCheck = ledger) -> Observe | None:
-                return ledger.observe if (head.stream, head.origin) == (WEIGHING, own) else None
+            def observe(head: Head, checks: Mapping[tuple[str, str], LedgerCheck] = checks) -> Observe | None:
+                check = checks.get((head.stream, head.origin))
+                return check.observe if check is not None else None
 
             examined = one.examine(keys, sample=sample, seed=seed, observe=observe, advance=advance)
-            verdict.levels.append(LevelVerdict(level, examined, ledger))
+            verdict.levels.append(LevelVerdict(level, examined, *checks.values()))
     _compare(verdict)
     return verdict
 

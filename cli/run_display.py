@@ -142,6 +142,9 @@ def terminals_text(simulation: Simulation) -> Text:
     add("refused 被拒", f"{counters.refused:,}", "red" if counters.refused else "")
     add("waiting 待确认", f"{simulation.waiting_count:,}")
     add("cut off 离线", f"{simulation.offline_count}/{simulation.terminal_count}", end="")
+    if (evidence := simulation.evidence) is not None:
+        text.append("  ")
+        add("evidence 证据", f"{evidence.counters.sealed:,}", "green", end="")
     if simulation.last_error:
         text.append(f"\n{simulation.last_error[:_ERROR_CHARACTERS_MAX]}", "yellow")
     return text
@@ -153,8 +156,12 @@ def terminals_line(simulation: Simulation) -> str:
     return (
         f"terminals generated={counters.generated} acknowledged={counters.acknowledged} "
         f"resent={counters.duplicates} refused={counters.refused} waiting={simulation.waiting_count} "
-        f"cut_off={simulation.offline_count} seconds={simulation.elapsed_seconds:.0f}"
+        f"cut_off={simulation.offline_count} evidence={_sealed(simulation)} seconds={simulation.elapsed_seconds:.0f}"
     )
+
+
+def _sealed(simulation: Simulation) -> int:
+    return simulation.evidence.counters.sealed if simulation.evidence is not None else 0
 
 
 def _elapsed(seconds: float) -> str:

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from zhichao.journal.v1 import entry_pb2
+from zhichao.video.v1 import evidence_pb2
 from zhichao.weighing.v1 import weighing_pb2
 
 WEIGHING_KIND = "zhichao.weighing.v1.Weighing"
+EVIDENCE_KIND = "zhichao.video.v1.Evidence"
 
 _KEY_BYTES = 16
 _PLACE_BYTES = _KEY_BYTES + 32
@@ -39,14 +42,11 @@ class Acknowledged:
         self.origins: set[str] = set()
 
     @classmethod
-    def read(cls, path: Path) -> "Acknowledged":
+    def read(cls, path: Path, id_field: str = "record_id") -> "Acknowledged":
         """Read a ledger. A last line that was cut by a kill is not an acknowledgement yet."""
         ledger = cls()
-        if path.exists():
-            with path.open(encoding="utf-8") as lines:
-                for line in lines:
-                    if line.endswith("\n"):
-                        ledger._add(json.loads(line))
+        for line in read_lines(path):
+            ledger._add(line, id_field)
         return ledger
 
     @property
@@ -59,11 +59,11 @@ class Acknowledged:
         place = self._places[sequence * _PLACE_BYTES : (sequence + 1) * _PLACE_BYTES]
         return (bytes(place[:_KEY_BYTES]), bytes(place[_KEY_BYTES:])) if any(place) else None
 
-    def _add(self, line: dict[str, object]) -> None:
+    def _add(self, line: Mapping[str, object], id_field: str) -> None:
         if line.get("outcome") != "acknowledged":
             return
         sequence = int(str(line["sequence"]))
-        key = record_key(str(line["source_unit_id"]), str(line["record_id"]))
+        key = record_key(str(line["source_unit_id"]), str(line[id_field]))
         place = key + bytes.fromhex(str(line["leaf_digest"]))
         self.origins.add(str(line["origin"]))
         held = self.at(sequence)
@@ -81,8 +81,9 @@ class Acknowledged:
 class LedgerCheck:
     """Watches one level's copy of the county's log go by."""
 
-    def __init__(self, acknowledged: Acknowledged) -> None:
+    def __init__(self, acknowledged: Acknowledged, key_of: Callable[[bytes], bytes | None] | None = None) -> None:
         self._acknowledged = acknowledged
+        self._key_of = key_of or weighing_key
         self._others: set[bytes] = set()
         self.weighing_count = 0
         # Acknowledged records found at their place with their digest.
@@ -101,7 +102,7 @@ class LedgerCheck:
     def observe(self, sequences: Sequence[int], entries: Sequence[bytes], leaves: Sequence[bytes]) -> None:
         """Look at a run of entries; `leaves` are digests of the bytes as they are now."""
         for sequence, entry, leaf in zip(sequences, entries, leaves, strict=True):
-            key = _key(entry)
+            key = self._key_of(entry)
             expected = self._acknowledged.at(sequence)
             if key is not None:
                 self.weighing_count += 1
@@ -126,7 +127,28 @@ class LedgerCheck:
             self.examples.append(text)
 
 
-def _key(entry: bytes) -> bytes | None:
+def read_lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines of a ledger; none when there is no file."""
+    if path.exists():
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+
+def evidence_key(entry: bytes) -> bytes | None:
+    """Return the key of the manifest in an entry, None when it is none."""
+    try:
+        parsed = entry_pb2.Entry.FromString(entry)
+        if parsed.kind != EVIDENCE_KIND:
+            return None
+        evidence = evidence_pb2.Evidence.FromString(parsed.payload)
+    except (DecodeError, ValueError):
+        return None
+    return record_key(evidence.source_unit_id, evidence.evidence_id)
+
+
+def weighing_key(entry: bytes) -> bytes | None:
     """Return the key of the record in an entry, None when it is no weighing."""
     try:
         parsed = entry_pb2.Entry.FromString(entry)

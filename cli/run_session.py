@@ -16,9 +16,11 @@ from cli.access import CallerAccess, open_channel
 from cli.pki.authority import PkiError
 from cli.platform_process import PlatformProcessError
 from cli.run_display import FiguresWatch, RunDisplay
+from cli.run_evidence import LevelEvidence, read_ledger, wait_and_read
 from cli.run_interrupts import Interrupts
 from cli.run_levels import Level, Levels, PortsTakenError, plan
 from cli.simulate.credentials import issue_terminals
+from cli.simulate.evidence import EvidenceUploads
 from cli.simulate.options import TrafficOptions
 from cli.simulate.registration import register_below, register_site
 from cli.simulate.simulation import Simulation
@@ -33,6 +35,7 @@ from zhichao.registry.v1 import service_pb2_grpc
 
 KEPT_DIRECTORY = Path("var/run")
 LEDGER = "ledger.jsonl"
+EVIDENCE_LEDGER = "evidence.jsonl"
 
 # Terminals answer for everything they weighed: a backlog of an outage is sent within this.
 DRAIN_SECONDS = 60.0
@@ -64,6 +67,8 @@ class RunOptions:
     is_kept: bool
     sample: int
     traffic: TrafficOptions
+    # Of how many weighings one is photographed; 0 for none, and no clips either.
+    photo_every: int
 
 
 @dataclass
@@ -200,6 +205,15 @@ class RunSession:
             options=options.traffic,
             ledger_path=directory / LEDGER,
             keeps_receipts=False,
+            evidence=EvidenceUploads(
+                lambda: open_channel(county.addresses[run_check.VIDEO], CallerAccess()),
+                self._tokens,
+                seed=options.seed,
+                every=options.photo_every,
+                ledger_path=directory / EVIDENCE_LEDGER,
+            )
+            if options.photo_every
+            else None,
         )
         outcome = Outcome(directory, simulation, 0.0)
         title = f"zhichao run 治超  {options.records_per_second:g}/s  seed {options.seed}"
@@ -216,7 +230,9 @@ class RunSession:
             self._weigh(simulation, levels, display)
             more = self._finish(simulation, watch, display)
             outcome.unanswered = simulation.waiting_count
+            evidence = self._look_at_evidence(levels, directory, watch, display)
             outcome.verdict = self._verify(levels, directory, display, more)
+            outcome.verdict.evidence = evidence
             watch.look()
             outcome.seconds = time.monotonic() - began
             display.phase("verified 已核验" if outcome.is_right else "differs 不一致")
@@ -242,6 +258,10 @@ class RunSession:
         display.phase("waiting for the last answers 等待终端应答")
         if not simulation.stop(drain=True, timeout_seconds=DRAIN_SECONDS):
             more.append(f"{simulation.waiting_count:,} records were not answered within {DRAIN_SECONDS:.0f} s")
+        if simulation.evidence is not None and simulation.evidence.waiting_count:
+            more.append(f"{simulation.evidence.waiting_count:,} photos and clips were not sealed in time")
+        if simulation.evidence is not None and simulation.evidence.counters.refused:
+            more.append(f"{simulation.evidence.counters.refused:,} photos and clips were refused")
         if simulation.counters.mismatches:
             more.append(f"{simulation.counters.mismatches:,} repeats were answered with another receipt")
 
@@ -253,6 +273,21 @@ class RunSession:
         if not run_check.wait_until_held(watch.look, report):
             more.append(f"nothing more arrived at the upper levels for {run_check.STALL_SECONDS_MAX:.0f} s")
         return more
+
+    def _look_at_evidence(
+        self, levels: Levels, directory: Path, watch: FiguresWatch, display: RunDisplay
+    ) -> list[LevelEvidence]:
+        """Wait for the bytes of clips, and read some at each level; that is written into the journals, checked next."""
+
+        def report(waiting: int) -> None:
+            display.phase(f"evidence on its way 证据上传: {waiting:,} clips to go 件待达")
+
+        ledger = read_ledger(directory / EVIDENCE_LEDGER)
+        if not ledger:
+            return []
+        found = wait_and_read(levels.targets(), ledger, report)
+        run_check.wait_until_held(watch.look)
+        return found
 
     def _verify(self, levels: Levels, directory: Path, display: RunDisplay, more: list[str]) -> run_check.Verdict:
         targets = levels.targets()
@@ -273,6 +308,7 @@ class RunSession:
                 levels.levels,
                 targets,
                 directory / LEDGER,
+                directory / EVIDENCE_LEDGER,
                 sample=self._options.sample,
                 seed=self._options.seed,
                 advance=advance,

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.run_check import LevelVerdict, Verdict
+from cli.run_evidence import LevelEvidence
+from cli.simulate.evidence import EvidenceCounters
 from cli.simulate.ledger import Counters
 from cli.verify_report import as_document as examined_document
 
@@ -56,6 +58,11 @@ def verdict_table(verdict: Verdict) -> Table:
     row("Acknowledged, held 已确认且在库", *(_count(one.ledger.held_count, total) for one in levels))
     row("Held twice 重复", *(_none(one.ledger.twice_count) for one in levels))
     row("Not acknowledged 未见确认", *(Text(f"{one.ledger.unacknowledged_count:,}") for one in levels))
+    if verdict.evidence:
+        sealed = verdict.sealed.count
+        row("Evidence sealed, held 已封存证据清单", *(_count(one.manifests.held_count, sealed) for one in levels))
+        row("Clips of suspected, here 疑似超限视频", *(_clips(one) for one in verdict.evidence))
+        row("Read back, as sealed 读取与封存一致", *(_read_back(one) for one in verdict.evidence))
     row("Logs right, from bytes 逐字节核验日志", *(_right_logs(one) for one in levels))
     row("Entries checked 核验条目", *(Text(f"{_entries(one):,}") for one in levels))
     row("Roots equal to below 与下级根一致", *(_equal(one) for one in levels))
@@ -66,7 +73,14 @@ def verdict_table(verdict: Verdict) -> Table:
 
 
 def as_document(
-    verdict: Verdict | None, counters: Counters, *, seed: int, unanswered: int, seconds: float, data_directory: str
+    verdict: Verdict | None,
+    counters: Counters,
+    *,
+    evidence: EvidenceCounters | None,
+    seed: int,
+    unanswered: int,
+    seconds: float,
+    data_directory: str,
 ) -> Mapping[str, Any]:
     """Return plain values for JSON."""
     document: dict[str, Any] = {
@@ -78,12 +92,29 @@ def as_document(
     }
     if verdict is not None:
         document["acknowledged"] = verdict.acknowledged.count
+        document["evidence"] = {
+            **(asdict(evidence) if evidence is not None else {}),
+            "sealed": verdict.sealed.count,
+            "levels": [
+                {
+                    "platform": one.code,
+                    "clips_of_suspected": one.clip_count,
+                    "clips_of_suspected_here": one.clips_held_count,
+                    "looked_at": one.looked_at_count,
+                    "here": one.held_count,
+                    "read": one.read_count,
+                    "read_as_sealed": one.right_count,
+                }
+                for one in verdict.evidence
+            ],
+        }
         document["differences"] = verdict.differences
         document["levels"] = [
             {
                 "platform": one.level.code,
                 "held": one.ledger.held_count,
                 "missing": one.ledger.missing_count,
+                "manifests_missing": one.manifests.missing_count,
                 "twice": one.ledger.twice_count,
                 "unacknowledged": one.ledger.unacknowledged_count,
                 "equal_logs": one.equal_count,
@@ -104,6 +135,14 @@ def _count(found: int, expected: int) -> Text:
 
 def _none(count: int) -> Text:
     return Text(f"{count:,}", "bold red" if count else "green")
+
+
+def _clips(one: LevelEvidence) -> Text:
+    return _count(one.clips_held_count, one.clip_count) if one.clip_count else Text("-", "dim")
+
+
+def _read_back(one: LevelEvidence) -> Text:
+    return _count(one.right_count, one.read_count) if one.read_count else Text("-", "dim")
 
 
 def _right_logs(one: LevelVerdict) -> Text:

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -70,7 +71,14 @@ def content_digest(record: record_pb2.WeighingRecord) -> str:
 class Ledger:
     """Counts and remembers answers; safe for all terminals at once."""
 
-    def __init__(self, path: Path | None = None, *, keeps_receipts: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        keeps_receipts: bool = True,
+        on_acknowledged: Callable[[record_pb2.WeighingRecord, service_pb2.Recorded], None] | None = None,
+    ) -> None:
+        self._on_acknowledged = on_acknowledged
         self._lock = threading.Lock()
         self._counters = Counters()
         self._refusals: dict[str, FirstRefusal] = {}
@@ -130,6 +138,8 @@ class Ledger:
             counters.undetermined += verdict == weighing_pb2.VERDICT_UNDETERMINED
             if self._keeps_receipts:
                 self._acknowledged[record.source_unit_id, record.record_id] = receipt
+        if self._on_acknowledged is not None:
+            self._on_acknowledged(record, recorded)
 
     def record_repeated(
         self, record: record_pb2.WeighingRecord, first: service_pb2.Recorded, again: service_pb2.Recorded

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 
+from cli.simulate.evidence import EvidenceUploads
 from cli.simulate.ledger import Counters, FirstRefusal, Ledger
 from cli.simulate.options import TrafficOptions
 from cli.simulate.seeding import seeded_random
@@ -54,6 +55,7 @@ class Simulation:
         ledger_path: Path | None = None,
         keeps_receipts: bool = True,
         clock: Clock | None = None,
+        evidence: EvidenceUploads | None = None,
     ) -> None:
         self._clock = clock if clock is not None else SystemClock()
         self._site = site
@@ -71,7 +73,13 @@ class Simulation:
         )
         self._offline = OfflineSchedule(seed, len(site.stations), options)
         self._offline_lock = threading.Lock()
-        self._ledger = Ledger(ledger_path, keeps_receipts=keeps_receipts)
+        # What shows the weighings goes its own way; where there is none, nothing is photographed.
+        self.evidence = evidence
+        self._ledger = Ledger(
+            ledger_path,
+            keeps_receipts=keeps_receipts,
+            on_acknowledged=evidence.offer if evidence is not None else None,
+        )
         self._queues = [TerminalQueue(path) for path in self._queue_paths(ledger_path)]
         self._channels: list[grpc.Channel] = []
         self._senders: list[TerminalSender] = []
@@ -107,6 +115,8 @@ class Simulation:
             )
             self._senders.append(sender)
             sender.start()
+        if self.evidence is not None:
+            self.evidence.start()
         self._maker.start()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
@@ -139,6 +149,9 @@ class Simulation:
             channel.close()
         for sender in self._senders:
             sender.join(_ABORT_SECONDS)
+        if self.evidence is not None:
+            # After the terminals: their last answers bring the last pictures.
+            self.evidence.stop(drain=drain, timeout_seconds=timeout_seconds)
         waiting = self.waiting_count
         for terminal_queue in self._queues:
             terminal_queue.close()
