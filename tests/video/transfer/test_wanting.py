@@ -1,0 +1,343 @@
+"""What a platform wants from below: by its policy, because somebody asks, because its own store has lost it."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from services.common.database import create_engine, raw_connection
+from services.common.errors import ServiceError
+from services.common.instants import timestamp
+from services.video.object_store import object_key
+from services.video.store import weighings
+from services.video.wanted import FRESH_SECONDS, RETRY_SECONDS_MIN
+from tests.video.conftest import MakeVideo
+from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo, carry_down, carry_up, photo, wait_until
+from tests.video.media_files import pdf
+from tests.video.transfer.carrying import (
+    Levels,
+    ask,
+    custody,
+    decline,
+    harmful_client,
+    name_of,
+    read,
+    send_up,
+    state_of,
+    wait_for_state,
+    wanted,
+    watching,
+)
+from zhichao.video.v1 import evidence_pb2, transfer_pb2
+from zhichao.video.v1 import service_pb2 as pb
+
+REQUESTED = transfer_pb2.TRANSFER_URGENCY_REQUESTED
+FRESH = transfer_pb2.TRANSFER_URGENCY_FRESH
+BACKFILL = transfer_pb2.TRANSFER_URGENCY_BACKFILL
+
+
+def document(county: RunningVideo) -> pb.HeldEvidence:
+    """Seal what no policy wants."""
+    return county.sealed(
+        pdf(), kind=evidence_pb2.EVIDENCE_KIND_DOCUMENT, content_type="application/pdf", view=None, camera_id=None
+    )
+
+
+def listed(video: RunningVideo, platform: str) -> list[tuple[bytes, int]]:
+    return [(one.object.digest, one.urgency) for one in wanted(video, platform).wanted]
+
+
+def wait_listed(video: RunningVideo, platform: str, *expected: tuple[pb.HeldEvidence, int]) -> None:
+    rows = [(held.evidence.digest, urgency) for held, urgency in expected]
+    wait_until(lambda: listed(video, platform) == rows, f"{rows} are wanted of {platform}")
+
+
+def test_photos_are_wanted_and_documents_are_not(county: RunningVideo, city: RunningVideo) -> None:
+    taken, written = county.sealed(), document(county)
+    carry_up(county, city)
+
+    wait_listed(city, COUNTY, (taken, FRESH))
+    assert (state_of(city, taken), state_of(city, written)) == ("WANTED", "BELOW")
+    answer = wanted(city, COUNTY)
+    assert (answer.object_count, answer.missing_bytes) == (1, taken.evidence.size_bytes)
+    # Nothing is wanted of whoever has sealed nothing.
+    assert wanted(city, "141026") == transfer_pb2.WatchWantedResponse()
+
+
+def test_what_is_fresh_goes_before_what_is_due_from_before(county: RunningVideo, city: RunningVideo) -> None:
+    old = county.sealed()
+    county.clock.advance(seconds=FRESH_SECONDS)
+    fresh = [county.sealed(), county.sealed()]
+    carry_up(county, city)
+    wait_for_state(city, old, "WANTED")
+    wait_for_state(city, fresh[1], "WANTED")
+
+    found = listed(city, COUNTY)
+    assert found[2] == (old.evidence.digest, BACKFILL)
+    assert sorted(found[:2]) == sorted((one.evidence.digest, FRESH) for one in fresh)
+
+
+def test_what_is_asked_for_goes_first(county: RunningVideo, city: RunningVideo) -> None:
+    first, second = county.sealed(), county.sealed()
+    asked = document(county)
+    carry_up(county, city)
+    wait_for_state(city, second, "WANTED")
+    assert ask(city, asked)
+
+    wait_until(lambda: len(listed(city, COUNTY)) == 3, "all three are wanted")
+    found = listed(city, COUNTY)
+    assert found[0] == (asked.evidence.digest, REQUESTED)
+    assert {digest for digest, _ in found[1:]} == {first.evidence.digest, second.evidence.digest}
+
+
+def test_what_the_province_asks_for_the_city_wants_from_the_county(levels: Levels) -> None:
+    held = document(levels.county)
+    levels.carry_all()
+    assert state_of(levels.province, held) == "BELOW"
+
+    assert ask(levels.province, held)
+    wait_listed(levels.province, CITY, (held, REQUESTED))
+    assert state_of(levels.city, held) == "BELOW"
+    carry_down(levels.province, levels.city)
+    wait_listed(levels.city, COUNTY, (held, REQUESTED))
+    send_up(levels.county, levels.city, held.evidence.digest)
+    send_up(levels.city, levels.province, held.evidence.digest)
+
+    assert [state_of(one, held) for one in levels] == ["HELD"] * 3
+    levels.carry_all()
+    assert sorted(custody(levels.province, held)) == [
+        (PROVINCE, "RECEIVED"),
+        (PROVINCE, "REQUESTED"),
+        (CITY, "RECEIVED"),
+    ]
+    assert [listed(levels.province, CITY), listed(levels.city, COUNTY)] == [[], []]
+
+
+def test_what_the_city_asks_for_the_province_does_not_want(levels: Levels) -> None:
+    held = document(levels.county)
+    levels.carry_all()
+    assert ask(levels.city, held)
+    levels.carry_all()
+    marker = levels.county.sealed()
+    levels.carry_all()
+
+    wait_for_state(levels.province, marker, "WANTED")
+    assert (state_of(levels.city, held), state_of(levels.province, held)) == ("WANTED", "BELOW")
+
+
+def test_a_request_ends_at_its_deadline(county: RunningVideo, city: RunningVideo) -> None:
+    held = document(county)
+    carry_up(county, city)
+    ask_for_a_minute(city, held)
+    wait_listed(city, COUNTY, (held, REQUESTED))
+
+    city.clock.advance(seconds=61)
+    assert listed(city, COUNTY) == []
+    wait_for_state(city, held, "BELOW")
+
+
+def test_a_request_for_what_is_due_anyway_hurries_it_and_ends_alone(county: RunningVideo, city: RunningVideo) -> None:
+    held = county.sealed()
+    carry_up(county, city)
+    wait_listed(city, COUNTY, (held, FRESH))
+    ask_for_a_minute(city, held)
+    wait_listed(city, COUNTY, (held, REQUESTED))
+    city.clock.advance(seconds=61)
+    wait_listed(city, COUNTY, (held, FRESH))
+
+
+def ask_for_a_minute(city: RunningVideo, held: pb.HeldEvidence) -> None:
+    """Ask for the bytes of evidence, until a minute from now."""
+    request = pb.FetchEvidenceRequest(name=name_of(held), purpose="case 12")
+    request.deadline_time.CopyFrom(timestamp(city.clock.now() + timedelta(seconds=60)))
+    city.call("FetchEvidence", request)
+
+
+@pytest.mark.parametrize(("eager", "state"), [("", "BELOW"), ("all", "WANTED")])
+def test_another_policy_decides_anew_what_is_held_below(
+    county: RunningVideo, city: RunningVideo, eager: str, state: str
+) -> None:
+    taken, written = county.sealed(), document(county)
+    carry_up(county, city)
+    wait_for_state(city, taken, "WANTED")
+    assert state_of(city, written) == "BELOW"
+
+    city.stop()
+    city.environment["ZHICHAO_VIDEO_EAGER"] = eager
+    city.start()
+    for held in (taken, written):
+        wait_for_state(city, held, state)
+
+
+def test_clips_of_suspected_overloads_are_wanted_whichever_comes_first(
+    county: RunningVideo, city: RunningVideo
+) -> None:
+    """What the follower of the weighing journals writes is written here by hand, in the same transaction shape."""
+    before, after = (document_of(county, record, pages) for pages, record in enumerate(("r-1", "r-2"), 1))
+    suspect(city, "r-1")
+    carry_up(county, city)
+    wait_for_state(city, before, "WANTED")
+    assert state_of(city, after) == "BELOW"
+
+    suspect(city, "r-2")
+    wait_for_state(city, after, "WANTED")
+
+
+def document_of(county: RunningVideo, record_id: str, pages: int) -> pb.HeldEvidence:
+    return county.sealed(
+        pdf(pages),
+        kind=evidence_pb2.EVIDENCE_KIND_DOCUMENT,
+        content_type="application/pdf",
+        view=None,
+        camera_id=None,
+        subjects=[evidence_pb2.Subject(record_id=record_id)],
+    )
+
+
+def suspect(city: RunningVideo, record_id: str) -> None:
+    """Let the city learn that a weighing of the county is a suspected overload."""
+    engine = create_engine(city.database_url, pool_size=1, application_name="test")
+    try:
+        with engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            log = weighings.read_logs(connection).get(COUNTY, weighings.UNREAD)
+            now = city.clock.now()
+            row = weighings.SuspectedRow(UNIT, record_id, log.position + 1, now, now)
+            weighings.keep_batch(connection, COUNTY, log, log._replace(position=log.position + 1), [row])
+    finally:
+        engine.dispose()
+
+
+def test_a_follower_is_told_of_each_change(county: RunningVideo, city: RunningVideo) -> None:
+    with watching(city, COUNTY) as answers:
+        assert not next(answers).wanted
+        held = county.sealed()
+        carry_up(county, city)
+        seen = next(answer for answer in answers if answer.wanted)
+        assert [one.object.digest for one in seen.wanted] == [held.evidence.digest]
+        send_up(county, city, held.evidence.digest)
+        assert not next(answer for answer in answers if not answer.wanted).wanted
+
+
+# Declined
+
+
+def test_what_is_declined_is_asked_for_again_after_growing_pauses(county: RunningVideo, city: RunningVideo) -> None:
+    held = county.sealed()
+    carry_up(county, city)
+    wait_listed(city, COUNTY, (held, FRESH))
+
+    for pause in (RETRY_SECONDS_MIN, 2 * RETRY_SECONDS_MIN, 4 * RETRY_SECONDS_MIN):
+        decline(city, COUNTY, held.evidence.digest)
+        assert (listed(city, COUNTY), state_of(city, held)) == ([], "WANTED")
+        city.clock.advance(seconds=pause - 1)
+        assert listed(city, COUNTY) == []
+        city.clock.advance(seconds=1)
+        assert listed(city, COUNTY) == [(held.evidence.digest, FRESH)]
+    decline(city, COUNTY, held.evidence.digest)
+    # Whoever comes to hold it need not wait to be asked.
+    send_up(county, city, held.evidence.digest)
+    assert state_of(city, held) == "HELD"
+
+
+def test_what_is_gone_is_shown_and_asked_for_only_anew(county: RunningVideo, city: RunningVideo) -> None:
+    held = county.sealed()
+    carry_up(county, city)
+    wait_listed(city, COUNTY, (held, FRESH))
+
+    decline(city, COUNTY, held.evidence.digest, is_gone=True)
+    assert (listed(city, COUNTY), state_of(city, held)) == ([], "GONE")
+    assert ask(city, held)
+    wait_listed(city, COUNTY, (held, REQUESTED))
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_whoever_has_nothing_to_do_with_it_declines_nothing(
+    county: RunningVideo, city: RunningVideo, is_gone: bool
+) -> None:
+    held = county.sealed()
+    carry_up(county, city)
+    wait_listed(city, COUNTY, (held, FRESH))
+    decline(city, "141026", held.evidence.digest, is_gone=is_gone)
+    assert listed(city, COUNTY) == [(held.evidence.digest, FRESH)]
+
+
+def test_two_counties_have_the_same_bytes_and_one_has_lost_them(
+    county: RunningVideo, city: RunningVideo, video_of: MakeVideo
+) -> None:
+    content = photo()
+    other = other_county(video_of)
+    held = county.sealed(content)
+    county.clock.advance(seconds=1)
+    theirs = other.sealed(content)
+    carry_up(county, city)
+    carry_up(other, city)
+    wait_listed(city, COUNTY, (held, FRESH))
+
+    decline(city, COUNTY, held.evidence.digest, is_gone=True)
+    assert (listed(city, COUNTY), listed(city, other.platform)) == ([], [(held.evidence.digest, FRESH)])
+    send_up(other, city, held.evidence.digest)
+    assert [state_of(city, one) for one in (held, theirs)] == ["HELD"] * 2
+
+
+def other_county(video_of: MakeVideo) -> RunningVideo:
+    """Run the service of another county, whose source unit it knows already."""
+    made = video_of("141026")
+    made.query(
+        "INSERT INTO source_units (source_unit_id, division_code, read_time) VALUES (%s, %s, now())", UNIT, "141026"
+    )
+    made.stop()
+    made.start()
+    return made
+
+
+# Sent
+
+
+def test_an_object_is_read_from_any_offset(county: RunningVideo) -> None:
+    content = photo()
+    digest = county.sealed(content).evidence.digest
+    assert [read(county, digest, offset) for offset in (0, 1, len(content) - 1, len(content))] == [
+        content,
+        content[1:],
+        content[-1:],
+        b"",
+    ]
+
+
+def refused(read_it: Callable[[], object]) -> str:
+    with pytest.raises(ServiceError) as error:
+        read_it()
+    return error.value.reason.value
+
+
+def test_what_is_not_here_is_refused_by_what_became_of_it(county: RunningVideo, city: RunningVideo) -> None:
+    taken, lost = county.sealed(), county.sealed()
+    carry_up(county, city)
+    wait_for_state(city, taken, "WANTED")
+    digest = taken.evidence.digest
+    assert refused(lambda: read(county, digest, taken.evidence.size_bytes + 1)) == "BEYOND_END"
+    assert refused(lambda: read(county, b"x" * 32)) == "BYTES_NOT_HERE"
+    assert refused(lambda: read(county, b"x" * 31)) == "INVALID_ARGUMENT"
+    assert refused(lambda: read(city, digest)) == "BYTES_NOT_HERE"
+    decline(city, COUNTY, digest, is_gone=True)
+    assert refused(lambda: read(city, digest)) == "EVIDENCE_MISSING"
+
+    # Behind its back: removed from the store. Nobody below the county has it.
+    harmful_client(county).remove_object(county.bucket, object_key(lost.evidence.digest))
+    assert refused(lambda: read(county, lost.evidence.digest)) == "EVIDENCE_MISSING"
+    assert state_of(county, lost) == "DAMAGED"
+    assert [action for _, action in custody(county, lost)] == ["FOUND_MISSING"]
+
+
+def test_what_comes_to_be_held_is_named(county: RunningVideo) -> None:
+    before = county.sealed()
+    call = county.transfer.WatchHeld(transfer_pb2.WatchHeldRequest(), timeout=20)
+    answers = iter(call)
+    assert next(answers) == transfer_pb2.WatchHeldResponse()
+    after = county.sealed()
+    named = next(answers).digests
+    call.cancel()
+
+    assert list(named) == [after.evidence.digest]
+    assert before.evidence.digest not in named
