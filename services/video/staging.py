@@ -70,6 +70,12 @@ SWEEP_UPLOADS: Final = 100
 SWEEP_SECONDS: Final = 60.0
 """Pause when nothing more has expired: uploads are kept for a day, and a minute more is nothing."""
 
+FINAL: Final = frozenset({Reason.DIGEST_MISMATCH, Reason.CONTENT_REFUSED, Reason.EVIDENCE_CONFLICT})
+"""Reasons after which what was put is worth nothing."""
+
+LOOKED_AGAIN: Final = frozenset({Reason.UPLOAD_INCOMPLETE, Reason.UPLOAD_BUSY, Reason.OBJECT_STORE_UNAVAILABLE})
+"""Reasons that it also has when the parts are gone because they are sealed."""
+
 OnSealed = Callable[[int, int, float], None]
 
 _log = structlog.get_logger()
@@ -141,12 +147,16 @@ class Staging:
                 return self._sealed_before(name)
             draft = _draft_of(row)
             try:
-                if (sealed := self._sealing.find_sealed(draft)) is None:
-                    sealed = self._checked_and_sealed(row, draft)
+                sealed = self._sealing.find_sealed(draft) or self._checked_and_sealed(row, draft)
             except ServiceError as error:
-                if error.reason in (Reason.DIGEST_MISMATCH, Reason.CONTENT_REFUSED, Reason.EVIDENCE_CONFLICT):
+                if error.reason in FINAL:
                     self._forget(row)
-                raise
+                    raise
+                # Another replica may have sealed it meanwhile, and removed what this one was reading.
+                found = self._sealing.find_sealed(draft) if error.reason in LOOKED_AGAIN else None
+                if found is None:
+                    raise
+                sealed = found
             self._forget(row)
             return sealed.held
 
