@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.settings import Address, PlatformSettings, ServiceSettings, load
 
+EAGER_NOTHING: Final = "nothing"
+"""That a platform wants nothing without being asked; an empty setting is one that is not set."""
+
 EAGER_WORDS: Final = ("photos", "suspected", "sampled", "all")
 """What a platform may want from below without being asked: every photo, all that proves a suspected overload, a sample
 of the clips, everything."""
@@ -29,8 +32,10 @@ def _store_url(value: str) -> str:
 
 def _eager(value: str) -> str:
     words = [word.strip() for word in value.split(",") if word.strip()]
+    if words == [EAGER_NOTHING]:
+        return EAGER_NOTHING
     if unknown := [word for word in words if word not in EAGER_WORDS]:
-        raise ValueError(f"{unknown[0][:32]!r} is none of {', '.join(EAGER_WORDS)}")
+        raise ValueError(f"{unknown[0][:32]!r} is none of {', '.join(EAGER_WORDS)}, or {EAGER_NOTHING!r} alone")
     return ",".join(words)
 
 
@@ -133,7 +138,7 @@ class VideoSettings(ServiceSettings):
         AfterValidator(_eager),
         Field(
             description="what is wanted from platforms below without being asked for: any of photos, suspected, "
-            "sampled, all, separated by commas; empty: nothing"
+            "sampled, all, separated by commas, or nothing"
         ),
     ] = "photos,suspected,sampled"
     sample_permille: Annotated[
@@ -149,7 +154,7 @@ class VideoSettings(ServiceSettings):
 
     def eager_words(self) -> frozenset[str]:
         """Return what is wanted from below without being asked for, as in EAGER_WORDS."""
-        return frozenset(word for word in self.eager.split(",") if word)
+        return frozenset(self.eager.split(",")) - {EAGER_NOTHING, ""}
 
 
 SETTINGS: Final[tuple[type[BaseSettings], ...]] = (PlatformSettings, VideoSettings)

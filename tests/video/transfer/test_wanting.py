@@ -153,7 +153,7 @@ def ask_for_a_minute(city: RunningVideo, held: pb.HeldEvidence) -> None:
     city.call("FetchEvidence", request)
 
 
-@pytest.mark.parametrize(("eager", "state"), [("", "BELOW"), ("all", "WANTED")])
+@pytest.mark.parametrize(("eager", "state"), [("nothing", "BELOW"), ("all", "WANTED")])
 def test_another_policy_decides_anew_what_is_held_below(
     county: RunningVideo, city: RunningVideo, eager: str, state: str
 ) -> None:
