@@ -32,6 +32,7 @@ from services.video.handlers_transfer import TransferHandlers
 from services.video.handlers_uploading import UploadingHandlers
 from services.video.inspecting_process import InspectingProcesses
 from services.video.keeping_parts import KeepingParts
+from services.video.lock_following import FOLLOW_LOCK_KEY, LockFollower
 from services.video.metrics import VideoMetrics
 from services.video.outgoing_bytes import OutgoingBytes
 from services.video.previews import PreviewMaker
@@ -130,7 +131,13 @@ class VideoApp:
         news = ObjectNews()
         wanting = Wanting(engine, policy, control.knowledge.known_divisions, clock, news)
         only_one = OnlyOne(settings.database_url, WANTING_LOCK_KEY, "wanting")
+        locks = BackgroundWork(
+            "locks",
+            LockFollower(engine, objects, custody, clock).step,
+            OnlyOne(settings.database_url, FOLLOW_LOCK_KEY, "locks"),
+        )
         self._background = [
+            locks,
             BackgroundWork("wanting", wanting.step, only_one),
             BackgroundWork("spool", spool.step),
             BackgroundWork("previews", PreviewMaker(engine, objects, drawing, clock).step),
@@ -155,7 +162,7 @@ class VideoApp:
             UploadingHandlers(engine, own, sealing, spool, objects, inspecting, figures.sealed),
             PreparingHandlers(own, sealing, staging, objects, clock),
             ReadingHandlers(engine, own, OutgoingBytes(engine, own, custody, objects, clock)),
-            CustodyHandlers(engine, own, custody, control, clock, news.tell),
+            CustodyHandlers(engine, own, custody, control, clock, locks.hurry, news.tell),
             CameraHandlers(engine, own, entries, self._units, control, clock),
             CompletenessHandlers(engine, own, settings, clock),
             StatusHandlers(engine, objects, spool, watch),

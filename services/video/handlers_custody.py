@@ -43,7 +43,8 @@ class CustodyHandlers:
     """What is done with evidence. One method is one transaction; writers take turns (EntryWriter), so that what is read
     in it stays as it is until the commit.
 
-    `on_change` is called after holds, retention or wishes have changed, so that store and relay learn of it at once.
+    `on_locks` is called after holds or retention have changed, `on_wish` after bytes were asked for, so that the store
+    and the relay learn of it at once.
     """
 
     def __init__(
@@ -53,14 +54,16 @@ class CustodyHandlers:
         custody_writer: CustodyWriter,
         access: AccessControl,
         clock: Clock,
-        on_change: Callable[[], None] = lambda: None,
+        on_locks: Callable[[], None],
+        on_wish: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._own = own
         self._custody = custody_writer
         self._access = access
         self._clock = clock
-        self._on_change = on_change
+        self._on_locks = on_locks
+        self._on_wish = on_wish
 
     def record_export(self, request: pb.RecordExportRequest) -> pb.RecordExportResponse:
         """Write down that evidence goes into a bundle; what is written down of it for this bundle already stays.
@@ -109,7 +112,7 @@ class CustodyHandlers:
             elif standing.purpose != request.purpose:
                 raise refusals.other_purpose(request.hold_id)
             held = self._held(connection, name)
-        self._on_change()
+        self._on_locks()
         return pb.PlaceLegalHoldResponse(held_evidence=answers.held_evidence(held))
 
     def release_legal_hold(self, request: pb.ReleaseLegalHoldRequest) -> pb.ReleaseLegalHoldResponse:
@@ -133,7 +136,7 @@ class CustodyHandlers:
                     reference_id=request.hold_id,
                 )
             held = self._held(connection, name)
-        self._on_change()
+        self._on_locks()
         return pb.ReleaseLegalHoldResponse(held_evidence=answers.held_evidence(held))
 
     def extend_retention(self, request: pb.ExtendRetentionRequest) -> pb.ExtendRetentionResponse:
@@ -166,7 +169,7 @@ class CustodyHandlers:
                     until_time=until_time,
                 )
             held = self._held(connection, name)
-        self._on_change()
+        self._on_locks()
         return pb.ExtendRetentionResponse(held_evidence=answers.held_evidence(held))
 
     def list_custody(self, request: pb.ListCustodyRequest) -> pb.ListCustodyResponse:
@@ -209,7 +212,7 @@ class CustodyHandlers:
                 until_time = deadline_time or now + timedelta(days=custody.REQUEST_DAYS_DEFAULT)
                 request_id = self._request(connection, row, request.purpose, now, until_time)
             held = self._held(connection, name)
-        self._on_change()
+        self._on_wish()
         return pb.FetchEvidenceResponse(request_id=request_id, held_evidence=answers.held_evidence(held))
 
     # Parts of the above
