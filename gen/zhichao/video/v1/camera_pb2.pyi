@@ -58,7 +58,8 @@ Global___RecordingState: _TypeAlias = RecordingState  # noqa: Y015
 @_typing.final
 class CameraReport(_message.Message):
     """CameraReport is what a site says about the recording of one camera. It is the payload of a journal entry; a report that
-    says the same as the one before is not written again.
+    says the same as the one before is not written again, nor one of a state that ended before. The oldest recording moves on
+    all the time: it is written again once it has moved by a day, or the recordings reach back a day more or less.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -83,7 +84,7 @@ class CameraReport(_message.Message):
     """Principal that reported it. Set by the service."""
     @_builtins.property
     def state_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when, by the site's clock."""
+        """Since when, by the site's clock, not the time of the report; at most ten minutes ahead of the platform's clock."""
 
     @_builtins.property
     def oldest_recording_time(self) -> _timestamp_pb2.Timestamp:

@@ -275,7 +275,8 @@ class VideoServiceServicer:
 
     def ReportCameras(self, request, context):
         """Takes what sites say about the recording of their cameras, with one result per report in order. A report that says what
-        is known already is not written again.
+        is known already is not written again. All are taken or none: INVALID_ARGUMENT names every bad field. PERMISSION_DENIED
+        (OUTSIDE_SCOPE), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -297,7 +298,9 @@ class VideoServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMissingEvidence(self, request, context):
-        """Lists suspected overloads that lack a sealed clip or photo, those first whose recording at the site ends first.
+        """Lists suspected overloads that lack a sealed clip or photo, those first whose recording at the site ends first; with
+        `includes_lost` then those that no site holds any more, newest first. All pages go by the time of the first one: what is
+        missing all the while is listed once, unless its site reports another reach of its recordings meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

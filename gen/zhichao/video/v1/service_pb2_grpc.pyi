@@ -107,7 +107,8 @@ class VideoServiceStub:
     """
     ReportCameras: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReportCamerasRequest, _service_pb2.ReportCamerasResponse]
     """Takes what sites say about the recording of their cameras, with one result per report in order. A report that says what
-    is known already is not written again.
+    is known already is not written again. All are taken or none: INVALID_ARGUMENT names every bad field. PERMISSION_DENIED
+    (OUTSIDE_SCOPE), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT).
     """
     ListCameras: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListCamerasRequest, _service_pb2.ListCamerasResponse]
     """Lists cameras with what was last said of them, ordered by source unit and camera."""
@@ -116,7 +117,10 @@ class VideoServiceStub:
     how many in time; newest day first.
     """
     ListMissingEvidence: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListMissingEvidenceRequest, _service_pb2.ListMissingEvidenceResponse]
-    """Lists suspected overloads that lack a sealed clip or photo, those first whose recording at the site ends first."""
+    """Lists suspected overloads that lack a sealed clip or photo, those first whose recording at the site ends first; with
+    `includes_lost` then those that no site holds any more, newest first. All pages go by the time of the first one: what is
+    missing all the while is listed once, unless its site reports another reach of its recordings meanwhile.
+    """
     GetStoreStatus: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetStoreStatusRequest, _service_pb2.GetStoreStatusResponse]
     """Says what the evidence store is, what it enforces as tested last, and what the scrubber has found."""
 
@@ -199,7 +203,8 @@ class VideoServiceAsyncStub(VideoServiceStub):
     """
     ReportCameras: _aio.UnaryUnaryMultiCallable[_service_pb2.ReportCamerasRequest, _service_pb2.ReportCamerasResponse]  # type: ignore[assignment]
     """Takes what sites say about the recording of their cameras, with one result per report in order. A report that says what
-    is known already is not written again.
+    is known already is not written again. All are taken or none: INVALID_ARGUMENT names every bad field. PERMISSION_DENIED
+    (OUTSIDE_SCOPE), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT).
     """
     ListCameras: _aio.UnaryUnaryMultiCallable[_service_pb2.ListCamerasRequest, _service_pb2.ListCamerasResponse]  # type: ignore[assignment]
     """Lists cameras with what was last said of them, ordered by source unit and camera."""
@@ -208,7 +213,10 @@ class VideoServiceAsyncStub(VideoServiceStub):
     how many in time; newest day first.
     """
     ListMissingEvidence: _aio.UnaryUnaryMultiCallable[_service_pb2.ListMissingEvidenceRequest, _service_pb2.ListMissingEvidenceResponse]  # type: ignore[assignment]
-    """Lists suspected overloads that lack a sealed clip or photo, those first whose recording at the site ends first."""
+    """Lists suspected overloads that lack a sealed clip or photo, those first whose recording at the site ends first; with
+    `includes_lost` then those that no site holds any more, newest first. All pages go by the time of the first one: what is
+    missing all the while is listed once, unless its site reports another reach of its recordings meanwhile.
+    """
     GetStoreStatus: _aio.UnaryUnaryMultiCallable[_service_pb2.GetStoreStatusRequest, _service_pb2.GetStoreStatusResponse]  # type: ignore[assignment]
     """Says what the evidence store is, what it enforces as tested last, and what the scrubber has found."""
 
@@ -378,7 +386,8 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ReportCamerasResponse, _abc.Awaitable[_service_pb2.ReportCamerasResponse]]:
         """Takes what sites say about the recording of their cameras, with one result per report in order. A report that says what
-        is known already is not written again.
+        is known already is not written again. All are taken or none: INVALID_ARGUMENT names every bad field. PERMISSION_DENIED
+        (OUTSIDE_SCOPE), FAILED_PRECONDITION (UNKNOWN_SOURCE_UNIT).
         """
 
     @_abc_1.abstractmethod
@@ -405,7 +414,10 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ListMissingEvidenceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ListMissingEvidenceResponse, _abc.Awaitable[_service_pb2.ListMissingEvidenceResponse]]:
-        """Lists suspected overloads that lack a sealed clip or photo, those first whose recording at the site ends first."""
+        """Lists suspected overloads that lack a sealed clip or photo, those first whose recording at the site ends first; with
+        `includes_lost` then those that no site holds any more, newest first. All pages go by the time of the first one: what is
+        missing all the while is listed once, unless its site reports another reach of its recordings meanwhile.
+        """
 
     @_abc_1.abstractmethod
     def GetStoreStatus(
