@@ -1,0 +1,117 @@
+"""Evidence on platforms of one machine: uploaded at the county, asked for above, and where its bytes are."""
+
+import hashlib
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from services.common.instants import timestamp
+from tests.system.joined import CALL_SECONDS, WAIT_SECONDS, Joined
+from tests.system.waiting import wait_until
+from tests.video.media_files import jpeg
+from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
+from zhichao.video.v1 import custody_pb2, evidence_pb2
+from zhichao.video.v1 import service_pb2 as pb
+from zhichao.video.v1.service_pb2_grpc import VideoServiceStub
+
+CHUNK_BYTES: Final = 1 << 20
+COMMENT_BYTES: Final = 60_000
+
+
+def photo(size_bytes: int = 0) -> bytes:
+    """Make a photo like no other, of about so many bytes at least."""
+    content = jpeg(1920, 1080)
+    while len(content) < size_bytes or b"only once" not in content:
+        comment = b"only once" + secrets.token_bytes(COMMENT_BYTES)
+        parts = [content[:2], b"\xff\xfe", (len(comment) + 2).to_bytes(2, "big"), comment, content[2:]]
+        content = b"".join(parts)
+    return content
+
+
+class Evidence:
+    """One piece of evidence of the county, as the platforms of a test see it."""
+
+    def __init__(self, joined: Joined, held: pb.HeldEvidence) -> None:
+        self._joined = joined
+        self.held = held
+        self.name = evidence_pb2.EvidenceName(
+            origin=held.origin, source_unit_id=held.evidence.source_unit_id, evidence_id=held.evidence.evidence_id
+        )
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of the bytes."""
+        return self.held.evidence.digest
+
+    def call(self, platform: str, method: str, request: Any) -> Any:
+        """Call a platform's video service as one of its people."""
+        with self._joined.platforms[platform].connect("video") as channel:
+            return getattr(VideoServiceStub(channel), method)(request, timeout=CALL_SECONDS)
+
+    def at(self, platform: str) -> pb.HeldEvidence:
+        """Return it as a platform holds it."""
+        answer = self.call(platform, "GetEvidence", pb.GetEvidenceRequest(name=self.name))
+        return pb.HeldEvidence.FromString(answer.held_evidence.SerializeToString())
+
+    def state(self, platform: str) -> str:
+        """Return where its bytes are, as a platform sees it."""
+        return pb.BytesState.Name(self.at(platform).bytes_state).removeprefix("BYTES_STATE_")
+
+    def wait_for(self, platform: str, state: str) -> None:
+        """Wait until its bytes are somewhere, as a platform sees it; until then it may not even know of it."""
+        wait_until(
+            lambda: self.state(platform) == state,
+            WAIT_SECONDS,
+            lambda: f"{state} at {platform}: {self.state(platform)}\n{self._joined.tails()}",
+        )
+
+    def ask(self, platform: str) -> str:
+        """Ask for its bytes; return the id of the request."""
+        request = pb.FetchEvidenceRequest(name=self.name, purpose="case 12")
+        return str(self.call(platform, "FetchEvidence", request).request_id)
+
+    def read(self, platform: str) -> bytes:
+        """Read its bytes where somebody looks at it."""
+        request = pb.ReadEvidenceRequest(name=self.name, purpose="case 12")
+        with self._joined.platforms[platform].connect("video") as channel:
+            answers = VideoServiceStub(channel).ReadEvidence(request, timeout=CALL_SECONDS)
+            return b"".join(answer.chunk for answer in answers)
+
+    def custody(self, platform: str) -> list[tuple[str, str]]:
+        """Return what was done with it, as a platform knows: where and what, ordered."""
+        request = pb.ListCustodyRequest(name=self.name, page_size=1_000)
+        return sorted(
+            (one.origin, custody_pb2.CustodyAction.Name(one.event.action).removeprefix("CUSTODY_ACTION_"))
+            for one in self.call(platform, "ListCustody", request).held_events
+        )
+
+
+def seal(joined: Joined, content: bytes, kind: int = evidence_pb2.EVIDENCE_KIND_PHOTO) -> Evidence:
+    """Upload evidence at the county and wait until it is sealed."""
+    draft = pb.EvidenceDraft(
+        source_unit_id=joined.site.units[0].source_unit_id,
+        evidence_id=f"evidence-{secrets.token_hex(8)}",
+        kind=evidence_pb2.EvidenceKind.ValueType(kind),
+        digest=hashlib.sha256(content).digest(),
+        size_bytes=len(content),
+        content_type="image/jpeg",
+        capture_start_time=timestamp(datetime.now(UTC) - timedelta(minutes=1)),
+    )
+
+    def messages() -> Any:
+        yield pb.UploadEvidenceRequest(draft=draft)
+        for start in range(0, len(content), CHUNK_BYTES):
+            yield pb.UploadEvidenceRequest(chunk=content[start : start + CHUNK_BYTES])
+
+    def upload() -> pb.HeldEvidence:
+        with joined.county.connect("video") as channel:
+            return VideoServiceStub(channel).UploadEvidence(messages(), timeout=CALL_SECONDS).held_evidence
+
+    return Evidence(joined, wait_until(upload, WAIT_SECONDS, "it is not sealed"))
+
+
+def evidence_progress(joined: Joined, platform: str) -> relay_pb2.EvidenceProgress:
+    """Return how evidence goes up from a platform."""
+    with joined.platforms[platform].connect("relay") as channel:
+        stub = relay_pb2_grpc.RelayServiceStub(channel)
+        return stub.GetRelayStatus(relay_pb2.GetRelayStatusRequest(), timeout=CALL_SECONDS).evidence_progress
