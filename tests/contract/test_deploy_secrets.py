@@ -110,7 +110,11 @@ def test_the_code_reads_what_was_made(secrets: Secrets, tmp_path: Path) -> None:
             for key, value in content.items():
                 (tmp_path / key).write_bytes(value)
             group = importlib.import_module(f"services.{name}.config").SETTINGS[-1]
-            settings: Any = load(group, {SECRETS_DIR_VARIABLE: str(tmp_path)})
+            (container,) = next(
+                pod.spec["containers"] for pod in site("141025").pods if pod.name == f"Deployment/{name}"
+            )
+            given = site("141025").environment(container) | {SECRETS_DIR_VARIABLE: str(tmp_path)}
+            settings: Any = load(group, given)
             assert settings.database_url.endswith("?sslmode=verify-full&sslrootcert=/etc/zhichao/database/ca.crt")
     (tmp_path / "signing.pem").write_bytes(secrets["signing-key"]["signing.pem"])
     Signer.from_pem_file(signer_name("141025"), tmp_path / "signing.pem")
