@@ -1,8 +1,9 @@
-"""Video services for tests: the evidence store of a laptop, a registry that knows two source units, services on both."""
+"""Video services for tests: the evidence store of a laptop, a registry with two source units, and services on both."""
 
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def evidence_store() -> Iterator[Server]:
 def county_registry(databases: Databases, short_tail_poll: None) -> Iterator[RunningRegistry]:
     """Run the registry of the county, with two source units."""
     with tempfile.TemporaryDirectory(prefix="zc-") as directory:
-        running = RunningRegistry(databases, Path(directory), COUNTY)
+        # By the real time: services that run as processes ask it, too.
+        running = RunningRegistry(databases, Path(directory), COUNTY, datetime.now(UTC))
         for unit in (UNIT, OTHER_UNIT):
             create(running, examples.source_unit(source_unit_id=unit))
         yield running

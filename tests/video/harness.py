@@ -237,7 +237,7 @@ class RunningVideo:
         self, content: bytes, draft: pb.EvidenceDraft, *, offset: int = 0, stub: VideoServiceStub | None = None
     ) -> Refused:
         """Upload evidence that must be refused and return the refusal."""
-        return refused_by(stub or self.stub, "UploadEvidence", messages(content, draft, offset))
+        return self.refusal("UploadEvidence", messages(content, draft, offset), stub)
 
     def sealed(self, content: bytes | None = None, **fields: Any) -> pb.HeldEvidence:
         """Upload a photo, or what is given, and return it as held."""
