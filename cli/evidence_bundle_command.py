@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 COSIGNED_WITHIN_SECONDS: Final = 15.0
 """Entries are pushed within a second, and cosignatures come back within another one; links that are cut take longer."""
 
+RELAY_SECONDS_MAX: Final = 3.0
+
 NEEDED: Final = ("registry", "weighing", "video")
 
 
@@ -109,6 +111,8 @@ def export_(
         try:
             with _sources(target, auditor_token_file) as sources:
                 held = find_weighing(sources, weighing)
+                if not _has_upstream(target):
+                    order.cosigned_within_seconds = 0.0
                 path = path or Path(f"evidence-{held.receipt.origin}-{held.receipt.sequence}.zip")
                 _write(sources, held, order, path)
         except ExportError as error:
@@ -164,6 +168,24 @@ def verify_(path: Path, key_texts: tuple[str, ...], as_json: bool) -> None:
     from cli.evidence_verify import verify_bundle
 
     raise click.exceptions.Exit(verify_bundle(path, key_texts, as_json=as_json))
+
+
+def _has_upstream(target: "Target") -> bool:
+    """Return whether somebody above may cosign; also when the relay cannot be asked."""
+    import grpc
+
+    from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
+
+    if "relay" not in target.addresses:
+        return True
+    with target.connect("relay", "operator") as channel:
+        try:
+            status = relay_pb2_grpc.RelayServiceStub(channel).GetRelayStatus(
+                relay_pb2.GetRelayStatusRequest(), timeout=RELAY_SECONDS_MAX
+            )
+        except grpc.RpcError:
+            return True
+    return bool(status.state != relay_pb2.LINK_STATE_NO_UPSTREAM)
 
 
 def _write(sources: "Sources", held: "weighing_pb.HeldWeighing", order: "Order", path: Path) -> None:

@@ -54,12 +54,14 @@ def draw(stub: "VideoServiceStub", held: "pb.HeldEvidence", purpose: str) -> Non
     from zhichao.video.v1 import evidence_pb2
     from zhichao.video.v1 import service_pb2 as pb
 
+    console = Console()
+    if not console.is_terminal:
+        raise click.UsageError("--here draws in a terminal; write it to a file with --save --here 仅用于终端")
     if not held.has_preview:
         raise click.ClickException("there is no picture of it 没有可显示的画面")
     is_clip = held.evidence.kind == evidence_pb2.EVIDENCE_KIND_CLIP
     rendition = pb.EVIDENCE_RENDITION_POSTER if is_clip else pb.EVIDENCE_RENDITION_THUMBNAIL
     content = b"".join(read_bytes(stub, held, purpose, rendition=rendition))
-    console = Console()
     width = console.width
     try:
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as picture:

@@ -79,9 +79,9 @@ Exit status 退出码:
     "--photo-every",
     type=click.IntRange(min=0),
     default=None,
-    show_default="so that there are two a second",
+    show_default="so that there is one a second",
     help="Photograph one of so many weighings, and film suspected ones; 0 for none. A photo costs the three platforms "
-    "some 150 ms of a core. 每多少次称重拍照一次(疑似超限另录视频), 默认约每秒两张, 0 为不拍。",
+    "some 250 ms of a core. 每多少次称重拍照一次(疑似超限另录视频), 默认约每秒一张, 0 为不拍。",
 )
 @click.option("--sample", type=click.IntRange(min=0), default=100, show_default=True,
               help="Inclusion proofs to check per level. 每级抽查的包含证明数。")  # fmt: skip

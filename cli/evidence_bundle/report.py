@@ -91,6 +91,8 @@ def show_check(console: "Console", path: Path, check: BundleCheck) -> None:
         console.print(_evidence_table(check))
     for log in check.logs:
         _show_log(console, log)
+    if check.logs:
+        _show_keys(console, check)
     for finding in check.findings:
         console.print(Text(f"{finding.place}: {finding.detail}", "red"), soft_wrap=True)
     style = "bold green" if check.is_right else "bold red"
@@ -157,15 +159,22 @@ def _show_log(console: "Console", log: LogFacts) -> None:
     console.print(
         Text(f"{log.name}: {log.entry_count:,} entries proven 条已证明, log of 日志长度 {log.size:,}"), soft_wrap=True
     )
-    console.print(
-        Text(f"  signed 签名 {log.verifier_key} ({_PINNED if log.is_pinned else _NOT_PINNED})"), soft_wrap=True
-    )
-    if not log.cosigners:
-        console.print(Text("  not cosigned 无联署"))
-    for name, is_valid in log.cosigners.items():
-        told = {True: "valid 有效", False: "INVALID 无效", None: "key not known: give it with --key 公钥未知"}[is_valid]
-        pinned = f", {_PINNED}" if name in log.pinned_cosigners else ""
-        console.print(Text(f"  cosigned 联署 {name}: {told}{pinned}"), soft_wrap=True)
+    told = {True: "valid 有效", False: "INVALID 无效", None: "key not known 公钥未知"}
+    cosigned = ", ".join(f"{name} {told[is_valid]}" for name, is_valid in log.cosigners.items())
+    console.print(Text(f"  cosigned 联署: {cosigned or 'by nobody 无'}"), soft_wrap=True)
+
+
+def _show_keys(console: "Console", check: BundleCheck) -> None:
+    """Print each key that signed once, and whether it is one that was given."""
+    from rich.text import Text
+
+    console.print(Text("Keys that signed 签名公钥:"))
+    keys = {log.verifier_key: log.is_pinned for log in check.logs if log.verifier_key}
+    for key, is_pinned in sorted(keys.items()):
+        console.print(Text(f"  {key} ({_PINNED if is_pinned else _NOT_PINNED})"), soft_wrap=True)
+    unknown = sorted({name for log in check.logs for name, is_valid in log.cosigners.items() if is_valid is None})
+    if unknown:
+        console.print(Text(f"  {', '.join(unknown)}: give the key with --key 请用 --key 指定公钥"), soft_wrap=True)
 
 
 def _conclusion(path: Path, check: BundleCheck) -> str:

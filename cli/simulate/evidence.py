@@ -29,8 +29,8 @@ from zhichao.weighing.v1 import record_pb2, service_pb2, weighing_pb2
 UPLOADERS: Final = 2
 """Threads that draw and upload: a photo is drawn in 5 ms, a clip in a quarter of a second, and the rest is waiting."""
 
-PHOTOS_PER_SECOND_MAX: Final = 2.0
-"""Photos of a run, on average. One costs the three platforms together some 150 ms of a core – sealed, looked into,
+PHOTOS_PER_SECOND_MAX: Final = 1.0
+"""Photos of a run, on average. One costs the three platforms together some 250 ms of a core – sealed, looked into,
 stored and journalled at the county, carried up and stored twice more – and the weighings are to go on beside them."""
 
 WAITING_PHOTOS_MAX: Final = 200
