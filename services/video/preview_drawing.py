@@ -73,7 +73,7 @@ def _drawn(picture: Any, width: int) -> bytes:
     small.thumbnail((width, width * _HEIGHT_FACTOR))
     content = io.BytesIO()
     # Nothing but the picture goes out: no place, no owner, no device.
-    small.save(content, "JPEG", quality=_QUALITY, optimize=True, exif=b"", icc_profile=None)
+    small.save(content, "JPEG", quality=_QUALITY, optimize=True, exif=b"", comment=b"", icc_profile=None)
     return content.getvalue()
 
 
