@@ -60,7 +60,7 @@ def _unknown(subject: Subject) -> Finding:
 def check_server(url: str) -> Finding:
     """Connect, and look at version, durability and clock."""
     try:
-        with _connect(url) as connection:
+        with connect(url) as connection:
             before = datetime.now(UTC)
             settings = _settings(connection)
             after = datetime.now(UTC)
@@ -116,7 +116,7 @@ def check_schema(url: str, service: str) -> Finding:
 def check_log(url: str, subject: Subject, service: str) -> Finding:
     """Look at the service's journal: whose it is, signed with our key, nothing parked, nothing that waits."""
     try:
-        with _connect(url) as connection:
+        with connect(url) as connection:
             own = connection.execute(
                 "SELECT origin, size, verifier_key, to_jsonb(l) ->> 'is_recovering' FROM journal_logs l WHERE is_own"
             ).fetchone()
@@ -164,7 +164,8 @@ def _our_key(subject: Subject) -> str:
         return ""
 
 
-def _connect(url: str) -> psycopg.Connection[Any]:
+def connect(url: str) -> psycopg.Connection[Any]:
+    """Open a connection that reads, and neither waits nor asks for long. Raises psycopg.Error."""
     return psycopg.connect(
         url.replace("postgresql+psycopg://", "postgresql://", 1),
         connect_timeout=CONNECT_SECONDS_MAX,

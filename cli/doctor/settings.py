@@ -39,7 +39,6 @@ def checks(subject: Subject) -> Iterator[tuple[str, Check]]:
     yield "certificate", lambda: check_certificate(subject)
     yield "service-token", lambda: check_service_token(subject)
     yield "disk", lambda: check_disk(subject)
-    yield "evidence-store", check_evidence_store
 
 
 def check_settings(subject: Subject) -> Finding:
@@ -170,11 +169,6 @@ def check_disk(subject: Subject) -> Finding:
     if usage.free < DISK_FREE_FAIL:
         return fail(text, remedy)
     return warn(text, remedy) if usage.free < DISK_FREE_WARN else ok(told, text.chinese)
-
-
-def check_evidence_store() -> Finding:
-    """Say that there is no evidence yet: object storage and its lock come with the video service."""
-    return skip("not configured: there is no video service", "未配置, 尚无视频服务")
 
 
 def _told(error: Exception) -> str:

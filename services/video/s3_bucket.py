@@ -59,6 +59,11 @@ class S3Bucket:
             # Servers answer the question for a bucket without looking at their disks or at the rights of the key.
             self.client._execute("GET", self.name, query_params={"list-type": "2", "max-keys": "1"})
 
+    def is_versioned(self) -> bool:
+        """Tell whether it keeps versions. Raises StoreError."""
+        with self.errors():
+            return self._is_versioned()
+
     @property
     def locks(self) -> bool:
         """Whether objects are to be locked: the bucket can, and the settings want it. May ask the store."""

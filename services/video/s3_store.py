@@ -60,6 +60,10 @@ class S3ObjectStore(ObjectStore):
         """Make the bucket unless it is there."""
         return self._bucket.ensure()
 
+    def is_versioned(self) -> bool:
+        """Tell whether the bucket keeps versions; it is not made. Raises StoreError."""
+        return self._bucket.is_versioned()
+
     def check(self) -> None:
         """Ask whether the store answers, knows the key and has the bucket."""
         self._bucket.check()

@@ -166,12 +166,6 @@ def test_the_room_on_the_disk_is_judged(
     assert settings.check_disk(subject(data_directory=tmp_path)).level is level
 
 
-def test_there_is_no_evidence_store_yet() -> None:
-    found = settings.check_evidence_store()
-
-    assert (found.level, found.message.english.split(":")[0]) == (Level.SKIP, "not configured")
-
-
 # All together
 
 
