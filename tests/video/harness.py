@@ -370,9 +370,9 @@ def carry_down(upper: RunningVideo, lower: RunningVideo) -> int:
     return count
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds_max: float = TIMEOUT_SECONDS) -> Any:
     """Wait until the condition holds and return what it returned."""
-    ends_at = time.monotonic() + TIMEOUT_SECONDS
+    ends_at = time.monotonic() + seconds_max
     while not (found := condition()):
         assert time.monotonic() < ends_at, f"in vain: {what}"
         time.sleep(0.01)
