@@ -7,7 +7,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from services.video.media_types import CONTENT_TYPES, VIDEO_CODECS, ContentRefused, Inspection, MediaFacts
+from services.video.media_types import (
+    CONTENT_TYPES,
+    SIDE_PX_MAX,
+    VIDEO_CODECS,
+    ContentRefused,
+    Inspection,
+    MediaFacts,
+)
 
 INSPECT: Final = "inspect"
 """Task: tell what the bytes are."""
@@ -20,9 +27,6 @@ READY: Final[dict[str, Any]] = {"ready": True}
 
 PACKET_BYTES_MAX: Final = 128 * 1024
 """Largest packet between the two: what fits the kernel's default buffer of a socket, 208 KiB, with its overhead."""
-
-SIDE_PX_MAX: Final = 65_535
-"""Longest side of a picture: JPEG has sixteen bits for it."""
 
 NUMBER_MAX: Final = 2**53
 """Largest number of an answer: 285,000 years of milliseconds, and what JSON keeps exactly."""

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final
 
 import av
 
-from services.video.media_types import VIDEO_CODECS, ContentRefused, MediaFacts
+from services.video.media_types import SIDE_PX_MAX, VIDEO_CODECS, ContentRefused, MediaFacts
 
 BOXES_MAX: Final = 1_000_000
 """Most boxes side by side: five days of fragments of one second, each with its two boxes."""
@@ -27,8 +27,6 @@ _PACKETS_MAX: Final = 300
 
 _SAMPLED_ENTRIES: Final = 1000
 """Entries of the index that are compared with the size of the file: reading all of a day's takes seconds."""
-
-_SIDE_PX_MAX: Final = 65_535
 
 # Neither files nor addresses that a clip may name are opened; one thread, as one file is not worth more.
 _OPTIONS: Final = {
@@ -113,7 +111,7 @@ def displayed_size(stream: Any, frame: Any) -> tuple[int, int]:
     ratio = stream.sample_aspect_ratio
     if ratio:
         stretched = round(width * ratio)
-        width = stretched if 0 < stretched <= _SIDE_PX_MAX else width
+        width = stretched if 0 < stretched <= SIDE_PX_MAX else width
     return (height, width) if frame.rotation % 180 else (width, height)
 
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final
 
 from PIL import Image
 
-from services.video.media_types import JPEG, PNG, ContentRefused, MediaFacts
+from services.video.media_types import JPEG, PNG, SIDE_PX_MAX, ContentRefused, MediaFacts
 
 PHOTO_BYTES_MAX: Final = 64 * 1024 * 1024
 """Largest photo: a PNG of twenty million pixels that does not compress. Cameras at scales send hundreds of KB."""
@@ -78,7 +78,7 @@ def opened(content: bytes, format_name: str) -> Any:
         # What a decoder raises for broken bytes is nowhere written down.
         raise _unreadable() from error
     width, height = picture.size
-    if width * height > PHOTO_PIXELS_MAX:
+    if width * height > PHOTO_PIXELS_MAX or max(width, height) > SIDE_PX_MAX:
         raise _too_many_pixels()
     return picture
 
@@ -207,7 +207,10 @@ def _unreadable(found: str = "") -> ContentRefused:
 
 
 def _too_many_pixels() -> ContentRefused:
-    return ContentRefused(f"The photo has more than {PHOTO_PIXELS_MAX} pixels", f"照片像素超过 {PHOTO_PIXELS_MAX}")
+    return ContentRefused(
+        f"The photo has more than {PHOTO_PIXELS_MAX} pixels, or more than {SIDE_PX_MAX} on a side",
+        f"照片像素超过 {PHOTO_PIXELS_MAX}，或单边超过 {SIDE_PX_MAX}",
+    )
 
 
 def _more_behind(count: int) -> ContentRefused:

@@ -18,6 +18,9 @@ PICTURE_TYPES: Final = frozenset((JPEG, PNG))
 PREVIEWED_TYPES: Final = frozenset((JPEG, PNG, MP4))
 """Media types of which a thumbnail is made; of documents none is."""
 
+SIDE_PX_MAX: Final = 65_535
+"""Longest side of a picture: JPEG has sixteen bits for it."""
+
 VIDEO_CODECS: Final = ("h264", "hevc")
 """Codecs of the picture of a clip: H.264 and H.265, which every recorder of the trade writes and GB/T 28181 names."""
 

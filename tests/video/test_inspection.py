@@ -233,6 +233,12 @@ def photo_bomb() -> bytes:
     return content.getvalue()
 
 
+def strip() -> bytes:
+    content = BytesIO()
+    Image.new("1", (70_000, 2)).save(content, "PNG")
+    return content.getvalue()
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -274,6 +280,7 @@ def without_pages() -> bytes:
         (damaged_png(), PNG, "damaged"),
         (png_without_enough_pixels(), PNG, "damaged"),
         (photo_bomb(), PNG, "more than 50000000 pixels"),
+        (strip(), PNG, "more than 65535 on a side"),
         (png(is_animated=True), PNG, "animated"),
         (FILE_TYPE, MP4, "no index"),
         (FILE_TYPE + box(b"mdat", bytes(5000)), MP4, "broken off"),
