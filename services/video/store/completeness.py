@@ -116,6 +116,11 @@ _MAY_BE_HELD: Final = (
     "w.weigh_time > %(as_of)s - GREATEST(%(keep)s, (SELECT max(reach) FROM reaches))"
     " AND w.weigh_time + COALESCE(r.reach, %(keep)s) > %(as_of)s"
 )
+# No recording ends sooner than that after the weighing: what is younger is not looked at.
+_IS_LOST: Final = (
+    "w.weigh_time <= %(as_of)s - LEAST(%(keep)s, (SELECT min(reach) FROM reaches))"
+    " AND w.weigh_time + COALESCE(r.reach, %(keep)s) <= %(as_of)s"
+)
 
 
 def list_missing_held(
@@ -135,7 +140,7 @@ def list_missing_lost(
 ) -> list[MissingRow]:
     """Return what is missing and held by no site any more, the newest weighing first."""
     conditions, values = _missing_conditions(narrow, count)
-    conditions.append(f"{_UNTIL} <= %(as_of)s")
+    conditions.append(_IS_LOST)
     if after is not None:
         conditions.append(
             "(w.weigh_time, w.origin, w.sequence) < (%(after_time)s, %(after_origin)s, %(after_sequence)s)"
