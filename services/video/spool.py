@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import structlog
 
@@ -195,7 +195,7 @@ class Spool:
         self._received_bytes = 0
         self._group_bytes: Counter[str] = Counter()
         self._group_uploads: Counter[str] = Counter()
-        self._lock_file: IO[Any] | None = None
+        self._lock: int | None = None
 
     def start(self) -> None:
         """Make the directory, take it for this process, and learn what is in it; what has expired is deleted.
@@ -204,19 +204,19 @@ class Spool:
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock_file = (self._directory / _LOCK_FILE).open("w")
+            lock = os.open(self._directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise SettingsError(
                 f"ZHICHAO_VIDEO_SPOOL_DIRECTORY: {self._directory} cannot be used: {error.strerror}"
             ) from error
         try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            lock_file.close()
+            os.close(lock)
             raise SettingsError(
                 f"ZHICHAO_VIDEO_SPOOL_DIRECTORY: another process uses {self._directory}: give each one of its own"
             ) from error
-        self._lock_file = lock_file
+        self._lock = lock
         found = self._learn()
         expired = self.sweep()
         _log.info("spool_opened", uploads=found - expired, expired=expired, received_bytes=self._received_bytes)
@@ -228,9 +228,9 @@ class Spool:
             self._taken_bytes = self._received_bytes = 0
             self._group_bytes.clear()
             self._group_uploads.clear()
-        if self._lock_file is not None:
-            self._lock_file.close()
-            self._lock_file = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def open(self, key: SpoolKey, digest: bytes, size_bytes: int) -> OpenUpload:
         """Begin an upload or go on with it; the caller enters what is returned, which ends it.

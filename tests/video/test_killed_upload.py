@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from threading import Event
+from typing import Any
 
 import grpc
 import pytest
@@ -59,11 +60,12 @@ def test_a_spool_is_of_one_process(county: RunningVideo, process: VideoProcess) 
 
 def test_kills_at_any_moment_leave_nothing_half_sealed(county: RunningVideo, process: VideoProcess) -> None:
     content = photo()
+    calls: list[Any] = []
     for number in range(4):
         draft = draft_of(content, county.clock.now(), evidence_id=f"killed-{number}")
-        call = process.stub.UploadEvidence.future(messages(content, draft), timeout=TIMEOUT_SECONDS)
+        calls.append(process.stub.UploadEvidence.future(messages(content, draft), timeout=TIMEOUT_SECONDS))
         # Somewhere between the first byte and the answer: nobody says where.
-        wait_until(lambda call=call: call.done() or county.spooled(), "it has begun")
+        wait_until(lambda: calls[-1].done() or county.spooled(), "it has begun")
         process.kill()
         process.start()
     for number in range(4):
