@@ -63,16 +63,17 @@ def test_serves_and_stops(make: Make, *, is_split: bool) -> None:
     platform = make(is_split=is_split).start()
     state = platform.state
     assert state.phase == "serving"
-    assert list(state.addresses) == ["registry", "weighing", "enforcement", "relay"]
-    assert len({process.pid for process in state.processes.values()}) == (4 if is_split else 1)
+    assert list(state.addresses) == ["registry", "weighing", "video", "enforcement", "relay"]
+    assert len({process.pid for process in state.processes.values()}) == (5 if is_split else 1)
     assert platform.terminate() == ExitCode.STOPPED
     after = platform.state
-    assert (after.phase, after.processes, after.postgres_pid) == ("stopped", {}, None)
+    assert (after.phase, after.processes, after.postgres_pid, after.object_server_pid) == ("stopped", {}, None, None)
     assert platform_state.find_running(platform.data_directory) is None
     for process in state.processes.values():
         assert processes.identity(process.pid) is None
-    assert state.postgres_pid is not None
-    assert processes.identity(state.postgres_pid) is None
+    for pid in (state.postgres_pid, state.object_server_pid):
+        assert pid is not None
+        assert processes.identity(pid) is None
 
 
 def test_a_running_platform_is_found_by_its_directory(make: Make) -> None:
@@ -116,6 +117,33 @@ def test_a_dead_database_is_restarted(make: Make) -> None:
         platform.wait_postgres_restarted(former)
         with psycopg.connect(platform.database_url("registry")) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_an_own_evidence_store_is_restarted_when_it_dies(make: Make) -> None:
+    with make() as platform:
+        former = platform.object_server_pid
+        assert former is not None
+        os.kill(former, signal.SIGKILL)
+        wait_until(lambda: platform.object_server_pid not in (None, former), "the evidence store was not restarted")
+
+
+def test_the_evidence_store_is_reached_with_keys_for_their_owner_only(make: Make) -> None:
+    with make() as platform:
+        assert platform.state.object_endpoint == f"http://127.0.0.1:{platform.base_port + 8}"
+        keys = list((platform.data_directory / "secrets").glob("object-store-*.key"))
+        assert [stat.S_IMODE(path.stat().st_mode) for path in keys] == [0o600, 0o600]
+
+
+def test_a_given_evidence_store_is_used_instead(make: Make) -> None:
+    with make(environment={"ZHICHAO_VIDEO_S3_ENDPOINT": "http://127.0.0.1:9"}) as platform:
+        state = platform.state
+        assert (state.object_endpoint, state.object_server_pid) == ("", None)
+        assert not (platform.data_directory / "object-store").exists()
+
+
+def test_a_platform_without_the_video_service_has_no_evidence_store(make: Make) -> None:
+    with make(services=("registry", "weighing")) as platform:
+        assert platform.object_server_pid is None
 
 
 def test_nothing_outlives_a_killed_platform(make: Make) -> None:
@@ -196,7 +224,7 @@ def test_two_platforms_on_one_port_are_refused(make: Make, tmp_path: Path) -> No
 
 
 def test_a_given_database_is_used_instead(make: Make, tmp_path: Path) -> None:
-    names = ("registry", "weighing", "enforcement")
+    names = ("registry", "weighing", "video", "enforcement")
     with EmbeddedPostgres(tmp_path / "given", databases=names) as server:
         given = {f"ZHICHAO_{name.upper()}_DATABASE_URL": server.url(name) for name in names}
         with make(environment=given) as platform:
@@ -204,7 +232,7 @@ def test_a_given_database_is_used_instead(make: Make, tmp_path: Path) -> None:
             assert platform.postgres_pid is None
             assert not (platform.data_directory / "postgres").exists()
         with make(environment={"ZHICHAO_REGISTRY_DATABASE_URL": server.url("registry")}) as platform:
-            assert list(platform.state.database_urls) == ["weighing", "enforcement"]
+            assert list(platform.state.database_urls) == ["weighing", "video", "enforcement"]
 
 
 def test_a_service_that_cannot_start_ends_the_start(make: Make) -> None:
@@ -259,7 +287,7 @@ def test_the_terminals_interrupt_stops_in_order(tmp_path: Path) -> None:
         (["--platform", "141025", "--services", "weighing"], "weighing needs registry"),
         (
             ["--platform", "141025", "--services", "wheighing"],
-            "wheighing: choose from registry, weighing, enforcement, relay",
+            "wheighing: choose from registry, weighing, video, enforcement, relay",
         ),
         (["--platform", "141025", "--services", "registry", "--upstream", "127.0.0.1:7806"], "needs the service relay"),
         (["--platform", "141025", "--upstream", "city"], "give host:port"),
