@@ -35,6 +35,8 @@ _OPTIONS: Final = {
     "threads": "1",
     "probesize": "5000000",
     "analyzeduration": "2000000",
+    # Opening would decode a frame to learn what the first frame tells anyway: half of the time for a clip.
+    "skip_frame": "all",
 }
 
 
@@ -89,6 +91,7 @@ def picture_stream(container: Any) -> Any:
         )
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
+    stream.codec_context.skip_frame = "DEFAULT"
     return stream
 
 
