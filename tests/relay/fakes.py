@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -41,6 +41,14 @@ def _unused(self: object, request: object, context: object) -> NoReturn:
     raise AssertionError("the relay has no business with this method")
 
 
+def _answer_unimplemented(self: object, request: object, context: Any) -> Any:
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, "a release that moves no evidence")
+
+
+# As any method of the service.
+_not_there: Any = _answer_unimplemented
+
+
 class FakeJournal(journal_pb2_grpc.JournalServiceServicer):
     """A service that holds nothing and receives as `append` says."""
 
@@ -69,7 +77,8 @@ class FakeJournal(journal_pb2_grpc.JournalServiceServicer):
     close = stop
     ReadEntries = GetCheckpoint = AddCosignatures = GetInclusionProof = GetConsistencyProof = _unused
     ListParkedEntries = ReplayParkedEntries = RestoreEntries = ConfirmOwnLog = _unused
-    ReadAddressedEntries = AppendAddressedEntries = ListAddressedReceipts = _unused
+    AppendAddressedEntries = ListAddressedReceipts = _unused
+    ReadAddressedEntries: Any = _unused
 
     def ListPositions(
         self, request: journal_pb2.ListPositionsRequest, context: grpc.ServicerContext
@@ -130,6 +139,7 @@ class FakeUpstream(relay_pb2_grpc.RelayServiceServicer):
         self.server.start()
         self.address = self.server.address
 
+    FollowWanted = PushObject = DeclineObject = _not_there
     GetRelayStatus = FollowAddressed = FollowCosignatures = ReadOwnEntries = _unused
 
     def close(self) -> None:

@@ -101,8 +101,8 @@ def test_an_object_that_asks_no_more_holds_nobody_up() -> None:
     paced, clock = pacer()
     pace = ObjectPace(paced, b"gone", lambda: REQUESTED)
     assert pace.ask(10 * KIB) > 0
-    assert paced.is_evidence_waiting
+    waiting_before = paced.is_evidence_waiting
     pace.withdraw()
-    assert not paced.is_evidence_waiting
+    assert (waiting_before, paced.is_evidence_waiting) == (True, False)
     clock.advance(1)
     assert paced.ask_for_evidence(b"clip", BACKFILL, KIB) == 0

@@ -66,11 +66,12 @@ def test_the_province_gets_what_only_the_county_holds(three: Joined) -> None:
     assert evidence.ask(PROVINCE)
     arrived(evidence, content)
     for code in (COUNTY, CITY):
-        progress = wait_until(
-            lambda code=code: (one := evidence_progress(three, code)).waiting_objects == 0 and one,  # type: ignore[misc]  # a lambda with a default is a callable without arguments
+        wait_until(
+            lambda code=code: evidence_progress(three, code).waiting_objects == 0,  # type: ignore[misc]  # a lambda with a default is a callable without arguments
             WAIT_SECONDS,
             "something waits",
         )
+        progress = evidence_progress(three, code)
         assert progress.pushed_objects >= 1
         assert progress.last_error == ""
 
