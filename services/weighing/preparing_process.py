@@ -5,12 +5,8 @@ a backlog.
 """
 
 import contextlib
-import os
 import pickle
-import socket
-import struct
 import subprocess
-import sys
 import threading
 import time
 from datetime import datetime
@@ -19,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from services.common.child_process import start_beside
 from services.weighing import preparing_worker
 from services.weighing.directory import Directory
 from services.weighing.preparing import Prepared, PreparedBatch
@@ -161,29 +158,10 @@ class PreparingProcess:
         _log.info("preparing_process_started", pid=self._process.pid)
 
     def _spawn(self) -> "tuple[subprocess.Popen[bytes], Connection]":
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            timeout = struct.pack("@ll", int(REPLY_SECONDS_MAX), 0)
-            # A process that was stopped takes nothing more: without these we would wait for it for ever.
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
-            directory = self._directory
-            arguments = (
-                str(theirs.fileno()),
-                self._digest_algorithm,
-                directory.rule_set_id_default,
-                directory.platform,
-            )
-            process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                # -P: nothing is imported from whatever directory we happen to be in.
-                [sys.executable, "-P", "-m", preparing_worker.__name__, *arguments],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                # None of our settings: passwords are among them.
-                env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-            return process, Connection(ours.detach())
+        directory = self._directory
+        arguments = (self._digest_algorithm, directory.rule_set_id_default, directory.platform)
+        process, ours = start_beside(preparing_worker.__name__, arguments, timeout_seconds=REPLY_SECONDS_MAX)
+        return process, Connection(ours.detach())
 
     def _end(self) -> None:
         if self._connection is not None:

@@ -213,7 +213,7 @@ def test_nothing_is_imported_from_the_directory_that_we_are_in(
 
 
 def test_no_more_descriptors_are_done_without(process: PreparingProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_more() -> Any:
+    def no_more(*_: object) -> Any:
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patch:
