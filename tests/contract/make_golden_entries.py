@@ -20,6 +20,7 @@ from zhichao.common.v1 import refusal_pb2
 from zhichao.enforcement.v1 import directive_pb2, duty_check_pb2, notice_pb2
 from zhichao.journal.v1 import access_record_pb2, addressed_pb2, entry_pb2
 from zhichao.registry.v1 import resources_pb2
+from zhichao.video.v1 import camera_pb2, custody_pb2, evidence_pb2
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
 
 FILE = Path(__file__).with_name("golden_entries.json")
@@ -143,6 +144,79 @@ def _payloads(signer: Signer) -> list[tuple[str, Message, str]]:
         ("zhichao.access.v1.Credential", credential, ""),
         *_directives(),
         *_access_records(),
+        *_evidence(),
+    ]
+
+
+def _evidence() -> list[tuple[str, Message, str]]:
+    """Return a manifest, what was done with evidence here and below, and what a site says of a camera."""
+    clip = evidence_pb2.Evidence(
+        source_unit_id="141025-0001",
+        evidence_id="0194-golden-1.clip",
+        kind=evidence_pb2.EVIDENCE_KIND_CLIP,
+        division_code=ORIGIN,
+        digest=bytes(range(32)),
+        size_bytes=8_388_608,
+        content_type="video/mp4",
+        media=evidence_pb2.MediaFacts(
+            width_px=1920,
+            height_px=1080,
+            duration_milliseconds=30_040,
+            video_codec="h264",
+            device_time=timestamp(BEGIN),
+        ),
+        view=evidence_pb2.CAMERA_VIEW_SIDE,
+        camera_id="34020000001320000001",
+        capture_start_time=timestamp(BEGIN - timedelta(seconds=15)),
+        capture_end_time=timestamp(BEGIN + timedelta(seconds=15)),
+        subjects=[
+            evidence_pb2.Subject(record_id="0194-golden-1"),
+            evidence_pb2.Subject(acceptance_id="2026-acceptance-1"),
+        ],
+        retention_class="case",
+        retain_until_time=timestamp(BEGIN + timedelta(days=1_095)),
+        seal_time=timestamp(BEGIN + timedelta(minutes=12)),
+        actor="terminal/example",
+        flags=[evidence_pb2.EVIDENCE_FLAG_LATE],
+    )
+    # Field 4095 of a newer release: unknown fields travel and hash like all others.
+    clip.MergeFromString(bytes.fromhex("faff010568656c6c6f"))
+    viewed = custody_pb2.CustodyEvent(
+        evidence_origin=ORIGIN,
+        source_unit_id="141025-0001",
+        evidence_id="0194-golden-1.clip",
+        digest=bytes(range(32)),
+        action=custody_pb2.CUSTODY_ACTION_VIEWED,
+        purpose="示例复核",
+        actor="person/example",
+        event_time=timestamp(BEGIN + timedelta(hours=1)),
+    )
+    held = custody_pb2.CustodyEvent(
+        evidence_origin=BELOW,
+        source_unit_id="141071-0001",
+        evidence_id="photo-1",
+        digest=bytes(range(32, 64)),
+        action=custody_pb2.CUSTODY_ACTION_HOLD_PLACED,
+        purpose="示例立案",
+        actor="person/example",
+        event_time=timestamp(BEGIN + timedelta(hours=2)),
+        reference_id="case-2026-1",
+    )
+    camera = camera_pb2.CameraReport(
+        source_unit_id="141025-0001",
+        camera_id="34020000001320000001",
+        view=evidence_pb2.CAMERA_VIEW_SIDE,
+        state=camera_pb2.RECORDING_STATE_RECORDING,
+        state_time=timestamp(BEGIN),
+        oldest_recording_time=timestamp(BEGIN - timedelta(days=30)),
+        receive_time=timestamp(BEGIN + timedelta(seconds=2)),
+        actor="terminal/example",
+    )
+    return [
+        ("zhichao.video.v1.Evidence", clip, ""),
+        ("zhichao.video.v1.CustodyEvent", viewed, ""),
+        ("zhichao.video.v1.CustodyEvent", held, BELOW),
+        ("zhichao.video.v1.CameraReport", camera, ""),
     ]
 
 

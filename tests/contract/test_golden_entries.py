@@ -21,6 +21,7 @@ from services.journal.notes import SignedCheckpoint, VerifierKey
 from services.journal.projection import Parked, Projection, prepare
 from services.journal.receipts import ReceiptKind
 from services.registry.projection import RegistryProjection
+from services.video.projection import VideoProjection
 from services.weighing.projection import WeighingProjection
 from zhichao.weighing.v1 import weighing_pb2
 
@@ -33,6 +34,7 @@ PROJECTIONS: dict[str, Projection] = {
     "registry": RegistryProjection(),
     "access": RegistryProjection(),
     "enforcement": EnforcementProjection(),
+    "video": VideoProjection(),
     "journal": WholeProjection(RegistryProjection(), [ReceiptKind(), AccessRecordKind()]),
 }
 

@@ -3,7 +3,7 @@ descriptors and the answers of others give.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -14,12 +14,15 @@ from tests.enforcement import examples as enforcement_examples
 from tests.journal.paper_chain import PaperChain
 from tests.journal.paper_log import PaperLog
 from tests.registry import access_examples, examples
+from tests.video.harness import draft_of
 from tests.weighing import records
 from zhichao.access.v1 import service_pb2 as access_pb2
 from zhichao.enforcement.v1 import service_pb2 as enforcement_pb2
 from zhichao.journal.v1 import journal_pb2
 from zhichao.registry.v1 import service_pb2 as registry_pb2
 from zhichao.relay.v1 import relay_pb2
+from zhichao.video.v1 import camera_pb2, evidence_pb2, transfer_pb2
+from zhichao.video.v1 import service_pb2 as video_pb2
 from zhichao.weighing.v1 import service_pb2 as weighing_pb2
 
 CITY, COUNTY, OTHER_COUNTY = "141000", "141025", "141026"
@@ -110,6 +113,49 @@ def _enforcement_requests() -> dict[str, Message]:
     }
 
 
+def _video_requests() -> dict[str, Message]:
+    name = evidence_pb2.EvidenceName(source_unit_id=OWN_UNIT, evidence_id="p-1")
+    content = b"a photo that is none"
+    now = datetime.now(UTC)
+    draft = draft_of(content, now, source_unit_id=OWN_UNIT, evidence_id="fuzzed-1")
+    camera = camera_pb2.CameraReport(
+        source_unit_id=OWN_UNIT,
+        camera_id="camera-1",
+        state=camera_pb2.RECORDING_STATE_RECORDING,
+        state_time=records.moment(now),
+    )
+    in_five_years = records.moment(now + timedelta(days=5 * 365))
+    return {
+        "UploadEvidence": video_pb2.UploadEvidenceRequest(draft=draft, chunk=content),
+        "GetUpload": video_pb2.GetUploadRequest(name=name),
+        "PrepareUpload": video_pb2.PrepareUploadRequest(draft=draft),
+        "CompleteUpload": video_pb2.CompleteUploadRequest(name=name),
+        "GetEvidence": video_pb2.GetEvidenceRequest(name=name),
+        "ListEvidence": video_pb2.ListEvidenceRequest(filter=video_pb2.EvidenceFilter(source_unit_id=OWN_UNIT)),
+        "ReadEvidence": video_pb2.ReadEvidenceRequest(name=name, purpose="示例复核"),
+        "GetPlaybackUrl": video_pb2.GetPlaybackUrlRequest(name=name, purpose="示例复核"),
+        "RecordExport": video_pb2.RecordExportRequest(names=[name], purpose="示例复核", bundle_id="fuzzed-1"),
+        "PlaceLegalHold": video_pb2.PlaceLegalHoldRequest(name=name, hold_id="fuzzed-1", purpose="示例立案"),
+        "ReleaseLegalHold": video_pb2.ReleaseLegalHoldRequest(name=name, hold_id="fuzzed-1", purpose="示例结案"),
+        "ExtendRetention": video_pb2.ExtendRetentionRequest(
+            name=name, retain_until_time=in_five_years, purpose="示例立案"
+        ),
+        "ListCustody": video_pb2.ListCustodyRequest(name=name),
+        "FetchEvidence": video_pb2.FetchEvidenceRequest(name=name, purpose="示例复核"),
+        "ReportCameras": video_pb2.ReportCamerasRequest(reports=[camera]),
+    }
+
+
+def _transfer_requests() -> dict[str, Message]:
+    wanted = transfer_pb2.TransferObject(digest=bytes(32), size_bytes=10)
+    return {
+        "WatchWanted": transfer_pb2.WatchWantedRequest(platform=COUNTY),
+        "ReceiveObject": transfer_pb2.ReceiveObjectRequest(object=wanted, platform=COUNTY, chunk=b"0123456789"),
+        "DeclineObject": transfer_pb2.DeclineObjectRequest(platform=COUNTY, digest=bytes(32)),
+        "SendObject": transfer_pb2.SendObjectRequest(digest=bytes(32)),
+    }
+
+
 def _relay_requests() -> dict[str, Message]:
     return {
         "Handshake": relay_pb2.HandshakeRequest(
@@ -144,6 +190,8 @@ _SERVICES: Final[Mapping[str, Callable[[], dict[str, Message]]]] = {
     "zhichao.access.v1.AccessService": _access_requests,
     "zhichao.weighing.v1.WeighingService": _weighing_requests,
     "zhichao.enforcement.v1.EnforcementService": _enforcement_requests,
+    "zhichao.video.v1.VideoService": _video_requests,
+    "zhichao.video.v1.TransferService": _transfer_requests,
     "zhichao.relay.v1.RelayService": _relay_requests,
     "zhichao.journal.v1.JournalService": _journal_requests,
 }

@@ -31,6 +31,7 @@ from tests.fuzzing.methods import Rpc, rpcs_of
 from tests.fuzzing.values import Pool
 from tests.registry import access_examples, examples
 from tests.system.waiting import wait_until
+from tests.video.harness import draft_of, messages, photo
 from tests.weighing import records
 from zhichao.access.v1 import service_pb2 as access_pb2
 from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
@@ -38,12 +39,14 @@ from zhichao.enforcement.v1 import service_pb2 as enforcement_pb2
 from zhichao.enforcement.v1.service_pb2_grpc import EnforcementServiceStub
 from zhichao.registry.v1 import service_pb2 as registry_pb2
 from zhichao.registry.v1.service_pb2_grpc import RegistryServiceStub
+from zhichao.video.v1 import evidence_pb2
+from zhichao.video.v1.service_pb2_grpc import VideoServiceStub
 from zhichao.weighing.v1 import record_pb2
 from zhichao.weighing.v1 import service_pb2 as weighing_pb2
 from zhichao.weighing.v1.service_pb2_grpc import WeighingServiceStub
 
 PEERS: Final = "relay-peers"
-TARGETS: Final = ("registry", "weighing", "enforcement", "relay", PEERS)
+TARGETS: Final = ("registry", "weighing", "video", "enforcement", "relay", PEERS)
 """Ports of a platform, by name; each has the health check and reflection too."""
 
 # Made up, and nothing that a fuzzer comes upon by itself.
@@ -109,6 +112,7 @@ class Subject:
             self._register()
             self._issue()
             self._record()
+            self._seal()
             self._direct()
             self._stack = starting.pop_all()
         return self
@@ -169,8 +173,12 @@ class Subject:
         pool.add("source_unit_ids", OWN_UNIT, VICTIM, OTHER_UNIT)
         pool.add("record_id", "r-1", "fuzzed-1", "fuzzed-2")
         pool.add("credential_id", "victim-1", "victim-2", "victim-3")
-        pool.add("stream", "registry", "weighing", "enforcement", "relay", "")
+        pool.add("stream", "registry", "weighing", "video", "enforcement", "relay", "")
         pool.add("day", "2025-03-01", "2025-03-02")
+        pool.add("evidence_id", "p-1", "fuzzed-1")
+        pool.add("camera_id", "camera-1")
+        for name in ("hold_id", "bundle_id", "purpose", "acceptance_id"):
+            pool.add(name, "fuzzed-1", "示例")
         for name in ("notice_id", "duty_check_id"):
             pool.add(name, "n-1", "dc-1", "n-2")
         return pool
@@ -297,6 +305,25 @@ class Subject:
                 return all(result.HasField("recorded") for result in results)
 
             wait_until(is_taken, KNOWN_SECONDS_MAX, "the weighing service does not take the records")
+
+    def _seal(self) -> None:
+        """Seal a photo of each unit; that of the other unit is marked."""
+        with self.process.connect("video") as channel:
+            stub = VideoServiceStub(channel)
+            for unit, evidence_id, camera_id in (
+                (OWN_UNIT, "p-1", "camera-1"),
+                (OTHER_UNIT, OTHER_RECORD_MARK, OTHER_UNIT_MARK),
+            ):
+                content = photo()
+                draft = draft_of(
+                    content,
+                    datetime.now(UTC),
+                    source_unit_id=unit,
+                    evidence_id=evidence_id,
+                    camera_id=camera_id,
+                    subjects=[evidence_pb2.Subject(record_id="r-1" if unit == OWN_UNIT else OTHER_RECORD_MARK)],
+                )
+                stub.UploadEvidence(messages(content, draft), timeout=UNARY_SECONDS)
 
     def _direct(self) -> None:
         """Issue what officers answer."""

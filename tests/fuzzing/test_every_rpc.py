@@ -34,6 +34,7 @@ RELAY = "zhichao.relay.v1.RelayService"
 HONEST = {
     "registry": "zhichao.registry.v1.RegistryService/GetSourceUnit",
     "weighing": "zhichao.weighing.v1.WeighingService/ListWeighings",
+    "video": "zhichao.video.v1.VideoService/GetEvidence",
     "enforcement": "zhichao.enforcement.v1.EnforcementService/GetNotice",
     "relay": f"{RELAY}/GetRelayStatus",
     PEERS: f"{RELAY}/Handshake",

@@ -17,6 +17,7 @@ from services.enforcement.projection import EnforcementProjection
 from services.journal.addressed_batch import AddressedBatch
 from services.journal.addressed_convert import batch_message
 from services.registry.projection import RegistryProjection
+from services.video.projection import VideoProjection
 from services.weighing.projection import WeighingProjection
 from tests.fuzzing.calls import UNARY_SECONDS, Manner, call
 from tests.fuzzing.fair_requests import CITY, COUNTY, OTHER_COUNTY
@@ -49,6 +50,7 @@ PROJECTIONS: Final[dict[str, Any]] = {
     "registry": RegistryProjection(),
     "weighing": WeighingProjection(),
     "enforcement": EnforcementProjection(),
+    "video": VideoProjection(),
 }
 JOURNAL_KINDS: Final = (addressed_pb2.AddressedReceipt, access_record_pb2.AccessRecord, entry_pb2.LogStart)
 
