@@ -31,8 +31,8 @@ START_SECONDS_MAX: Final = 120.0
 READY_POLL_SECONDS: Final = 0.05
 ANSWER_SECONDS_MAX: Final = 2.0
 
-# It stops within two seconds: it says good-bye to its own parts. Requests that hang are not waited for beyond this.
-STOP_SECONDS_MAX: Final = 10.0
+# It stops within two seconds, but for one that was just started, which waits for its own parts and would go on to.
+STOP_SECONDS_MAX: Final = 5.0
 KILL_SECONDS_MAX: Final = 5.0
 
 RESTART_SECONDS_MIN: Final = 0.25
