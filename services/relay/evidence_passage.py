@@ -5,6 +5,7 @@ What slows the service down slows the pusher down: one message is taken at a tim
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 
@@ -62,7 +63,7 @@ class ObjectPassage:
         # The pusher's going ends the stream to the service as well, which keeps what has come and answers.
         context.on_end(self._is_over.set)
         try:
-            response = call.result()
+            response = self._result(call)
         except grpc.RpcError as error:
             raise self._service.failure_told_below(error) from error
         except grpc.FutureCancelledError as error:
@@ -73,6 +74,20 @@ class ObjectPassage:
         if response.is_complete:
             self._links.received_object(self._platform)
         return response
+
+    def _result(self, call: Any) -> transfer_pb2.ReceiveObjectResponse:
+        """Wait for the answer; a service that hangs is not waited for when nobody else waits any more."""
+        left_count = 0
+        while True:
+            try:
+                response: transfer_pb2.ReceiveObjectResponse = call.result(timeout=LOCAL_CALL_SECONDS_MAX)
+            except grpc.FutureTimeoutError:
+                left_count += self._is_over.is_set()
+                if left_count > 1:
+                    # It has had the time of a short call since the pusher went.
+                    call.cancel()
+            else:
+                return response
 
     def _forward(self, first: relay_pb2.PushObjectRequest) -> Iterator[transfer_pb2.ReceiveObjectRequest]:
         yield transfer_pb2.ReceiveObjectRequest(

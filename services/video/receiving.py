@@ -2,6 +2,7 @@
 into the custody of the evidence that they are of. Whatever breaks in between, the next call goes on there.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -22,7 +23,7 @@ from services.video.custody_writer import SERVICE_ACTOR, CustodyWriter
 from services.video.domain import BytesState
 from services.video.forms import Violation
 from services.video.limits import CHUNK_BYTES_MAX, SIZE_BYTES_MAX
-from services.video.object_store import ObjectStore, object_key, translate_store_errors
+from services.video.object_store import ObjectStore, StoreRefusedError, object_key, translate_store_errors
 from services.video.spool import OpenUpload, Spool, SpoolKey
 from services.video.store import custody as custody_store
 from services.video.store import keeping as keeping_store
@@ -164,13 +165,17 @@ class ObjectReceiver:
             connection = raw_connection(pooled)
             row = store.read_wanted(connection, digest)
             content_type, retain_until = _as_sealed(connection, digest)
+        is_damaged = row is not None and row.state == BytesState.DAMAGED
         with translate_store_errors():
-            if row is not None and row.state == BytesState.DAMAGED:
+            if is_damaged:
                 # The store leaves alone what is there with the right size.
                 self._make_room(digest, upload.size_bytes)
-            self._objects.put(
+            put = self._objects.put(
                 digest, upload.path, upload.size_bytes, content_type=content_type, retain_until=retain_until
             )
+            if is_damaged and put.was_there and not self._is_right(digest):
+                # Wrong bytes under a lock of the store: an operator has to look.
+                raise StoreRefusedError(f"the store keeps other bytes under {put.key}")
 
         def hold(connection: RawConnection) -> None:
             # The bytes are there, and stay until the commit: what expires is deleted under the same lock.
@@ -189,6 +194,13 @@ class ObjectReceiver:
             purpose = f"Received from platform {platform} 自下级平台 {platform} 接收"
             for evidence in custody_store.read_named_by(connection, digest, MANIFESTS_MAX):
                 self._custody.write(connection, evidence, action, purpose, now, actor=SERVICE_ACTOR)
+
+    def _is_right(self, digest: bytes) -> bool:
+        found = hashlib.sha256(usedforsecurity=False)
+        with self._objects.read(object_key(digest)) as chunks:
+            for chunk in chunks:
+                found.update(chunk)
+        return found.digest() == digest
 
     def _note(self, digest: bytes, received_bytes: int) -> None:
         with translate_errors(), self._engine.begin() as pooled:

@@ -49,8 +49,8 @@ class TransferServiceStub:
     """Takes the bytes of one object that is wanted, listed now or not. The first message names it; the answer says how far it has
     come, which is less than all if the call ended early. What came is kept, also when the call breaks, for the next one.
 
-    Idempotent: of an object that is held already the answer is that it is complete. OUT_OF_RANGE (OFFSET_MISMATCH) with the
-    offset expected. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten, and asked for anew after a while.
+    Idempotent: of an object that is held already the answer is that it is complete, and bytes that came before are passed over.
+    OUT_OF_RANGE (OFFSET_MISMATCH) with the offset expected if bytes before the first one are missing. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten, and asked for anew after a while.
     FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. ABORTED (UPLOAD_BUSY) while another call
     sends the same object. RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when there is no room for it now.
     """
@@ -92,8 +92,8 @@ class TransferServiceAsyncStub(TransferServiceStub):
     """Takes the bytes of one object that is wanted, listed now or not. The first message names it; the answer says how far it has
     come, which is less than all if the call ended early. What came is kept, also when the call breaks, for the next one.
 
-    Idempotent: of an object that is held already the answer is that it is complete. OUT_OF_RANGE (OFFSET_MISMATCH) with the
-    offset expected. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten, and asked for anew after a while.
+    Idempotent: of an object that is held already the answer is that it is complete, and bytes that came before are passed over.
+    OUT_OF_RANGE (OFFSET_MISMATCH) with the offset expected if bytes before the first one are missing. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten, and asked for anew after a while.
     FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. ABORTED (UPLOAD_BUSY) while another call
     sends the same object. RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when there is no room for it now.
     """
@@ -144,8 +144,8 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes the bytes of one object that is wanted, listed now or not. The first message names it; the answer says how far it has
         come, which is less than all if the call ended early. What came is kept, also when the call breaks, for the next one.
 
-        Idempotent: of an object that is held already the answer is that it is complete. OUT_OF_RANGE (OFFSET_MISMATCH) with the
-        offset expected. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten, and asked for anew after a while.
+        Idempotent: of an object that is held already the answer is that it is complete, and bytes that came before are passed over.
+        OUT_OF_RANGE (OFFSET_MISMATCH) with the offset expected if bytes before the first one are missing. INVALID_ARGUMENT (DIGEST_MISMATCH): then all of it is forgotten, and asked for anew after a while.
         FAILED_PRECONDITION (BYTES_NOT_WANTED) for what is not wanted from that platform. ABORTED (UPLOAD_BUSY) while another call
         sends the same object. RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when there is no room for it now.
         """
