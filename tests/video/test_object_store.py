@@ -1,5 +1,8 @@
 """Keys of the evidence store, and what callers are told when it fails."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from services.common.errors import ServiceError
@@ -21,8 +24,17 @@ from services.video.object_store import (
     translate_store_errors,
 )
 
+SERVICE = Path(__file__).parents[2] / "services" / "video"
+# Those that stand between the service and the client of the store.
+CLIENT_MODULES = re.compile(r"s3_[a-z]+|lock_self_test")
 DIGEST = bytes(range(32))
 HEX = DIGEST.hex()
+
+
+def test_the_client_of_the_store_stays_behind_the_interface() -> None:
+    imports = re.compile(r"^\s*(?:from|import) (?:minio|urllib3)\b", re.MULTILINE)
+    found = [path.stem for path in SERVICE.rglob("*.py") if imports.search(path.read_text("utf-8"))]
+    assert [name for name in found if CLIENT_MODULES.fullmatch(name) is None] == []
 
 
 def test_an_object_is_named_by_its_digest() -> None:
