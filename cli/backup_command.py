@@ -1,6 +1,7 @@
 """`zhichao backup`: make, check and restore backups of a platform with the embedded database server."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,10 +33,10 @@ def backup() -> None:
 
     备份与恢复自带数据库的平台。
 
-    Databases of a server of your own are backed up with its tools. Keys and tokens are not in a backup: keep copies of
-    keys/ and secrets/ apart.
+    Databases and evidence stores of your own are backed up with their tools. Keys and tokens are not in a backup: keep
+    copies of keys/ and secrets/ apart.
 
-    自建数据库请用其自身工具备份。备份不含密钥与令牌, 请单独保存 keys/ 与 secrets/。
+    自建数据库与证据库请用其自身工具备份。备份不含密钥与令牌, 请单独保存 keys/ 与 secrets/。
     """
     from services.common.logs import configure
 
@@ -54,20 +55,26 @@ def backup() -> None:
 @click.option(
     "--out", "target", required=True, type=click.Path(path_type=Path), help="New directory for the backup. 备份目录"
 )
+@click.option(
+    "--earlier",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="An earlier backup on the same disk, whose evidence is linked, not copied. 已有备份, 相同证据以硬链接复用",
+)
 @_PROGRAMS
 @_JSON
-def create(data_directory: Path, target: Path, binaries: Path | None, as_json: bool) -> None:
+def create(data_directory: Path, target: Path, earlier: Path | None, binaries: Path | None, as_json: bool) -> None:
     """Make a backup of a platform, while it runs or not.
 
     创建备份, 运行中亦可。
 
-    Everything acknowledged before is in it. The directory appears when the backup is complete and checked.
+    Everything acknowledged before is in it, and the evidence of the platform's own store. The directory appears when
+    the backup is complete and checked.
     """
     from cli.backup.create import create as make
     from cli.backup.record import BackupError
 
     try:
-        record = make(data_directory, target, binaries=binaries)
+        record = make(data_directory, target, earlier=earlier, binaries=binaries)
     except BackupError as error:
         _fail(error)
     _print(record, target, as_json=as_json)
@@ -169,12 +176,102 @@ def restore(
         click.echo(f"Put the signing key to {data_directory}/keys/signing.pem before the start. 启动前请放回签名密钥。")
 
 
+@backup.command("list-evidence")
+@click.option(
+    "--database-url",
+    envvar="ZHICHAO_VIDEO_DATABASE_URL",
+    help="Database of the video service; also from its settings. 视频服务数据库地址",
+)
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="New file for the list. 清单文件")
+@_JSON
+def list_evidence(database_url: str | None, target: Path, as_json: bool) -> None:
+    """List the evidence that a database says is held, to check a copy of an evidence store of your own.
+
+    列出数据库记载的全部证据文件, 用于核对自建证据库的副本。
+    """
+    from cli.backup import evidence_list
+    from cli.backup.record import BackupError
+    from services.common.settings import SettingsError, load
+    from services.video.config import VideoSettings
+
+    try:
+        url = database_url or load(VideoSettings).database_url
+        summary = evidence_list.write(
+            target, evidence_list.read_database(url.replace("postgresql+psycopg:", "postgresql:"))
+        )
+    except SettingsError as error:
+        raise click.UsageError(f"name the database with --database-url: {error}") from error
+    except BackupError as error:
+        _fail(error)
+    if as_json:
+        click.echo(json.dumps({"list": str(target), **asdict(summary)}))
+        return
+    click.echo(f"{target}: {summary.object_count:,} objects 个文件, {summary.object_bytes:,} bytes 字节")
+
+
+@backup.command("check-evidence")
+@click.argument("listed", type=click.Path(path_type=Path, exists=True))
+@click.option("--fast", "is_fast", is_flag=True, help="Compare sizes only, and read nothing. 仅核对大小")
+@_JSON
+def check_evidence(listed: Path, is_fast: bool, as_json: bool) -> None:
+    """Compare an evidence store with a list, or with the list of a backup: every byte against its digest.
+
+    按清单核对证据库, 逐字节比对摘要。
+
+    The store is the one that the settings of the video service name (ZHICHAO_VIDEO_S3_…), such as a copy of the bucket
+    in another building. Exit status 1 when something is missing or changed.
+    """
+    from cli.backup.evidence import EVIDENCE_DIRECTORY, compare_store
+    from cli.backup.evidence_list import LIST_FILE
+    from cli.backup.record import BackupError
+    from services.common.settings import SettingsError, load
+    from services.video.config import VideoSettings
+    from services.video.s3_connection import S3Settings
+    from services.video.s3_store import S3ObjectStore
+
+    found: list[dict[str, str]] = []
+
+    def tell(digest: str, what: str) -> None:
+        found.append({"digest": digest, "finding": what})
+        if not as_json:
+            click.echo(f"{what} {digest}")
+
+    path = listed / EVIDENCE_DIRECTORY / LIST_FILE if listed.is_dir() else listed
+    try:
+        # Its other settings are of no interest here.
+        given = {
+            "ZHICHAO_VIDEO_DATABASE_URL": "postgresql://nobody@127.0.0.1/none",
+            "ZHICHAO_VIDEO_SPOOL_DIRECTORY": ".",
+        }
+        store = S3ObjectStore(S3Settings.of(load(VideoSettings, {**given, **os.environ})))
+    except (SettingsError, ValueError) as error:
+        raise click.UsageError(f"the evidence store is not configured: {error}") from error
+    try:
+        wrong = compare_store(store, path, is_fast=is_fast, tell=tell)
+    except BackupError as error:
+        _fail(error)
+    finally:
+        store.close()
+    if as_json:
+        click.echo(json.dumps({"list": str(path), "wrong": found}))
+    elif not wrong:
+        click.echo("everything is there and as it was 全部文件一致")
+    raise click.exceptions.Exit(EXIT_FAILED if wrong else 0)
+
+
 def _print(record: "BackupRecord", place: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"backup": str(place), **asdict(record)}, ensure_ascii=False))
         return
     click.echo(f"backup 备份 {place}: platform 平台 {record.platform}, {record.start_time}")
     _print_logs(record.logs)
+    kept = record.evidence
+    if kept is None:
+        return
+    how = "copied 已复制" if kept.mode == "copied" else "listed, not copied: back their store up itself 仅清单"
+    click.echo(f"  evidence 证据: {kept.object_count:,} objects, {kept.object_bytes:,} bytes, {how}")
+    if kept.missing:
+        click.echo(f"  {len(kept.missing):,} objects were missing or changed in the store 证据库中缺失或损坏", err=True)
 
 
 def _print_logs(logs: "Sequence[LogRecord]") -> None:

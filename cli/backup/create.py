@@ -11,23 +11,36 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from cli import platform_state
-from cli.backup import database, programs
-from cli.backup.record import CLUSTER_DIRECTORY, LOCAL_SETTINGS, BackupError, BackupRecord, manifest_digest
+from cli.backup import database, evidence, programs
+from cli.backup.evidence import EVIDENCE_DIRECTORY
+from cli.backup.record import (
+    CLUSTER_DIRECTORY,
+    LOCAL_SETTINGS,
+    BackupError,
+    BackupRecord,
+    EvidenceRecord,
+    manifest_digest,
+)
 from cli.platform_layout import SERVICES, PlatformFiles
 from cli.platform_state import DataLock, DirectoryHeldError, PlatformState
 from cli.postgres import EmbeddedPostgres, PostgresError
 from cli.postgres.settings import PORT
 
+VIDEO: Final = "video"
+"""The service whose database names the evidence."""
+
 ROOM_FACTOR: Final = 1.1
 """Room that a backup needs beside the size of the databases: what is written while it is made."""
 
 
-def create(data_directory: Path, target: Path, *, binaries: Path | None = None) -> BackupRecord:
+def create(
+    data_directory: Path, target: Path, *, earlier: Path | None = None, binaries: Path | None = None
+) -> BackupRecord:
     """Back up the platform of a data directory to `target`, which must not exist. Raises BackupError.
 
     A platform that runs goes on. One that does not has its server started for it and stopped again. The backup holds
     everything that was acknowledged before this was called; nothing of it is there under the final name before it is
-    complete and checked.
+    complete and checked. Evidence that an `earlier` backup holds is linked instead of copied, on the same disk.
     """
     # PostgreSQL's programs are run in a directory that every account may enter, not in the caller's.
     target = target.absolute()
@@ -38,7 +51,7 @@ def create(data_directory: Path, target: Path, *, binaries: Path | None = None) 
     found = programs.find_programs(files.postgres / "cluster", binaries)
     start_time = _now()
     with _serving(files, binaries) as urls:
-        _check_room(target, next(iter(urls.values())))
+        _check_room(target, urls, earlier)
         # Before the backup begins, so that it holds at least this.
         logs = [log for name, url in urls.items() for log in database.read_logs(name, url)]
         _check_platform(state, files)
@@ -49,6 +62,8 @@ def create(data_directory: Path, target: Path, *, binaries: Path | None = None) 
             if local.is_file():
                 shutil.copyfile(local, partial / LOCAL_SETTINGS)
             programs.run(found, "pg_verifybackup", "--quiet", str(partial / CLUSTER_DIRECTORY))
+            # After the databases: whatever they name was in the store before.
+            kept = _evidence(files, urls.get(VIDEO), partial / EVIDENCE_DIRECTORY, earlier)
             record = BackupRecord(
                 platform=state.platform,
                 start_time=start_time,
@@ -58,6 +73,7 @@ def create(data_directory: Path, target: Path, *, binaries: Path | None = None) 
                 databases=sorted(urls),
                 logs=logs,
                 manifest_sha256=manifest_digest(partial),
+                evidence=kept,
             )
             record.write(partial)
             partial.rename(target)
@@ -145,8 +161,22 @@ def _base_backup_arguments(urls: Mapping[str, str], target: Path) -> list[str]:
     ]
 
 
-def _check_room(target: Path, url: str) -> None:
-    needed = int(database.total_bytes(url) * ROOM_FACTOR)
+def _evidence(files: PlatformFiles, url: str | None, target: Path, earlier: Path | None) -> EvidenceRecord | None:
+    """Copy the evidence of the platform's own store, or list that of another one."""
+    if url is None:
+        return None
+    if not files.object_server.is_dir():
+        return evidence.list_only(url, target)
+    running = _running(files)
+    with evidence.own_store(files, running.object_endpoint if running is not None else "") as store:
+        return evidence.copy(store, url, target, earlier / EVIDENCE_DIRECTORY if earlier is not None else None)
+
+
+def _check_room(target: Path, urls: Mapping[str, str], earlier: Path | None) -> None:
+    needed = int(database.total_bytes(next(iter(urls.values()))) * ROOM_FACTOR)
+    if VIDEO in urls and earlier is None:
+        # With an earlier backup most of it is linked; how much is known when it is done.
+        needed += database.evidence_bytes(urls[VIDEO])
     place = next(parent for parent in target.absolute().parents if parent.exists())
     free = shutil.disk_usage(place).free
     if free < needed:

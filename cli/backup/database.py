@@ -40,6 +40,13 @@ def total_bytes(url: str) -> int:
     return int(_ask(url, "SELECT coalesce(sum(pg_database_size(oid)), 0) FROM pg_database"))
 
 
+def evidence_bytes(url: str) -> int:
+    """Return the size of all evidence that a video database says is held. Raises BackupError."""
+    has_table = "SELECT to_regclass('objects') IS NOT NULL"
+    total = "SELECT coalesce(sum(size_bytes), 0)::bigint FROM objects WHERE state = 1"
+    return int(_ask(url, total)) if _ask(url, has_table) else 0
+
+
 def mark_restored(url: str) -> bool:
     """Let the service compare its own log with the platform above before it writes. False where nothing knows the mark.
 

@@ -36,6 +36,21 @@ class LogRecord:
 
 
 @dataclass(frozen=True)
+class EvidenceRecord:
+    """What the backup holds of the evidence store, which agrees with its databases."""
+
+    # `copied`: every object lies in the backup. `listed`: the store is backed up with its own means, and the list says
+    # what has to be in its copy.
+    mode: str
+    object_count: int
+    object_bytes: int
+    # SHA-256 of the list, which has the digest of every object.
+    list_sha256: str
+    # Digests of objects that the store had lost or changed when the backup was made.
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True)
 class BackupRecord:
     """One backup."""
 
@@ -50,6 +65,8 @@ class BackupRecord:
     # SHA-256 of the manifest, which has the digest of every file.
     manifest_sha256: str
     version: int = RECORD_VERSION
+    # None where the platform has no video service.
+    evidence: EvidenceRecord | None = None
 
     @property
     def own_logs(self) -> list[LogRecord]:
@@ -81,7 +98,8 @@ class BackupRecord:
             )
         try:
             logs = [LogRecord(**log) for log in document.pop("logs")]
-            return cls(**document, logs=logs)
+            evidence = document.pop("evidence", None)
+            return cls(**document, logs=logs, evidence=EvidenceRecord(**evidence) if evidence is not None else None)
         except (KeyError, TypeError) as error:
             raise BackupError(f"{path} is not the record of a backup: {error} 不是备份的记录文件") from error
 

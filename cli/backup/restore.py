@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cli.backup import database, programs
+from cli.backup import database, evidence, programs
+from cli.backup.create import VIDEO
+from cli.backup.evidence import EVIDENCE_DIRECTORY
 from cli.backup.record import (
     CLUSTER_DIRECTORY,
     LOCAL_SETTINGS,
@@ -54,6 +56,8 @@ def check(backup: Path, *, binaries: Path | None = None) -> BackupRecord:
             " PostgreSQL 主版本不一致"
         )
     programs.run(found, "pg_verifybackup", "--quiet", str((backup / CLUSTER_DIRECTORY).absolute()))
+    if record.evidence is not None:
+        evidence.check(record.evidence, backup / EVIDENCE_DIRECTORY)
     return record
 
 
@@ -79,6 +83,11 @@ def restore(
             f"{data_directory} holds a database already: name a new directory, or move it away"
             " 该目录已有数据库, 请换用新目录或先移走"
         )
+    if files.object_server.exists():
+        raise BackupError(
+            f"{data_directory} holds evidence already: name a new directory, or move it away"
+            " 该目录已有证据, 请换用新目录或先移走"
+        )
     record = check(backup, binaries=binaries)
     secrets = _secrets(files, signing_key, secrets_from)
     key_file = secrets.get(files.signing_key, files.signing_key)
@@ -90,7 +99,9 @@ def restore(
             _put_secret(source, target)
         # Beside its place: whatever ends this command, no database is there that is not marked.
         staging = files.postgres.with_name(files.postgres.name + STAGING_SUFFIX)
-        shutil.rmtree(staging, ignore_errors=True)
+        objects = evidence.staging_of(files)
+        for left_over in (staging, objects):
+            shutil.rmtree(left_over, ignore_errors=True)
         try:
             _copy(backup, DataDirectory(staging))
             with EmbeddedPostgres(staging, binaries=binaries) as server:
@@ -98,11 +109,17 @@ def restore(
                 logs = _compare(record, urls)
                 _upgrade(urls)
                 marked = [] if is_standing_alone else [name for name in urls if database.mark_restored(urls[name])]
+                if record.evidence is not None and record.evidence.mode == "copied":
+                    evidence.restore(backup / EVIDENCE_DIRECTORY, files, urls[VIDEO])
+            if objects.exists():
+                objects.rename(files.object_server)
+            # Last: with it there is a platform to start.
             staging.rename(files.postgres)
         except (PostgresError, OSError) as error:
             raise BackupError(f"{data_directory} cannot be restored to: {error} 无法恢复到该目录") from error
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            for left_over in (staging, objects):
+                shutil.rmtree(left_over, ignore_errors=True)
     return Restored(record, logs, marked, files.signing_key.exists())
 
 

@@ -1,0 +1,113 @@
+"""The list of the objects that a platform should hold: which bytes, by digest, and how many. Small beside what it
+lists, and enough to check a copy of them wherever it is.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import psycopg
+
+from cli.backup.record import BackupError
+
+LIST_FILE: Final = "objects.txt"
+"""Name of the list within a backup's evidence."""
+
+HEADER: Final = "# zhichao evidence 1"
+"""First line: what this is, and the version of its form."""
+
+DIGEST_CHARACTERS: Final = 64
+"""SHA-256 in hexadecimal."""
+
+FETCH_ROWS: Final = 10_000
+"""Rows that are read from the database at once: one MB."""
+
+CONNECT_SECONDS_MAX: Final = 10
+"""A database of the same site answers within milliseconds."""
+
+
+class ListedObject(NamedTuple):
+    """One object that should be there."""
+
+    digest: bytes
+    size_bytes: int
+
+    @property
+    def path(self) -> str:
+        """Where it lies below a directory of objects, and in a bucket."""
+        return f"sha256/{self.digest.hex()[:2]}/{self.digest.hex()}"
+
+
+@dataclass(frozen=True)
+class ListSummary:
+    """How much is listed, and the digest of the list itself."""
+
+    object_count: int
+    object_bytes: int
+    list_sha256: str
+
+
+def read_database(url: str) -> Iterator[ListedObject]:
+    """Yield the objects that a database says are held, by digest. Raises BackupError."""
+    try:
+        with (
+            psycopg.connect(url, connect_timeout=CONNECT_SECONDS_MAX, application_name="zhichao-backup") as connection,
+            connection.cursor(name="objects") as cursor,
+        ):
+            cursor.itersize = FETCH_ROWS
+            cursor.execute("SELECT digest, size_bytes FROM objects WHERE state = 1 ORDER BY digest")
+            for digest, size_bytes in cursor:
+                yield ListedObject(digest, size_bytes)
+    except psycopg.Error as error:
+        raise BackupError(
+            f"the video database cannot be read: {str(error).strip().splitlines()[0]} 无法读取视频数据库"
+        ) from error
+
+
+def write(path: Path, objects: Iterable[ListedObject]) -> ListSummary:
+    """Write a list. Raises BackupError."""
+    found = hashlib.sha256(usedforsecurity=False)
+    count = total = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="ascii", newline="\n") as file:
+            found.update(f"{HEADER}\n".encode("ascii"))
+            file.write(f"{HEADER}\n")
+            for one in objects:
+                line = f"{one.digest.hex()} {one.size_bytes}\n"
+                found.update(line.encode("ascii"))
+                file.write(line)
+                count += 1
+                total += one.size_bytes
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise BackupError(f"{path} cannot be written: {error.strerror} 无法写入") from error
+    return ListSummary(count, total, found.hexdigest())
+
+
+def read(path: Path) -> Iterator[ListedObject]:
+    """Yield what is listed. Raises BackupError for what is no list."""
+    try:
+        with path.open(encoding="ascii") as file:
+            if file.readline().rstrip("\n") != HEADER:
+                raise BackupError(f"{path} is no list of evidence of this release 不是本版本的证据清单")
+            for line in file:
+                digest, _, size = line.rstrip("\n").partition(" ")
+                if len(digest) != DIGEST_CHARACTERS or not size.isdecimal():
+                    raise BackupError(f"{path} is damaged: a line is {line[:80]!r} 清单已损坏")
+                yield ListedObject(bytes.fromhex(digest), int(size))
+    except (OSError, ValueError) as error:
+        raise BackupError(f"{path} cannot be read: {error} 无法读取") from error
+
+
+def digest_of(path: Path) -> str:
+    """Return the digest of a file. Raises BackupError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BackupError(f"{path} cannot be read: {error.strerror} 无法读取") from error

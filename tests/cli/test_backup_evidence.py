@@ -1,0 +1,343 @@
+"""Backups with evidence: databases and bytes agree, what is restored is as it was sealed, and a copy of somebody else's
+store is checked by its list. Real PostgreSQL, real S3 server.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from cli import platform_state
+from cli.backup import evidence, evidence_list
+from cli.backup.create import create
+from cli.backup.record import BackupError
+from cli.backup.restore import check, restore
+from cli.main import main
+from cli.object_server import ObjectServer
+from cli.platform_layout import PlatformFiles
+from cli.platform_state import DataLock, PlatformState
+from cli.postgres import EmbeddedPostgres
+from services.common.database import upgrade
+from services.video.object_store import object_key
+from services.video.s3_connection import S3Settings
+from services.video.s3_store import S3ObjectStore
+from tests.cli.verified_journals import COUNTY
+from tests.video.stores.servers import free_port
+
+CONTENTS = [f"evidence {number}".encode() * (number + 1) for number in range(6)]
+RETAINED = timedelta(days=30)
+
+
+class Home:
+    """The data directory of a platform with its own store, as `zhichao up` leaves it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.files = PlatformFiles(directory)
+        directory.mkdir()
+        self.state = PlatformState(COUNTY, "stopped", os.getpid(), str(directory))
+        platform_state.write(self.files.state, self.state)
+        with EmbeddedPostgres(self.files.postgres, databases=["video"]) as server:
+            upgrade(server.url("video"), "services.video.migrations")
+            with self.store(self.files.object_server) as store:
+                store.ensure_bucket()
+                for content in CONTENTS:
+                    seal(server.url("video"), store, content)
+
+    @property
+    def directory(self) -> Path:
+        """The data directory."""
+        return self.files.directory
+
+    def server(self, directory: Path) -> ObjectServer:
+        """Make the S3 server on a directory."""
+        return ObjectServer(
+            directory,
+            port=free_port(),
+            access_key_file=self.files.object_access_key,
+            secret_key_file=self.files.object_secret_key,
+        )
+
+    def store(self, directory: Path) -> "Opened":
+        """Open the store of a directory."""
+        return Opened(self.server(directory), self.files)
+
+    def run(self, stack: ExitStack) -> tuple[str, S3ObjectStore]:
+        """Run both servers as a platform does; return the URL of the database, and the store."""
+        lock = DataLock(self.files)
+        lock.acquire()
+        stack.callback(lock.release)
+        database = stack.enter_context(EmbeddedPostgres(self.files.postgres))
+        opened = self.store(self.files.object_server)
+        store = stack.enter_context(opened)
+        running = replace(
+            self.state,
+            phase="serving",
+            database_urls={"video": database.url("video")},
+            postgres_pid=database.pid,
+            object_endpoint=opened.server.endpoint,
+        )
+        platform_state.write(self.files.state, running)
+        stack.callback(platform_state.write, self.files.state, self.state)
+        return database.url("video"), store
+
+
+class Opened:
+    """A running S3 server and its store."""
+
+    def __init__(self, server: ObjectServer, files: PlatformFiles) -> None:
+        self.server = server
+        self._files = files
+        self._stack = ExitStack()
+
+    def __enter__(self) -> S3ObjectStore:
+        self._stack.enter_context(self.server)
+        settings = S3Settings(
+            self.server.endpoint, evidence.BUCKET, self._files.object_access_key, self._files.object_secret_key
+        )
+        store = S3ObjectStore(settings)
+        self._stack.callback(store.close)
+        return store
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def seal(url: str, store: S3ObjectStore, content: bytes) -> bytes:
+    """Store bytes, and write the rows that name them."""
+    digest = hashlib.sha256(content).digest()
+    now = datetime.now(UTC)
+    store.put(digest, content, len(content))
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "INSERT INTO objects (digest, size_bytes, state, stored_time) VALUES (%s, %s, 1, %s)",
+            (digest, len(content), now),
+        )
+        connection.execute(
+            "INSERT INTO evidence (origin, source_unit_id, evidence_id, sequence, leaf, kind, digest, size_bytes,"
+            " camera_id, list_time, seal_time, retain_until_time, content)"
+            " VALUES (%s, 'u', %s, 1, '', 3, %s, %s, '', %s, %s, %s, '')",
+            (COUNTY, digest.hex(), digest, len(content), now, now, now + RETAINED),
+        )
+    return digest
+
+
+def digests(contents: list[bytes]) -> list[str]:
+    return sorted(hashlib.sha256(content).hexdigest() for content in contents)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Path]:
+    """Make a platform and a backup of it, which tests copy before they change anything."""
+    directory = tmp_path_factory.mktemp("backup")
+    home = Home(directory / "home")
+    create(home.directory, directory / "copy")
+    return home, directory / "copy"
+
+
+@pytest.fixture
+def home(made: tuple[Home, Path]) -> Home:
+    return made[0]
+
+
+@pytest.fixture
+def backup(made: tuple[Home, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made[1], tmp_path / "backup"))
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened_last:
+        yield opened_last
+
+
+def test_a_backup_holds_the_bytes_that_its_databases_name(backup: Path) -> None:
+    record = check(backup)
+
+    assert record.evidence is not None
+    assert (record.evidence.mode, record.evidence.object_count, record.evidence.missing) == ("copied", 6, [])
+    assert record.evidence.object_bytes == sum(map(len, CONTENTS))
+    files = sorted(path for path in (backup / "evidence" / "sha256").rglob("*") if path.is_file())
+    assert sorted(path.name for path in files) == digests(CONTENTS)
+    assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in files] == [path.name for path in files]
+
+
+def test_what_is_sealed_while_it_is_made_is_in_it_or_not_named(home: Home, tmp_path: Path, stack: ExitStack) -> None:
+    url, store = home.run(stack)
+    late = seal(url, store, b"sealed while the platform runs")
+
+    record = create(home.directory, tmp_path / "copy")
+    check(tmp_path / "copy")
+
+    listed = [one.digest for one in evidence_list.read(tmp_path / "copy" / "evidence" / "objects.txt")]
+    assert late in listed
+    assert record.evidence is not None
+    assert record.evidence.object_count == len(listed)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM objects WHERE digest = %s", (late,))
+        connection.execute("DELETE FROM evidence WHERE digest = %s", (late,))
+
+
+def test_what_is_restored_is_as_it_was_and_locked(home: Home, backup: Path, tmp_path: Path) -> None:
+    target = tmp_path / "other"
+    (target / "secrets").mkdir(parents=True)
+
+    restore(backup, target, is_standing_alone=True)
+
+    files = PlatformFiles(target)
+    with Opened(ObjectServer(files.object_server, port=free_port(), access_key_file=files.object_access_key,
+                             secret_key_file=files.object_secret_key), files) as store:  # fmt: skip
+        found = sorted(one.key.rpartition("/")[2] for one in store.list("sha256/"))
+        assert found == digests(CONTENTS)
+        first = hashlib.sha256(CONTENTS[0]).digest()
+        assert b"".join(store.read(object_key(first))) == CONTENTS[0]
+        # Locked as long as its manifest says, as when it was sealed.
+        assert (store.delete(object_key(first)).kept_count, store.stat(object_key(first)).size_bytes) == (
+            1,
+            len(CONTENTS[0]),
+        )
+    assert not evidence.staging_of(files).exists()
+    # The platform that was backed up goes on as before.
+    assert home.files.object_server.is_dir()
+
+
+@pytest.mark.parametrize("damage", ["a bit", "a file less", "a file longer", "the list", "no list"])
+def test_damaged_evidence_is_not_restored(backup: Path, tmp_path: Path, damage: str) -> None:
+    one = next(path for path in (backup / "evidence" / "sha256").rglob("*") if path.is_file())
+    listed = backup / "evidence" / "objects.txt"
+    content = one.read_bytes()
+    if damage == "a bit":
+        one.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    elif damage == "a file less":
+        one.unlink()
+    elif damage == "a file longer":
+        one.write_bytes(content + b"x")
+    elif damage == "the list":
+        listed.write_text(listed.read_text().replace(one.name, "0" * 64))
+    else:
+        listed.unlink()
+
+    with pytest.raises(BackupError):
+        check(backup)
+    with pytest.raises(BackupError):
+        restore(backup, tmp_path / "other")
+    assert not (tmp_path / "other" / "postgres").exists()
+    assert not (tmp_path / "other" / "object-store").exists()
+
+
+def test_evidence_is_never_overwritten(backup: Path, tmp_path: Path) -> None:
+    (tmp_path / "other" / "object-store").mkdir(parents=True)
+
+    with pytest.raises(BackupError, match="holds evidence already"):
+        restore(backup, tmp_path / "other")
+
+
+def test_what_the_store_has_lost_is_named_and_the_rest_is_backed_up(
+    home: Home, tmp_path: Path, stack: ExitStack
+) -> None:
+    url, store = home.run(stack)
+    lost, changed = seal(url, store, b"lost"), seal(url, store, b"changed")
+    store.delete(object_key(lost))
+    store.delete(object_key(changed))
+    store.put_rendition(object_key(changed), b"CHANGED", "text/plain")
+
+    record = create(home.directory, tmp_path / "copy")
+
+    assert record.evidence is not None
+    assert record.evidence.missing == sorted([lost.hex(), changed.hex()])
+    assert record.evidence.object_count == len(CONTENTS)
+    check(tmp_path / "copy")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM objects WHERE digest IN (%s, %s)", (lost, changed))
+        connection.execute("DELETE FROM evidence WHERE digest IN (%s, %s)", (lost, changed))
+
+
+def test_a_second_backup_links_what_the_first_one_has(home: Home, backup: Path, tmp_path: Path) -> None:
+    create(home.directory, tmp_path / "second", earlier=backup)
+
+    check(tmp_path / "second")
+    name = digests(CONTENTS)[0]
+    places = [root / "evidence" / "sha256" / name[:2] / name for root in (backup, tmp_path / "second")]
+    assert places[0].samefile(places[1])
+    # Each stands by itself.
+    shutil.rmtree(backup)
+    check(tmp_path / "second")
+
+
+def test_an_earlier_backup_that_is_damaged_is_not_linked(home: Home, backup: Path, tmp_path: Path) -> None:
+    name = digests(CONTENTS)[0]
+    damaged = backup / "evidence" / "sha256" / name[:2] / name
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+
+    create(home.directory, tmp_path / "second", earlier=backup)
+
+    check(tmp_path / "second")
+
+
+# A store of one's own
+
+
+def test_a_store_of_its_own_is_listed_and_its_copy_checked(
+    home: Home, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The platform names another store; the copy that is checked is the one of the settings."""
+    url, copy = home.run(stack)
+    listed = tmp_path / "list.txt"
+    made = CliRunner().invoke(main, ["backup", "list-evidence", "--database-url", url, "--out", str(listed), "--json"])
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.output)["object_count"] == len(CONTENTS)
+    for name, value in {
+        "S3_ENDPOINT": copy.address.endpoint,
+        "S3_BUCKET": copy.address.bucket,
+        "S3_ACCESS_KEY_FILE": home.files.object_access_key,
+        "S3_SECRET_KEY_FILE": home.files.object_secret_key,
+    }.items():
+        monkeypatch.setenv(f"ZHICHAO_VIDEO_{name}", str(value))
+
+    assert CliRunner().invoke(main, ["backup", "check-evidence", str(listed)]).exit_code == 0
+    # More is listed than the copy has, and one object has other bytes of the same size.
+    absent = hashlib.sha256(b"absent").digest()
+    wrong = hashlib.sha256(b"right").digest()
+    copy.put_rendition(object_key(wrong), b"WRONG", "text/plain")
+    with listed.open("a", encoding="ascii") as file:
+        file.write(f"{absent.hex()} 6\n{wrong.hex()} 5\n")
+    checked = CliRunner().invoke(main, ["backup", "check-evidence", str(listed), "--json"])
+    fast = CliRunner().invoke(main, ["backup", "check-evidence", str(listed), "--fast", "--json"])
+
+    assert checked.exit_code == fast.exit_code == 1
+    assert json.loads(checked.output)["wrong"] == [
+        {"digest": absent.hex(), "finding": "missing"},
+        {"digest": wrong.hex(), "finding": "changed"},
+    ]
+    # Sizes tell less.
+    assert json.loads(fast.output)["wrong"] == [{"digest": absent.hex(), "finding": "missing"}]
+    copy.delete(object_key(wrong))
+
+
+def test_a_backup_of_a_platform_with_a_store_of_its_own_says_what_its_copy_must_hold(
+    home: Home, tmp_path: Path, stack: ExitStack
+) -> None:
+    moved = home.files.object_server.rename(home.directory / "elsewhere")
+    stack.callback(moved.rename, home.files.object_server)
+
+    record = create(home.directory, tmp_path / "copy")
+
+    assert record.evidence is not None
+    assert (record.evidence.mode, record.evidence.object_count) == ("listed", len(CONTENTS))
+    check(tmp_path / "copy")
+    assert [path.name for path in (tmp_path / "copy" / "evidence").iterdir()] == ["objects.txt"]
+
+
+def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("something else\n")
+
+    with pytest.raises(BackupError, match="no list of evidence"):
+        list(evidence_list.read(tmp_path / "list"))
