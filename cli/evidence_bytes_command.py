@@ -79,7 +79,7 @@ def upload(
     reach: Reach,
     as_json: bool,
 ) -> None:
-    """Upload FILE and have it sealed. Repeated with the same file it is sealed once.
+    """Upload a FILE and have it sealed. Repeated with the same file it is sealed once.
 
     上传文件并封存; 中断后重新执行即可续传, 同一文件只封存一次。
 
