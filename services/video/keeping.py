@@ -9,6 +9,7 @@ import structlog
 
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
+from services.journal.store import read_own_head
 from services.video.checking import StoppedError
 from services.video.expiring import Expirer
 from services.video.object_store import BucketMissingError, LockState, ObjectStore
@@ -37,6 +38,9 @@ LOCK_TESTS_KEPT: Final = timedelta(days=400)
 STEP_SECONDS: Final = 60.0
 """Pause when there is nothing to do: retention ends on a day, not at a minute."""
 
+RECOVERING_SECONDS: Final = 5.0
+"""Pause while the own log was restored and is not written to yet: that ends within minutes."""
+
 _log = structlog.get_logger()
 
 
@@ -59,7 +63,7 @@ class Keeping:
         self._clock = clock
         self._upload_keep = upload_keep
         self._is_tested = False
-        self._has_new_bucket = False
+        self._compares_next = False
 
     def step(self) -> float:
         """Do what is due and return the seconds until the next step."""
@@ -67,17 +71,23 @@ class Keeping:
             self._objects.check()
         except BucketMissingError:
             # Whatever bucket there will be, it is compared at once.
-            self._has_new_bucket = True
+            self._compares_next = True
             raise
         try:
             self.test_locks()
             self._count()
             has_more = self._expirer.step()
             with translate_errors(), reading(self._engine) as pooled:
-                state = store.read_scrub_state(raw_connection(pooled))
-            if self._has_new_bucket or self._is_due(state.reconcile_time, DAILY):
+                connection = raw_connection(pooled)
+                state = store.read_scrub_state(connection)
+                head = read_own_head(connection)
+            if head is None or head.is_recovering:
+                # Own manifests are on their way back from above; what they name is looked for once all are here.
+                self._compares_next = True
+                return RECOVERING_SECONDS
+            if self._compares_next or self._is_due(state.reconcile_time, DAILY):
                 self._reconciler.run(self._upload_keep)
-                self._has_new_bucket = False
+                self._compares_next = False
         except StoppedError:
             return 0.0
         return 0.0 if has_more else STEP_SECONDS

@@ -14,6 +14,7 @@ import pytest
 
 from cli.simulate.site import CITY, COUNTY
 from cli.up_options import ExitCode
+from tests.system.evidence import photo, seal
 from tests.system.joined import WAIT_SECONDS, Joined
 from tests.system.waiting import wait_until
 from zhichao.weighing.v1 import record_pb2
@@ -56,6 +57,8 @@ def test_a_county_is_backed_up_lost_and_restored(directory: Path, tmp_path: Path
     with Joined(directory, (COUNTY, CITY)) as platforms:
         county = platforms.county
         platforms.record(platforms.take(RECORDS))
+        content = photo()
+        sealed = seal(platforms, content)
 
         # While it takes records.
         weighing = Weighing(platforms)
@@ -67,12 +70,15 @@ def test_a_county_is_backed_up_lost_and_restored(directory: Path, tmp_path: Path
         zhichao("backup", "verify", str(backup))
         (own,) = [log for log in record["logs"] if (log["stream"], log["origin"]) == ("weighing", COUNTY)]
         assert own["size"] >= before
+        assert (record["evidence"]["mode"], record["evidence"]["object_count"]) == ("copied", 1)
 
         # More comes in, goes up, and is not in the backup. Then everything is lost but keys and tokens.
         later = platforms.take(RECORDS)
         receipts = platforms.record(later)
         platforms.wait_equal(COUNTY, CITY)
         platforms.wait_equal(COUNTY, CITY, stream="registry")
+        sealed_later = seal(platforms, photo())
+        platforms.wait_equal(COUNTY, CITY, stream="video")
         acknowledged = platforms.entries(CITY)
         assert county.terminate() == ExitCode.STOPPED
         county.data_directory.rename(lost)
@@ -99,6 +105,11 @@ def test_a_county_is_backed_up_lost_and_restored(directory: Path, tmp_path: Path
         platforms.wait_equal(COUNTY, CITY)
         assert platforms.entries(CITY)[: len(acknowledged)] == acknowledged
         assert platforms.entries(COUNTY) == platforms.entries(CITY)
+
+        # Evidence came back with its bytes. Of what was sealed after the backup the manifest comes from above; that its
+        # bytes went with the machine is found and told.
+        assert sealed.read(COUNTY) == content
+        sealed_later.wait_for(COUNTY, "DAMAGED")
 
         # An independent look: the bytes, the roots, the signatures, and both copies against each other.
         zhichao("verify", str(restored), "--against", str(platforms.platforms[CITY].data_directory))
