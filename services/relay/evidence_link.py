@@ -247,12 +247,12 @@ class EvidenceLink:
             return
         with self._changed:
             if end.outcome is Outcome.COMPLETE:
-                self._queue.completed(digest)
+                self._queue.completed(digest, self._clock.monotonic())
                 self._pushed_objects += 1
                 self._last_object_time = self._clock.now()
                 self._last_error = ""
             elif end.outcome is Outcome.UNWANTED:
-                self._queue.unwanted(digest)
+                self._queue.unwanted(digest, self._clock.monotonic())
             elif end.outcome is Outcome.PARTIAL and _has_moved(wanted, end):
                 self._queue.gave_way(digest, end.received_bytes or 0)
             elif push.has_given_way:

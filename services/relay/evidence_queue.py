@@ -19,8 +19,9 @@ RETRY_SECONDS_MIN: Final = 1.0
 RETRY_SECONDS_MAX: Final = 60.0
 """Bound of all later pauses: a store that comes back is found within a minute, and not asked all the time."""
 
-DECLINED_SECONDS: Final = 2.0
-"""Pause after an object was declined: what the upstream lists until then it may have listed before it knew."""
+SETTLED_SECONDS: Final = 2.0
+"""Pause after an object was complete or declined: what the upstream lists until then it may have listed before it
+knew."""
 
 
 class Urgency(IntEnum):
@@ -147,17 +148,19 @@ class EvidenceQueue:
 
     # What the senders tell
 
-    def completed(self, digest: bytes) -> None:
-        """Take note that the upstream has all of it."""
+    def completed(self, digest: bytes, now: float) -> None:
+        """Take note that the upstream has all of it. What it lists for a moment it may have listed before."""
         self._forget(digest)
+        self._pauses[digest] = _Pause(0, now + SETTLED_SECONDS)
         one = self._wanted.pop(digest, None)
         if one is not None:
             self.object_count = max(self.object_count - 1, 0)
             self.missing_bytes = max(self.missing_bytes - (one.size_bytes - one.received_bytes), 0)
 
-    def unwanted(self, digest: bytes) -> None:
-        """Take note that the upstream does not want it any more."""
+    def unwanted(self, digest: bytes, now: float) -> None:
+        """Take note that the upstream does not want it any more. As above."""
         self._forget(digest)
+        self._pauses[digest] = _Pause(0, now + SETTLED_SECONDS)
         self._wanted.pop(digest, None)
 
     def gave_way(self, digest: bytes, received_bytes: int) -> None:
@@ -190,13 +193,13 @@ class EvidenceQueue:
             self._declined[digest] = replace(one, received_bytes=0)
             while len(self._declined) > self._declined_max:
                 del self._declined[next(iter(self._declined))]
-        self._pauses[digest] = _Pause(0, now + DECLINED_SECONDS)
+        self._pauses[digest] = _Pause(0, now + SETTLED_SECONDS)
         return True
 
     def gone(self, digest: bytes, now: float) -> None:
         """Take note that this platform never will hold it again. Put off as above."""
         self._forget(digest)
-        self._pauses[digest] = _Pause(0, now + DECLINED_SECONDS)
+        self._pauses[digest] = _Pause(0, now + SETTLED_SECONDS)
 
     # What the own service tells
 

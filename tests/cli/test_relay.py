@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cli.platform_process import PlatformProcess
 from cli.relay_command import relay
-from cli.relay_display import bandwidth_text, link_report
+from cli.relay_display import bandwidth_text, evidence_text, link_report
 from cli.relay_figures import BandwidthFigures
 from cli.relay_link import link_figures
 from cli.status_figures import PlatformFigures, as_document
@@ -56,7 +56,15 @@ def answer() -> pb.GetRelayStatusResponse:
     made.bandwidth.bytes_per_second_max = 256 * 1024
     made.bandwidth.is_waiting = True
     made.bandwidth.change_time.FromDatetime(datetime(2026, 11, 23, 12, 0, tzinfo=UTC))
-    below = made.downstream_links.add(platform=COUNTY, protocol_version=2, followed_streams=["registry", "weighing"])
+    evidence = made.evidence_progress
+    evidence.state = pb.FOLLOW_STATE_FOLLOWING
+    evidence.waiting_objects, evidence.waiting_bytes, evidence.declined_objects = 1_234, 3 << 30, 17
+    evidence.open_push_count, evidence.pushed_objects, evidence.is_waiting = 3, 56_789, True
+    evidence.last_error = "the evidence store is away"
+    evidence.last_object_time.FromDatetime(NOW - timedelta(minutes=4))
+    below = made.downstream_links.add(
+        platform=COUNTY, protocol_version=2, followed_streams=["registry", "weighing"], received_objects=4_321
+    )
     below.addressed_sent.add(stream="registry", origin="140000", asked_sequence=10_000, sent_sequence=12_345)
     return made
 
@@ -83,6 +91,37 @@ def test_both_directions_are_shown() -> None:
     ):
         assert part in text, part
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_evidence_on_its_way_is_shown() -> None:
+    text = shown(300)
+    for part in (
+        "evidence 证据文件",
+        "1,234 objects, 3,072.0 MiB wait 待传, 3 on their way 传输中, 17 not here yet 本级尚无",
+        "56,789 pushed 已传, last 最近 4 min ago",
+        "waits for entries or the cap",
+        "the evidence store is away",
+        "4,321",
+    ):
+        assert part in text, part
+
+
+@pytest.mark.parametrize(
+    ("state", "detail", "told"),
+    [
+        (pb.FOLLOW_STATE_NOT_FOLLOWED, "", "not followed 未跟踪"),
+        (pb.FOLLOW_STATE_WAITING, "the video service stops", "waiting 等待 the video service stops"),
+        (pb.FOLLOW_STATE_FOLLOWING, "", "nothing waits 无待传"),
+    ],
+)
+def test_how_evidence_is_followed_is_told(state: pb.FollowState.ValueType, detail: str, told: str) -> None:
+    made = answer()
+    made.evidence_progress.Clear()
+    made.evidence_progress.state = state
+    made.evidence_progress.detail = detail
+    evidence = link_figures(made).evidence
+    assert evidence is not None
+    assert told in evidence_text(evidence).plain
 
 
 def test_alarms_and_recoveries_are_told() -> None:

@@ -163,6 +163,10 @@ def _relay_requests() -> dict[str, Message]:
         ),
         "FollowAddressed": relay_pb2.FollowAddressedRequest(stream="enforcement"),
         "ReadOwnEntries": relay_pb2.ReadOwnEntriesRequest(stream="weighing", first_sequence=1),
+        "PushObject": relay_pb2.PushObjectRequest(
+            object=transfer_pb2.TransferObject(digest=bytes(32), size_bytes=10), chunk=b"0123456789"
+        ),
+        "DeclineObject": relay_pb2.DeclineObjectRequest(digest=bytes(32)),
     }
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.relay.evidence_queue import (
-    DECLINED_SECONDS,
+    SETTLED_SECONDS,
     RETRY_SECONDS_MAX,
     RETRY_SECONDS_MIN,
     EvidenceQueue,
@@ -36,7 +36,7 @@ def take_all(made: EvidenceQueue, now: float = NOW) -> list[bytes]:
 def test_the_first_ones_go_and_no_more_than_may() -> None:
     made = queue(wanted("a"), wanted("b"), wanted("c"))
     assert take_all(made) == [b"a", b"b"]
-    made.completed(b"a")
+    made.completed(b"a", NOW)
     assert take_all(made) == [b"c"]
     assert (made.object_count, made.missing_bytes) == (2, 200)
 
@@ -58,7 +58,7 @@ def test_a_request_overtakes_what_runs() -> None:
     assert [made.must_give_way(one, NOW) for one in (b"a", b"b")] == [False, True]
     made.gave_way(b"b", 70)
     assert take_all(made) == [b"r"]
-    made.completed(b"r")
+    made.completed(b"r", NOW)
     taken = made.take(NOW)
     assert taken is not None
     assert (taken.digest, taken.received_bytes) == (b"b", 70)
@@ -136,8 +136,8 @@ def test_what_was_declined_is_tried_again_when_it_is_listed_again() -> None:
     take_all(made)
     made.not_held(b"a", NOW)
     made.replace([wanted("a")], 1, 100)
-    assert take_all(made, NOW + DECLINED_SECONDS - 0.1) == []
-    assert take_all(made, NOW + DECLINED_SECONDS) == [b"a"]
+    assert take_all(made, NOW + SETTLED_SECONDS - 0.1) == []
+    assert take_all(made, NOW + SETTLED_SECONDS) == [b"a"]
 
 
 def test_what_is_gone_is_not_waited_for() -> None:
@@ -184,9 +184,10 @@ def test_never_a_less_urgent_one_before_a_more_urgent_one(objects: list[tuple[st
 def test_nothing_is_left_of_what_is_through(outcome: str) -> None:
     made = queue(wanted("a"))
     take_all(made)
-    if outcome == "gone":
-        made.gone(b"a", NOW)
-    else:
-        getattr(made, outcome)(b"a")
+    getattr(made, outcome)(b"a", NOW)
+    # A list that was made before the upstream knew.
+    made.replace([wanted("a")], 1, 100)
+    assert (take_all(made, NOW + SETTLED_SECONDS - 0.1), take_all(made, NOW + SETTLED_SECONDS)) == ([], [b"a"])
+    getattr(made, outcome)(b"a", NOW)
     made.replace([], 0, 0)
     assert (made.running_count, made.declined_count, made.seconds_until_due(NOW)) == (0, 0, None)
