@@ -200,7 +200,9 @@ def list_evidence(database_url: str | None, target: Path, as_json: bool) -> None
             target, evidence_list.read_database(url.replace("postgresql+psycopg:", "postgresql:"))
         )
     except SettingsError as error:
-        raise click.UsageError(f"name the database with --database-url: {error}") from error
+        raise click.UsageError(
+            f"name the database with --database-url: {error} 请用 --database-url 指定数据库"
+        ) from error
     except BackupError as error:
         _fail(error)
     if as_json:
@@ -245,7 +247,7 @@ def check_evidence(listed: Path, is_fast: bool, as_json: bool) -> None:
         }
         store = S3ObjectStore(S3Settings.of(load(VideoSettings, {**given, **os.environ})))
     except (SettingsError, ValueError) as error:
-        raise click.UsageError(f"the evidence store is not configured: {error}") from error
+        raise click.UsageError(f"the evidence store is not configured: {error} 未配置证据库") from error
     try:
         wrong = compare_store(store, path, is_fast=is_fast, tell=tell)
     except BackupError as error:

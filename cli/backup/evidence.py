@@ -75,7 +75,7 @@ def copy(store: ObjectStore, url: str, target: Path, earlier: Path | None = None
             taken = (one for one in pool.map(take, evidence_list.read_database(url)) if one is not None)
             summary = evidence_list.write(target / LIST_FILE, taken)
     except StoreError as error:
-        raise BackupError(f"the evidence store: {error}") from error
+        raise BackupError(f"the evidence store: {error} 证据库出错") from error
     except OSError as error:
         raise BackupError(f"{target} cannot be written: {error.strerror} 无法写入") from error
     return EvidenceRecord("copied", *_figures(summary), sorted(missing))
@@ -134,7 +134,7 @@ def compare_store(store: ObjectStore, listed: Path, *, is_fast: bool, tell: Call
                     wrong += 1
                     tell(one.digest.hex(), what)
     except StoreError as error:
-        raise BackupError(f"the evidence store: {error}") from error
+        raise BackupError(f"the evidence store: {error} 证据库出错") from error
     return wrong
 
 
@@ -189,7 +189,7 @@ def _started(files: PlatformFiles, directory: Path) -> Iterator[ObjectStore]:
     try:
         server.start()
     except ObjectServerError as error:
-        raise BackupError(f"the evidence store does not start: {error}") from error
+        raise BackupError(f"the evidence store does not start: {error} 证据库无法启动") from error
     try:
         with _opened(files, server.endpoint) as store:
             yield store
