@@ -182,17 +182,15 @@ def verify_levels(
             one.look()
         keys = [key for one in journals for key in one.verifier_keys()]
         for level, one in zip(levels, journals, strict=True):
-            checks = {
-                (WEIGHING, own): LedgerCheck(acknowledged),
-                (VIDEO, own): LedgerCheck(sealed, evidence_key),
-            }
+            ledger, manifests = LedgerCheck(acknowledged), LedgerCheck(sealed, evidence_key)
+            checks = {(WEIGHING, own): ledger, (VIDEO, own): manifests}
 
             def observe(head: Head, checks: Mapping[tuple[str, str], LedgerCheck] = checks) -> Observe | None:
                 check = checks.get((head.stream, head.origin))
                 return check.observe if check is not None else None
 
             examined = one.examine(keys, sample=sample, seed=seed, observe=observe, advance=advance)
-            verdict.levels.append(LevelVerdict(level, examined, *checks.values()))
+            verdict.levels.append(LevelVerdict(level, examined, ledger, manifests))
     _compare(verdict)
     return verdict
 

@@ -86,7 +86,7 @@ class Log:
         return signed.format()
 
 
-def weighing() -> weighing_pb2.Weighing:
+def weighing(*, is_judged: bool = True) -> weighing_pb2.Weighing:
     made = weighing_pb2.Weighing(
         record=record_pb2.WeighingRecord(
             record_id=RECORD, source_unit_id=UNIT, weighing_point_id="P1", scale_id="C1", gross_weight_kg=58_200
@@ -97,7 +97,9 @@ def weighing() -> weighing_pb2.Weighing:
             rule_set_version=1,
             excess_kg=9_200,
             certificate_number="SIM-1",
-        ),
+        )
+        if is_judged
+        else weighing_pb2.Judgement(verdict=weighing_pb2.VERDICT_NOT_JUDGED),
         division_code=COUNTY,
         plate_number="晋N12345",
     )
@@ -135,14 +137,17 @@ def exported(manifest: evidence_pb2.Evidence, bundle_id: str = BUNDLE) -> custod
 
 
 class Case:
-    """Three logs of a county with a weighing, its photo and its clip, and what becomes a bundle of them."""
+    """Three logs of a county with a weighing, its photo and its clip, and what becomes a bundle of them.
 
-    def __init__(self, seed: int = 0) -> None:
+    A small one has a weighing that nothing judged, and its photo.
+    """
+
+    def __init__(self, seed: int = 0, *, is_small: bool = False) -> None:
         self.logs = {name: Log(name, COUNTY, seed) for name in ("weighing", "video", "registry")}
         video = self.logs["video"]
         self.photo = evidence("e-photo", PHOTO, evidence_pb2.EVIDENCE_KIND_PHOTO)
         self.clip = evidence("e-clip", CLIP, evidence_pb2.EVIDENCE_KIND_CLIP)
-        self.weighing = self.logs["weighing"].append(weighing())
+        self.weighing = self.logs["weighing"].append(weighing(is_judged=not is_small))
         for number in range(5):
             self.logs["weighing"].append(weighing_pb2.Weighing(division_code=str(number)))
         self.manifests = [video.append(self.photo), video.append(self.clip)]
@@ -155,6 +160,9 @@ class Case:
             resources_pb2.VerificationCertificate(source_unit_id=UNIT, scale_id="C1", certificate_number="SIM-1")
         )
         self.parts = [part(self.manifests[0], PHOTO, "image/jpeg"), part(self.manifests[1], CLIP, "video/mp4")]
+        if is_small:
+            del self.logs["registry"], self.manifests[1:], self.custody[1:], self.parts[1:]
+            self.rule_set = self.certificate = None
 
     def material(self, **changes: Any) -> Material:
         used = [self.weighing, self.rule_set, self.certificate, *self.manifests, *self.custody]

@@ -1,4 +1,4 @@
-"""A weighing with photo and clip, from the trucks of `zhichao run` to a bundle that is checked with no platform left."""
+"""A weighing with photo and clip, from the trucks of `zhichao run` to a bundle that is checked without a platform."""
 
 import json
 import signal
