@@ -41,8 +41,7 @@ def document(video: RunningVideo, **fields: Any) -> pb.HeldEvidence:
         "camera_id": None,
         "capture_start_time": None,
         "subjects": [evidence_pb2.Subject(acceptance_id="acceptance-1")],
-    }
-    values.update(fields)
+    } | fields
     return video.sealed(pdf(), **values)
 
 
