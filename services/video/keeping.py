@@ -63,7 +63,8 @@ class Keeping:
         self._clock = clock
         self._upload_keep = upload_keep
         self._is_tested = False
-        self._compares_next = False
+        # At the start, too: it may be another database than before, or another store.
+        self._compares_next = True
 
     def step(self) -> float:
         """Do what is due and return the seconds until the next step."""
