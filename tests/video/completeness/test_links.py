@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -180,6 +181,38 @@ def test_writers_of_evidence_do_not_wait_for_each_other(video_url: str) -> None:
         second.execute("SET lock_timeout = '5s'")
         seal(first, evidence("c-1", "r-1"))
         seal(second, evidence("c-2", "r-1", origin=NEIGHBOUR))
+
+
+def test_logs_that_are_written_and_read_at_once_miss_nothing(video_url: str) -> None:
+    """One writer of evidence and one follower for each of two platforms, as fast as they can."""
+    count = 120
+    rows = [(origin, suspected(f"r-{place}", place)) for origin in (COUNTY, NEIGHBOUR) for place in range(1, count + 1)]
+    clips = [
+        evidence(f"c-{place}", f"r-{place}", f"r-{place % 7 + 1}", origin=origin, sequence=place)
+        for origin in (COUNTY, NEIGHBOUR)
+        for place in range(count, 0, -1)
+    ]
+
+    def write(origin: str) -> None:
+        with psycopg.connect(video_url) as connection:
+            for clip in clips:
+                if clip.name.origin == origin:
+                    put_evidence(connection, [clip])
+                    connection.commit()
+
+    def follow(origin: str) -> None:
+        with psycopg.connect(video_url) as connection:
+            for place, row in rows:
+                if place == origin:
+                    keep(connection, row, origin=origin)
+                    connection.commit()
+
+    with ThreadPoolExecutor(4) as workers:
+        for done in [workers.submit(work, origin) for origin in (COUNTY, NEIGHBOUR) for work in (write, follow)]:
+            done.result()
+
+    with psycopg.connect(video_url, options="-c TimeZone=UTC") as reader:
+        assert seals(reader) == expected_seals(rows, clips)
 
 
 # Any order
