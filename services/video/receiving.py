@@ -79,6 +79,8 @@ class ObjectReceiver:
         self._check(first)
         digest, size_bytes = first.object.digest, first.object.size_bytes
         if self._is_held(digest, size_bytes, first.platform):
+            # Left by a kill after it was written down.
+            self._spool.forget(key_of(first.platform, digest))
             return pb.ReceiveObjectResponse(received_bytes=size_bytes, is_complete=True)
         with self._spool.open(key_of(first.platform, digest), digest, size_bytes) as upload:
             if first.offset > upload.received_bytes:

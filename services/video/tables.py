@@ -216,6 +216,11 @@ sa.Index(
     postgresql_where=sa.text("state IN (3, 4)"),
 )
 sa.Index(
+    "objects_wanted_until",
+    OBJECTS.c.wanted_until_time,
+    postgresql_where=sa.text("state IN (3, 4) AND wanted_until_time IS NOT NULL"),
+)
+sa.Index(
     "objects_not_considered",
     OBJECTS.c.digest,
     postgresql_where=sa.text("NOT is_considered AND state <> 1"),

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.relay.evidence_queue import (
-    SETTLED_SECONDS,
     RETRY_SECONDS_MAX,
     RETRY_SECONDS_MIN,
+    SETTLED_SECONDS,
     EvidenceQueue,
     Urgency,
     Wanted,

@@ -79,10 +79,14 @@ def lock_undecided(connection: RawConnection, now: datetime, count: int) -> list
         (count,),
     ).fetchall()
     rows += connection.execute(
-        "SELECT digest, state FROM objects WHERE state IN (3, 4) AND is_considered"
-        " AND (wanted_until_time <= %s OR (state = 4 AND wanted_time IS NULL))"
+        "SELECT digest, state FROM objects WHERE state IN (3, 4) AND is_considered AND wanted_until_time <= %s"
         " ORDER BY digest LIMIT %s FOR UPDATE SKIP LOCKED",
         (now, count),
+    ).fetchall()
+    rows += connection.execute(
+        "SELECT digest, state FROM objects WHERE state = 4 AND is_considered AND wanted_time IS NULL"
+        " ORDER BY digest LIMIT %s FOR UPDATE SKIP LOCKED",
+        (count,),
     ).fetchall()
     return [Undecided(*row) for row in rows]
 

@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -165,6 +168,55 @@ def test_what_was_stored_and_not_written_down_is_written_down(
 
     assert give(city, pieces(content, COUNTY, digest)).is_complete
     assert (state_of(city, due), custody(city, due)) == ("HELD", [(CITY, "RECEIVED")])
+
+
+def test_another_replica_begins_anew_and_ends_it_once(city: RunningVideo, due: pb.HeldEvidence, content: bytes) -> None:
+    """The spool is a replica's own."""
+    digest, broken_at = due.evidence.digest, 3 * PIECE_BYTES
+    give(city, pieces(content, COUNTY, digest, end=broken_at))
+    other = city.replica()
+    try:
+        refused = refusal_of(other, pieces(content, COUNTY, digest, offset=broken_at))
+        assert (refused.reason, refused.metadata["expected_offset"]) == (Reason.OFFSET_MISMATCH, "0")
+        assert give(other, pieces(content, COUNTY, digest)).is_complete
+        # Both have it now.
+        assert give(city, pieces(content, COUNTY, digest, offset=broken_at)).is_complete
+        assert (custody(city, due), city.spooled(), other.spooled()) == ([(CITY, "RECEIVED")], [], [])
+    finally:
+        other.stop()
+
+
+def test_two_replicas_that_receive_the_same_at_once_write_it_down_once(
+    city: RunningVideo, due: pb.HeldEvidence, content: bytes
+) -> None:
+    other = city.replica()
+    try:
+        with ThreadPoolExecutor(2) as executor:
+            answers = list(
+                executor.map(lambda one: give(one, pieces(content, COUNTY, due.evidence.digest)), (city, other))
+            )
+        assert [answer.is_complete for answer in answers] == [True, True]
+        assert custody(city, due) == [(CITY, "RECEIVED")]
+    finally:
+        other.stop()
+
+
+def test_while_one_call_sends_an_object_another_one_is_refused(
+    city: RunningVideo, due: pb.HeldEvidence, content: bytes
+) -> None:
+    digest, may_end = due.evidence.digest, threading.Event()
+
+    def slowly() -> Iterator[transfer_pb2.ReceiveObjectRequest]:
+        yield from pieces(content, COUNTY, digest, end=PIECE_BYTES)
+        may_end.wait(TIMEOUT_SECONDS)
+        yield from list(pieces(content, COUNTY, digest, offset=PIECE_BYTES))[1:]
+
+    with ThreadPoolExecutor(1) as executor:
+        first = executor.submit(give, city, slowly())
+        wait_until(lambda: wanted(city, COUNTY).wanted[0].received_bytes == PIECE_BYTES, "some of it has come")
+        assert refusal_of(city, pieces(content, COUNTY, digest)).reason is Reason.UPLOAD_BUSY
+        may_end.set()
+        assert first.result().is_complete
 
 
 def test_bytes_that_two_manifests_name_are_received_for_both(county: RunningVideo, city: RunningVideo) -> None:

@@ -12,7 +12,18 @@ from services.video.object_store import object_key
 from services.video.store import weighings
 from services.video.wanted import FRESH_SECONDS, RETRY_SECONDS_MIN
 from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo, carry_down, carry_up, photo, wait_until
+from tests.video.harness import (
+    CITY,
+    COUNTY,
+    PROVINCE,
+    UNIT,
+    RunningVideo,
+    carry_down,
+    carry_up,
+    draft_of,
+    photo,
+    wait_until,
+)
 from tests.video.media_files import pdf
 from tests.video.transfer.carrying import (
     Levels,
@@ -249,6 +260,26 @@ def test_what_is_gone_is_shown_and_asked_for_only_anew(county: RunningVideo, cit
     assert (listed(city, COUNTY), state_of(city, held)) == ([], "GONE")
     assert ask(city, held)
     wait_listed(city, COUNTY, (held, REQUESTED))
+
+
+def test_what_was_gone_and_is_there_again_is_wanted_again(county: RunningVideo, city: RunningVideo) -> None:
+    content = photo()
+    draft = draft_of(content, county.clock.now())
+    held = county.upload(content, draft).held_evidence
+    carry_up(county, city)
+    wait_listed(city, COUNTY, (held, FRESH))
+    harmful_client(county).remove_object(county.bucket, object_key(held.evidence.digest))
+    assert refused(lambda: read(county, held.evidence.digest)) == "EVIDENCE_MISSING"
+    decline(city, COUNTY, held.evidence.digest, is_gone=True)
+    assert state_of(city, held) == "GONE"
+
+    restored = draft_of(content, county.clock.now())
+    county.upload(content, restored)
+    assert custody(county, held)[-1] == (COUNTY, "RESTORED")
+    carry_up(county, city)
+    wait_listed(city, COUNTY, (held, FRESH))
+    send_up(county, city, held.evidence.digest)
+    assert state_of(city, held) == "HELD"
 
 
 @pytest.mark.parametrize("is_gone", [False, True])

@@ -148,6 +148,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("state IN (3, 4)"),
     )
     op.create_index(
+        "objects_wanted_until",
+        "objects",
+        ["wanted_until_time"],
+        postgresql_where=sa.text("state IN (3, 4) AND wanted_until_time IS NOT NULL"),
+    )
+    op.create_index(
         "objects_not_considered", "objects", ["digest"], postgresql_where=sa.text("NOT is_considered AND state <> 1")
     )
     op.create_index(
