@@ -27,8 +27,8 @@ QUESTION_BYTES_MAX: Final = 4096
 IDLE_SECONDS: Final = 300.0
 """How long the process waits for work before it ends: some 50 MB are free between one rush and the next."""
 
-MEMORY_BYTES_MAX: Final = 1024 * 1024 * 1024
-"""Address space: libraries take 200 MB, the largest photo 300 MB, frames of the largest clip 500 MB."""
+MEMORY_BYTES_MAX: Final = 640 * 1024 * 1024
+"""Address space: libraries take 100 MB; a photo of 49 million pixels 250 MB more, frames of an 8K clip 370 MB."""
 
 ALARM_SECONDS: Final = 5
 """Added to the time for a file, after which the kernel ends the process, also when the service is there no more."""

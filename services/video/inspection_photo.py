@@ -25,7 +25,9 @@ _PICTURES_MAX: Final = 8
 _CHINA: Final = timezone(timedelta(hours=8))
 """China Standard Time: EXIF times are local and name no zone."""
 
-_ORIENTATION: Final = 0x0112
+ORIENTATION: Final = 0x0112
+"""EXIF tag that says how the picture is turned."""
+
 _SIDEWAYS: Final = frozenset((5, 6, 7, 8))
 _EXIF_DIRECTORY: Final = 0x8769
 # DateTimeOriginal, DateTimeDigitized; DateTime is when the file was changed last (CIPA DC-008, 4.6.5).
@@ -177,7 +179,7 @@ def _facts(content: bytes, format_name: str, content_type: str) -> MediaFacts:
         raise
     except Exception as error:
         raise _unreadable(content_type) from error
-    if exif.get(_ORIENTATION) in _SIDEWAYS:
+    if exif.get(ORIENTATION) in _SIDEWAYS:
         width, height = height, width
     return MediaFacts(width_px=width, height_px=height, device_time=_device_time(exif))
 

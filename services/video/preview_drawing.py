@@ -5,7 +5,7 @@
 import io
 from typing import Any, BinaryIO, Final
 
-from PIL import ImageOps
+from PIL import Image
 
 from services.video import inspection_clip, inspection_photo
 from services.video.media_types import JPEG, MP4, PNG, ContentRefused
@@ -18,6 +18,20 @@ THUMBNAIL_WIDTH_PX: Final = 320
 
 _HEIGHT_FACTOR: Final = 2
 """Highest preview, in widths: a clip of a phone held upright is 9:16."""
+
+_BAND_ROWS: Final = 64
+"""Rows of what is left that are made at once."""
+
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a photo upright, by its orientation (CIPA DC-008, 4.6.5, tag 274)."""
 
 _QUALITY: Final = 80
 """JPEG quality at which a plate on a poster can still be read."""
@@ -41,12 +55,32 @@ def draw(file: BinaryIO, size: int, content_type: str) -> list[bytes]:
 
 def _photo(content: bytes, content_type: str) -> Any:
     picture = inspection_photo.opened(content, "JPEG" if content_type == JPEG else "PNG")
+    exif = inspection_photo.exif_of(picture)
     width, height = picture.size
-    # Twice as large as needed, so that what is left is scaled well; JPEG gives a half, a quarter or an eighth at once.
-    scale = max(min(width, height) // (2 * THUMBNAIL_WIDTH_PX), 1)
+    scale = _scale(width, height)
+    # JPEG gives a half, a quarter or an eighth at once.
     picture.draft("RGB", (width // scale, height // scale))
-    inspection_photo.exif_of(picture)
-    return ImageOps.exif_transpose(picture)
+    picture = _reduced(picture)
+    turned = _TURNS.get(exif.get(inspection_photo.ORIENTATION))
+    return picture if turned is None else picture.transpose(turned)
+
+
+def _scale(width: int, height: int) -> int:
+    """Return by how much a picture is too large; what is left is twice as large as needed, to be scaled well."""
+    wanted = 2 * THUMBNAIL_WIDTH_PX
+    return max(1, min(max(width // wanted, height // (wanted * _HEIGHT_FACTOR)), width, height))
+
+
+def _reduced(picture: Any) -> Any:
+    """Make a picture small band by band: a step on all pixels at once takes as much memory again as they do."""
+    scale = _scale(*picture.size)
+    width, height = picture.width // scale, picture.height // scale
+    small = Image.new("RGB", (width, height))
+    for top in range(0, height, _BAND_ROWS):
+        rows = min(_BAND_ROWS, height - top)
+        band = picture.crop((0, top * scale, width * scale, (top + rows) * scale)).convert("RGB")
+        small.paste(band.reduce(scale), (0, top))
+    return small
 
 
 def _middle_of(file: BinaryIO) -> Any:
