@@ -34,15 +34,16 @@ def found(video: RunningVideo, **narrow: Any) -> list[str]:
 
 def document(video: RunningVideo, **fields: Any) -> pb.HeldEvidence:
     """Seal a document that proves an acceptance."""
-    values: dict[str, Any] = {
-        "kind": evidence_pb2.EVIDENCE_KIND_DOCUMENT,
-        "content_type": "application/pdf",
-        "view": None,
-        "camera_id": None,
-        "capture_start_time": None,
-        "subjects": [evidence_pb2.Subject(acceptance_id="acceptance-1")],
-    } | fields
-    return video.sealed(pdf(), **values)
+    return video.sealed(
+        pdf(),
+        kind=evidence_pb2.EVIDENCE_KIND_DOCUMENT,
+        content_type="application/pdf",
+        view=None,
+        camera_id=None,
+        capture_start_time=None,
+        subjects=[evidence_pb2.Subject(acceptance_id="acceptance-1")],
+        **fields,
+    )
 
 
 def test_what_is_got_is_what_was_sealed(county: RunningVideo) -> None:
