@@ -10,6 +10,7 @@ import structlog
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.journal.store import read_own_head
+from services.video.background import TRIED_AGAIN
 from services.video.checking import StoppedError
 from services.video.expiring import Expirer
 from services.video.object_store import BucketMissingError, LockState, ObjectStore
@@ -74,32 +75,44 @@ class Keeping:
             # Whatever bucket there will be, it is compared at once.
             self._compares_next = True
             raise
-        try:
-            self.test_locks()
-            self._count()
-            has_more = self._expirer.step()
-            with translate_errors(), reading(self._engine) as pooled:
-                connection = raw_connection(pooled)
-                state = store.read_scrub_state(connection)
-                head = read_own_head(connection)
-            if head is None or head.is_recovering:
-                # Own manifests are on their way back from above; what they name is looked for once all are here.
-                self._compares_next = True
-                return RECOVERING_SECONDS
-            if self._compares_next or self._is_due(state.reconcile_time, DAILY):
-                self._reconciler.run(self._upload_keep)
-                self._compares_next = False
-        except StoppedError:
-            return 0.0
-        return 0.0 if has_more else STEP_SECONDS
+        pauses = []
+        failures: list[Exception] = []
+        # Apart from each other: what one of them cannot do now keeps none of the others.
+        for part in (self.test_locks, self._count, self._expire, self._compare):
+            try:
+                pauses.append(part())
+            except StoppedError:
+                return 0.0
+            except TRIED_AGAIN as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return min(pauses)
 
-    def test_locks(self) -> None:
+    def _expire(self) -> float:
+        return 0.0 if self._expirer.step() else STEP_SECONDS
+
+    def _compare(self) -> float:
+        with translate_errors(), reading(self._engine) as pooled:
+            connection = raw_connection(pooled)
+            state = store.read_scrub_state(connection)
+            head = read_own_head(connection)
+        if head is None or head.is_recovering:
+            # Own manifests are on their way back from above; what they name is looked for once all are here.
+            self._compares_next = True
+            return RECOVERING_SECONDS
+        if self._compares_next or self._is_due(state.reconcile_time, DAILY):
+            self._reconciler.run(self._upload_keep)
+            self._compares_next = False
+        return STEP_SECONDS
+
+    def test_locks(self) -> float:
         """Test the store's locks if that is due: at the start, then daily; one that could not be made, soon again."""
         with translate_errors(), reading(self._engine) as pooled:
             newest = store.newest_lock_test(raw_connection(pooled))
         is_known = newest is not None and newest.lock_state != LockState.UNKNOWN.value
         if self._is_tested and is_known and newest is not None and not self._is_due(newest.test_time, DAILY):
-            return
+            return STEP_SECONDS
         test = self._objects.lock_self_test()
         with translate_errors(), self._engine.begin() as pooled:
             store.put_lock_test(
@@ -110,15 +123,17 @@ class Keeping:
         self._is_tested = True
         if newest is None or newest.lock_state != test.state.value:
             _log.info("store_locks_tested", state=test.state.name, detail=test.detail)
+        return STEP_SECONDS
 
-    def _count(self) -> None:
+    def _count(self) -> float:
         with translate_errors(), reading(self._engine, timeout_seconds=COUNT_SECONDS_MAX) as pooled:
             connection = raw_connection(pooled)
             if not self._is_due(store.read_scrub_state(connection).count_time, COUNT_EVERY):
-                return
+                return STEP_SECONDS
             totals = store.count_objects(connection)
         with translate_errors(), self._engine.begin() as pooled:
             store.keep_totals(raw_connection(pooled), totals, self._clock.now())
+        return STEP_SECONDS
 
     def _is_due(self, last: datetime | None, every: timedelta) -> bool:
         return last is None or self._clock.now() - last >= every

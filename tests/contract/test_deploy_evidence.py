@@ -1,5 +1,5 @@
-"""The component s3 with the identities that secrets.sh makes, on a real SeaweedFS: the key of the video service is enough
-for all that it does, and for nothing else.
+"""The component s3 with the identities that secrets.sh makes, on a real SeaweedFS: the key of the video service is
+enough for all that it does, and for nothing else.
 """
 
 import json

@@ -1,0 +1,142 @@
+"""Work in the background: on one replica at a time, over any fault, and ended when it is told to."""
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from services.video import background
+from services.video.background import BackgroundWork, OnlyOne
+from services.video.keeping_rules import HELD_LOOK_AGAIN
+from services.video.object_store import StoreUnavailableError
+from tests.video.harness import wait_until
+from tests.video.keeping.harness import Kept
+
+KEY = 4_711
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RETRY_SECONDS_MIN", "RETRY_SECONDS_MAX", "NOT_OURS_SECONDS"):
+        monkeypatch.setattr(background, name, 0.02)
+
+
+class Counted:
+    """Work that counts its steps, and fails as often as it is told."""
+
+    def __init__(self, failures: list[Exception] | None = None) -> None:
+        self.steps = 0
+        self.failures = failures or []
+
+    def step(self) -> float:
+        """Do one step."""
+        self.steps += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return 0.01
+
+
+@pytest.fixture
+def running() -> Iterator[list[BackgroundWork]]:
+    """Stop whatever a test has started."""
+    works: list[BackgroundWork] = []
+    yield works
+    for work in works:
+        work.stop(5.0)
+
+
+def test_one_replica_works_and_another_takes_over(kept: Kept, running: list[BackgroundWork]) -> None:
+    first, second = Counted(), Counted()
+    running.append(BackgroundWork("first", first.step, OnlyOne(kept.url, KEY, "first")))
+    running[0].start()
+    wait_until(lambda: first.steps > 2, "the first one works")
+    running.append(BackgroundWork("second", second.step, OnlyOne(kept.url, KEY, "second")))
+    running[1].start()
+    before = first.steps
+    wait_until(lambda: first.steps > before + 5, "the first one goes on")
+    assert second.steps == 0
+
+    running[0].stop(5.0)
+
+    wait_until(lambda: second.steps > 2, "the second one takes over")
+
+
+def test_a_lost_connection_gives_the_work_away_and_takes_it_again(kept: Kept, running: list[BackgroundWork]) -> None:
+    counted = Counted()
+    running.append(BackgroundWork("work", counted.step, OnlyOne(kept.url, KEY, "work")))
+    running[0].start()
+    wait_until(lambda: counted.steps > 2, "it works")
+
+    with psycopg.connect(kept.url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'zhichao-video-work'"
+        )
+    before = counted.steps
+
+    wait_until(lambda: counted.steps > before + 2, "it works again")
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailableError("away"), RuntimeError("a fault of ours")])
+def test_no_fault_ends_it(running: list[BackgroundWork], failure: Exception) -> None:
+    counted = Counted([failure, failure, failure])
+    running.append(BackgroundWork("work", counted.step))
+    running[0].start()
+
+    wait_until(lambda: counted.steps > 4, "it goes on")
+
+
+def test_a_stop_does_not_wait_for_a_pause() -> None:
+    reached = threading.Event()
+
+    def step() -> float:
+        reached.set()
+        return HELD_LOOK_AGAIN.total_seconds()
+
+    work = BackgroundWork("work", step)
+    work.start()
+    assert reached.wait(5.0)
+
+    work.stop(5.0)
+
+    assert not any(thread.name == "video-work" for thread in threading.enumerate())
+
+
+def test_a_part_that_cannot_be_done_now_keeps_none_of_the_others(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept.parts.expirer, "step", lambda: (_ for _ in ()).throw(StoreUnavailableError("away")))
+    kept.seal(b"content")
+
+    with pytest.raises(StoreUnavailableError):
+        kept.parts.keeping.step()
+
+    assert kept.value("SELECT reconcile_time FROM scrub_state") is not None
+    assert kept.value("SELECT object_count FROM scrub_state") == 1
+    assert kept.value("SELECT lock_state FROM store_tests") == 1
+
+
+def test_locks_are_tested_at_the_start_and_daily(kept: Kept) -> None:
+    kept.parts.keeping.test_locks()
+    kept.parts.keeping.test_locks()
+    assert kept.value("SELECT count(*) FROM store_tests") == 1
+
+    # After a restart, and a day later.
+    kept.parts = kept.build()
+    kept.parts.keeping.test_locks()
+    kept.clock.moved += HELD_LOOK_AGAIN
+    kept.parts.keeping.test_locks()
+
+    assert kept.value("SELECT count(*) FROM store_tests") == 3
+
+
+def test_nothing_is_compared_while_manifests_come_back_from_above_and_at_once_afterwards(kept: Kept) -> None:
+    kept.parts.keeping.step()
+    lost = kept.seal(b"sealed after the backup", is_stored=False)
+    kept.parts = kept.build()
+    kept.execute("UPDATE journal_logs SET is_recovering = true")
+    kept.parts.keeping.step()
+    assert kept.actions(lost) == []
+
+    kept.execute("UPDATE journal_logs SET is_recovering = false")
+    kept.parts.keeping.step()
+
+    assert kept.actions(lost) == ["FOUND_MISSING"]
