@@ -31,7 +31,7 @@ PAUSE_SECONDS_MAX: Final = 30.0
 
 CALL_SECONDS_MAX: Final = 30.0
 
-_AGAIN: Final = frozenset({Reason.OFFSET_MISMATCH, Reason.UPLOAD_BUSY})
+AGAIN_REASONS: Final = frozenset({Reason.OFFSET_MISMATCH, Reason.UPLOAD_BUSY})
 """Answers to an upload after which another call goes on where the platform says."""
 
 Progress = Callable[[int], None]
@@ -134,7 +134,7 @@ def upload(
             return stub.UploadEvidence(upload_messages(draft, chunks, offset, progress))
         except grpc.RpcError as error:
             refused = service_error(error)
-            if not (refused.is_retryable or refused.reason in _AGAIN):
+            if not (refused.is_retryable or refused.reason in AGAIN_REASONS):
                 raise
             retries.wait(refused)
 

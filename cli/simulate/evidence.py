@@ -16,7 +16,7 @@ from typing import Final, TextIO
 
 import grpc
 
-from cli.evidence_transfer import CHUNK_BYTES, BrokenOffError, Retries, upload, upload_messages
+from cli.evidence_transfer import AGAIN_REASONS, CHUNK_BYTES, BrokenOffError, Retries, upload, upload_messages
 from services.common.access.tokens import bearer
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
@@ -36,7 +36,7 @@ stored and journalled at the county, carried up and stored twice more – and th
 WAITING_PHOTOS_MAX: Final = 200
 """Photos that wait to be uploaded; while the platform is away, further ones are left out and counted."""
 
-PASSING_REASONS: Final = frozenset({Reason.UNKNOWN_SOURCE_UNIT, Reason.RATE_LIMITED, Reason.TOO_MANY_REQUESTS})
+PASSING_REASONS: Final = AGAIN_REASONS | {Reason.UNKNOWN_SOURCE_UNIT, Reason.RATE_LIMITED, Reason.TOO_MANY_REQUESTS}
 """Refusals that pass: the video service learns of new units from the registry, as the weighing service does."""
 
 _LAST_CALL_SECONDS: Final = 2.0
