@@ -46,7 +46,7 @@ def install() -> Path | None:
     sys.stdout.write(f"Building MinIO {VERSION} with Go: some minutes\n")
     sys.stdout.flush()
     PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-    command = [go, "install", "-trimpath", "-ldflags=-s -w", f"{MODULE}@{VERSION}"]
+    command = [go, "install", "-ldflags=-s -w", f"{MODULE}@{VERSION}"]
     try:
         subprocess.run(command, env={**os.environ, "GOBIN": str(PROGRAM.parent)}, check=True, timeout=BUILD_SECONDS_MAX)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
