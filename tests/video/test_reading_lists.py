@@ -66,7 +66,7 @@ def test_without_an_origin_it_is_this_platforms(county: RunningVideo) -> None:
 def test_every_filter_narrows(county: RunningVideo) -> None:
     now = county.clock.now()
     weighed = evidence_pb2.Subject(record_id="weighing-1")
-    other_camera = {"camera_id": "34020000001320000002", "subjects": [weighed]}
+    other_camera: dict[str, Any] = {"camera_id": "34020000001320000002", "subjects": [weighed]}
     county.sealed(evidence_id="late", capture_start_time=timestamp(now - timedelta(minutes=1)))
     county.sealed(evidence_id="early", capture_start_time=timestamp(now - timedelta(minutes=9)), **other_camera)
     held = county.sealed(
