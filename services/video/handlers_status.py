@@ -4,11 +4,12 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.common.database import Engine
+from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.common.instants import timestamp
 from services.video.object_store import ObjectStore
 from services.video.spool import Spool
 from services.video.standing import read_standing
+from services.video.store import uploads as uploads_store
 from services.video.store_watch import StoreWatch
 from zhichao.video.v1 import service_pb2 as pb
 
@@ -30,6 +31,8 @@ class StatusHandlers:
         del request
         standing = read_standing(self._engine)
         usage = self._spool.usage()
+        with translate_errors(), reading(self._engine) as pooled:
+            staged_count = uploads_store.count_uploads(raw_connection(pooled))
         address = self._objects.address
         test = standing.lock_test
         reachable = self._watch.standing
@@ -48,7 +51,7 @@ class StatusHandlers:
             scrub_complete_time=_time(standing.scrub.scrub_complete_time),
             orphan_count=standing.troubles.orphan_count,
             reconcile_time=_time(standing.reconcile_time),
-            upload_count=usage.upload_count,
+            upload_count=usage.upload_count + staged_count,
             upload_bytes=usage.received_bytes,
             wanted_count=standing.troubles.wanted_count,
         )

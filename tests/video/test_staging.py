@@ -204,6 +204,7 @@ def test_nothing_cannot_be_uploaded(county: RunningVideo) -> None:
 def test_without_a_single_part_it_is_incomplete(county: RunningVideo) -> None:
     draft = clip_draft(county, large_clip())
     prepare(county, draft)
+    assert county.call("GetStoreStatus", pb.GetStoreStatusRequest()).upload_count == 1
     refused = county.refusal("CompleteUpload", request_of(draft))
     assert (refused.reason, refused.metadata) == ("UPLOAD_INCOMPLETE", {"parts": "1-3"})
 

@@ -87,10 +87,16 @@ def expired_uploads(connection: RawConnection, now: datetime, count: int) -> lis
 
 
 def read_usage(connection: RawConnection, source_unit_id: str) -> Usage:
-    """Count uploads under way."""
+    """Add up uploads under way."""
     row = connection.execute(
         "SELECT count(*), coalesce(sum(size_bytes), 0)::bigint, count(*) FILTER (WHERE source_unit_id = %s),"
         " coalesce(sum(size_bytes) FILTER (WHERE source_unit_id = %s), 0)::bigint FROM uploads",
         (source_unit_id, source_unit_id),
     ).fetchone()
     return Usage(*row) if row else Usage(0, 0, 0, 0)
+
+
+def count_uploads(connection: RawConnection) -> int:
+    """Count uploads under way."""
+    row = connection.execute("SELECT count(*) FROM uploads").fetchone()
+    return int(row[0]) if row else 0
