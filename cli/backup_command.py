@@ -189,16 +189,14 @@ def list_evidence(database_url: str | None, target: Path, as_json: bool) -> None
 
     列出数据库记载的全部证据文件, 用于核对自建证据库的副本。
     """
-    from cli.backup import evidence_list
+    from cli.backup import database, evidence_list
     from cli.backup.record import BackupError
     from services.common.settings import SettingsError, load
     from services.video.config import VideoSettings
 
     try:
         url = database_url or load(VideoSettings).database_url
-        summary = evidence_list.write(
-            target, evidence_list.read_database(url.replace("postgresql+psycopg:", "postgresql:"))
-        )
+        summary = evidence_list.write(target, database.read_objects(url.replace("postgresql+psycopg:", "postgresql:")))
     except SettingsError as error:
         raise click.UsageError(
             f"name the database with --database-url: {error} 请用 --database-url 指定数据库"

@@ -1,15 +1,22 @@
 """What backups ask of a database: how large it is, where its logs stand, and to compare its own log before writing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final
 
 import psycopg
 
+from cli.backup.evidence_list import ListedObject
 from cli.backup.record import BackupError, LogRecord
 from cli.verifier.database import DatabaseSource
 from cli.verifier.source import CannotLookError
 
 CONNECT_SECONDS_MAX: Final = 10
 """A server on the same machine answers within milliseconds."""
+
+FETCH_ROWS: Final = 10_000
+"""Rows that are read from the database at once: one MB."""
 
 # The journal's mark on its own log (services.journal.tables): nothing new is written until it was compared with what is
 # held above. Databases of releases before have no such column.
@@ -45,6 +52,35 @@ def evidence_bytes(url: str) -> int:
     has_table = "SELECT to_regclass('objects') IS NOT NULL"
     total = "SELECT coalesce(sum(size_bytes), 0)::bigint FROM objects WHERE state = 1"
     return int(_ask(url, total)) if _ask(url, has_table) else 0
+
+
+def read_objects(url: str) -> Iterator[ListedObject]:
+    """Yield the objects that a video database says are held, by digest. Raises BackupError."""
+    with _evidence_errors(), _connect(url) as connection, connection.cursor(name="objects") as cursor:
+        cursor.itersize = FETCH_ROWS
+        cursor.execute("SELECT digest, size_bytes FROM objects WHERE state = 1 ORDER BY digest")
+        for digest, size_bytes in cursor:
+            yield ListedObject(digest, size_bytes)
+
+
+def read_retained(url: str) -> dict[bytes, datetime]:
+    """Return until when a video database keeps objects at least, by digest. Raises BackupError."""
+    with _evidence_errors(), _connect(url) as connection:
+        rows = connection.execute(
+            "SELECT e.digest, max(GREATEST(e.retain_until_time, x.retain_until_time)) FROM evidence e"
+            " LEFT JOIN retention_extensions x ON (x.evidence_origin, x.source_unit_id, x.evidence_id)"
+            " = (e.origin, e.source_unit_id, e.evidence_id) GROUP BY e.digest"
+        )
+        return dict(rows)
+
+
+@contextmanager
+def _evidence_errors() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        told = str(error).strip().splitlines()[0]
+        raise BackupError(f"the video database cannot be read: {told} 无法读取视频数据库") from error
 
 
 def mark_restored(url: str) -> bool:

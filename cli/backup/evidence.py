@@ -5,16 +5,13 @@ databases that name them; or, where the store is somebody else's, the list by wh
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import psycopg
-
-from cli.backup import evidence_list
+from cli.backup import database, evidence_list
 from cli.backup.evidence_list import LIST_FILE, ListedObject
 from cli.backup.record import BackupError, EvidenceRecord
 from cli.object_server import ObjectServer, ObjectServerError
@@ -72,7 +69,7 @@ def copy(store: ObjectStore, url: str, target: Path, earlier: Path | None = None
     try:
         target.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(WORKERS) as pool:
-            taken = (one for one in pool.map(take, evidence_list.read_database(url)) if one is not None)
+            taken = (one for one in pool.map(take, database.read_objects(url)) if one is not None)
             summary = evidence_list.write(target / LIST_FILE, taken)
     except StoreError as error:
         raise BackupError(f"the evidence store: {error} 证据库出错") from error
@@ -83,7 +80,7 @@ def copy(store: ObjectStore, url: str, target: Path, earlier: Path | None = None
 
 def list_only(url: str, target: Path) -> EvidenceRecord:
     """List what should be held, for a store that is backed up with its own means. Raises BackupError."""
-    summary = evidence_list.write(target / LIST_FILE, evidence_list.read_database(url))
+    summary = evidence_list.write(target / LIST_FILE, database.read_objects(url))
     return EvidenceRecord("listed", *_figures(summary), [])
 
 
@@ -144,7 +141,7 @@ def restore(directory: Path, files: PlatformFiles, url: str) -> None:
     Locked as long as the restored database `url` keeps them. The bytes have been checked. Raises BackupError.
     """
     staging = staging_of(files)
-    kept = _retained(url)
+    kept = database.read_retained(url)
     with _started(files, staging) as store:
         try:
             store.ensure_bucket()
@@ -162,20 +159,6 @@ def restore(directory: Path, files: PlatformFiles, url: str) -> None:
 def staging_of(files: PlatformFiles) -> Path:
     """Return where evidence is restored before all of it is there."""
     return files.object_server.with_name(files.object_server.name + RESTORING_SUFFIX)
-
-
-def _retained(url: str) -> Mapping[bytes, datetime]:
-    """Return until when objects are kept. Raises BackupError."""
-    try:
-        with psycopg.connect(url, connect_timeout=evidence_list.CONNECT_SECONDS_MAX) as connection:
-            rows = connection.execute(
-                "SELECT e.digest, max(GREATEST(e.retain_until_time, x.retain_until_time)) FROM evidence e"
-                " LEFT JOIN retention_extensions x ON (x.evidence_origin, x.source_unit_id, x.evidence_id)"
-                " = (e.origin, e.source_unit_id, e.evidence_id) GROUP BY e.digest"
-            )
-            return dict(rows)
-    except psycopg.Error as error:
-        raise BackupError(f"the video database cannot be read: {error} 无法读取视频数据库") from error
 
 
 @contextmanager

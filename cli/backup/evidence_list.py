@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import psycopg
-
 from cli.backup.record import BackupError
 
 LIST_FILE: Final = "objects.txt"
@@ -21,12 +19,6 @@ HEADER: Final = "# zhichao evidence 1"
 
 DIGEST_CHARACTERS: Final = 64
 """SHA-256 in hexadecimal."""
-
-FETCH_ROWS: Final = 10_000
-"""Rows that are read from the database at once: one MB."""
-
-CONNECT_SECONDS_MAX: Final = 10
-"""A database of the same site answers within milliseconds."""
 
 
 class ListedObject(NamedTuple):
@@ -48,23 +40,6 @@ class ListSummary:
     object_count: int
     object_bytes: int
     list_sha256: str
-
-
-def read_database(url: str) -> Iterator[ListedObject]:
-    """Yield the objects that a database says are held, by digest. Raises BackupError."""
-    try:
-        with (
-            psycopg.connect(url, connect_timeout=CONNECT_SECONDS_MAX, application_name="zhichao-backup") as connection,
-            connection.cursor(name="objects") as cursor,
-        ):
-            cursor.itersize = FETCH_ROWS
-            cursor.execute("SELECT digest, size_bytes FROM objects WHERE state = 1 ORDER BY digest")
-            for digest, size_bytes in cursor:
-                yield ListedObject(digest, size_bytes)
-    except psycopg.Error as error:
-        raise BackupError(
-            f"the video database cannot be read: {str(error).strip().splitlines()[0]} 无法读取视频数据库"
-        ) from error
 
 
 def write(path: Path, objects: Iterable[ListedObject]) -> ListSummary:

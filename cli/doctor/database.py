@@ -1,6 +1,7 @@
 """Checks of one service's database: reachable, of a release that is tested, durable, with the right schema and log."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ from cli.platform_layout import SERVICES
 from services.common.database import SchemaError, check, translate_errors
 from services.common.errors import ServiceError
 from services.journal.notes import NoteError, Signer, signer_name
+from services.video.store import keeping
+from services.video.store.keeping import LockTestRow, Troubles
 
 CONNECT_SECONDS_MAX: Final = 3
 """A database of the same site answers within milliseconds, or a person wants to know that it does not."""
@@ -48,6 +51,25 @@ def checks(subject: Subject) -> Iterator[tuple[str, Check]]:
         yield f"log {name}", lambda url=url, name=name: check_log(url, subject, name)  # type: ignore[misc]  # as above
 
 
+@dataclass(frozen=True)
+class KnownEvidence:
+    """What the video service has found out about its store and written down."""
+
+    test: LockTestRow | None
+    troubles: Troubles
+
+
+def read_evidence(url: str) -> KnownEvidence | None:
+    """Return what the video service has found out; None when its database cannot be asked: another check tells."""
+    if not url:
+        return None
+    try:
+        with _connect(url) as connection:
+            return KnownEvidence(keeping.newest_lock_test(connection), keeping.count_troubles(connection))
+    except psycopg.Error:
+        return None
+
+
 def _unknown(subject: Subject) -> Finding:
     if subject.is_running is False:
         return skip("its server runs with the platform only", "数据库随平台启动")
@@ -60,7 +82,7 @@ def _unknown(subject: Subject) -> Finding:
 def check_server(url: str) -> Finding:
     """Connect, and look at version, durability and clock."""
     try:
-        with connect(url) as connection:
+        with _connect(url) as connection:
             before = datetime.now(UTC)
             settings = _settings(connection)
             after = datetime.now(UTC)
@@ -116,7 +138,7 @@ def check_schema(url: str, service: str) -> Finding:
 def check_log(url: str, subject: Subject, service: str) -> Finding:
     """Look at the service's journal: whose it is, signed with our key, nothing parked, nothing that waits."""
     try:
-        with connect(url) as connection:
+        with _connect(url) as connection:
             own = connection.execute(
                 "SELECT origin, size, verifier_key, to_jsonb(l) ->> 'is_recovering' FROM journal_logs l WHERE is_own"
             ).fetchone()
@@ -164,8 +186,7 @@ def _our_key(subject: Subject) -> str:
         return ""
 
 
-def connect(url: str) -> psycopg.Connection[Any]:
-    """Open a connection that reads, and neither waits nor asks for long. Raises psycopg.Error."""
+def _connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(
         url.replace("postgresql+psycopg://", "postgresql://", 1),
         connect_timeout=CONNECT_SECONDS_MAX,

@@ -4,15 +4,13 @@ import email.utils
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import psycopg
-
-from cli.doctor.database import connect
+from cli.doctor.database import KnownEvidence, read_evidence
 from cli.doctor.finding import Finding, Text, fail, ok, skip, warn
 from cli.doctor.settings import Check
 from cli.doctor.subject import Subject
@@ -29,8 +27,6 @@ from services.video.object_store import (
 )
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
-from services.video.store import keeping
-from services.video.store.keeping import LockTestRow, Troubles
 
 WAIT_SECONDS_MAX: Final = 2.5
 """For a connection and for each answer: a store of the same site answers within milliseconds, and the doctor ends
@@ -60,14 +56,6 @@ _REMEDIES: Final[dict[type[StoreError], Text]] = {
 }
 _CLOCKS: Final = Text("run NTP on both machines", "两台机器均应启用 NTP")
 _OTHERWISE: Final = Text("see the log of the store", "查看证据库日志")
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What the service has found out and written down."""
-
-    test: LockTestRow | None
-    troubles: Troubles
 
 
 def checks(subject: Subject) -> Iterator[tuple[str, Check]]:
@@ -102,7 +90,13 @@ def check_store(subject: Subject) -> Finding:
             Text(f"{place}: {error}", "证据库的 CA 文件无法使用"),
             Text("correct ZHICHAO_VIDEO_S3_CA_FILE", "更正 CA 文件设置"),
         )
-    return _judge(place, settings, facts, _known(environment), _skew_seconds(settings))
+    return _judge(
+        place,
+        settings,
+        facts,
+        read_evidence(environment.get("ZHICHAO_VIDEO_DATABASE_URL", "")),
+        _skew_seconds(settings),
+    )
 
 
 def _ask(settings: VideoSettings) -> bool:
@@ -122,7 +116,7 @@ def _ask(settings: VideoSettings) -> bool:
 
 
 def _judge(
-    place: str, settings: VideoSettings, is_versioned: bool, known: _Known | None, skew: float | None
+    place: str, settings: VideoSettings, is_versioned: bool, known: KnownEvidence | None, skew: float | None
 ) -> Finding:
     test = known.test if known is not None else None
     state = LockState(test.lock_state) if test is not None else None
@@ -164,18 +158,6 @@ def _judge(
 
 def _lock_text(state: LockState | None) -> str:
     return "not tested yet" if state is None else state.name.lower().replace("_", " ")
-
-
-def _known(environment: dict[str, str]) -> _Known | None:
-    """Return what the service has written down; None when its database cannot be asked, which another check tells."""
-    url = environment.get("ZHICHAO_VIDEO_DATABASE_URL", "")
-    if not url:
-        return None
-    try:
-        with connect(url) as connection:
-            return _Known(keeping.newest_lock_test(connection), keeping.count_troubles(connection))
-    except psycopg.Error:
-        return None
 
 
 def _skew_seconds(settings: VideoSettings) -> float | None:

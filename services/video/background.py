@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from sqlalchemy import exc
-from sqlalchemy.engine import Connection
 
-from services.common.database.engine import create_single_engine
 from services.common.errors import ServiceError
 from services.video.object_store import StoreError
+from services.video.store.only_one import OnlyOne
+
+__all__ = ["TRIED_AGAIN", "BackgroundWork", "OnlyOne"]
 
 RETRY_SECONDS_MIN: Final = 5.0
 """First pause after a step that failed: a store or a database that restarts is back in seconds."""
@@ -25,47 +25,11 @@ end."""
 NOT_OURS_SECONDS: Final = 15.0
 """How often a replica looks whether the one that does the work has gone."""
 
-TRIED_AGAIN: Final = (StoreError, ServiceError, exc.OperationalError, exc.InterfaceError)
+TRIED_AGAIN: Final = (StoreError, ServiceError)
 """What passes by itself or by somebody's doing, and is told elsewhere: the store or the database is away, the log is
 not written to because it was restored."""
 
 _log = structlog.get_logger()
-
-
-class OnlyOne:
-    """A lock of the database that one replica holds as long as its connection lives. For one thread."""
-
-    def __init__(self, database_url: str, key: int, name: str) -> None:
-        self._engine = create_single_engine(database_url, application_name=f"zhichao-video-{name}")
-        self._key = key
-        self._connection: Connection | None = None
-
-    def is_held(self) -> bool:
-        """Tell whether this replica has the lock, taking it if nobody has it. Raises OperationalError."""
-        if self._connection is None:
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            try:
-                if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({self._key})").scalar_one():
-                    connection.close()
-                    return False
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
-            return True
-        try:
-            # The lock is the connection's: as long as it answers, nobody else has it.
-            self._connection.exec_driver_sql("SELECT 1")
-        except exc.DBAPIError:
-            self.release()
-            raise
-        return True
-
-    def release(self) -> None:
-        """Let go of the lock."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 class BackgroundWork:

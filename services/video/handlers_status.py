@@ -6,9 +6,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.common.instants import timestamp
+from services.video.evidence_standing import read_standing
 from services.video.object_store import ObjectStore
 from services.video.spool import Spool
-from services.video.standing import read_standing
 from services.video.store import uploads as uploads_store
 from services.video.store_watch import StoreWatch
 from zhichao.video.v1 import service_pb2 as pb

@@ -6,6 +6,7 @@ from typing import Any, Final, cast
 from services.common.database import Engine, pool_usage
 from services.common.metrics import Counter, Gauge, Metrics, Sample
 from services.journal.metrics import NoConnectionFreeError
+from services.video.evidence_standing import read_standing
 from services.video.object_store import (
     BucketMissingError,
     LockState,
@@ -18,7 +19,6 @@ from services.video.object_store import (
     WrongCredentialsError,
 )
 from services.video.spool import Spool
-from services.video.standing import read_standing
 from services.video.store_watch import StoreWatch
 
 SEAL_SECONDS_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)

@@ -75,8 +75,8 @@ class ClusterStore:
         """Open a bucket with the keys of a Secret."""
         for key in ("access-key", "secret-key"):
             (self.directory / f"{secret}-{key}").write_bytes(self.secrets[secret][key])
-        files = [self.directory / f"{secret}-{key}" for key in ("access-key", "secret-key")]
-        return S3ObjectStore(S3Settings(f"http://127.0.0.1:{self.port}", bucket, *files, retries=0))
+        access_key, secret_key = (self.directory / f"{secret}-{key}" for key in ("access-key", "secret-key"))
+        return S3ObjectStore(S3Settings(f"http://127.0.0.1:{self.port}", bucket, access_key, secret_key, retries=0))
 
 
 @pytest.fixture(scope="module")

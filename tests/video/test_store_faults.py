@@ -44,8 +44,10 @@ def status(county: RunningVideo) -> pb.GetStoreStatusResponse:
 
 def client(store: SeaweedServer) -> Minio:
     """Return a client that does harm."""
-    keys = [file.read_text("ascii").strip() for file in (store.access_key_file, store.secret_key_file)]
-    return Minio(store.url.removeprefix("http://"), *keys, secure=False)
+    access_key, secret_key = (
+        file.read_text("ascii").strip() for file in (store.access_key_file, store.secret_key_file)
+    )
+    return Minio(store.url.removeprefix("http://"), access_key, secret_key, secure=False)
 
 
 def test_the_status_says_what_the_store_is_and_enforces(county: RunningVideo) -> None:

@@ -112,7 +112,7 @@ def test_a_clock_that_jumped_ahead_deletes_nothing(kept: Kept) -> None:
 @pytest.mark.parametrize("is_done", [False, True])
 def test_a_kill_at_any_moment_is_made_up_for(kept: Kept, *, is_done: bool) -> None:
     evidence = kept.seal(b"old", days=OVER)
-    killed = kept.build(KilledAt(kept.objects, "delete", is_done=is_done))  # type: ignore[arg-type]  # has all methods of a store
+    killed = kept.build(KilledAt(kept.objects, "delete", is_done=is_done))
     with pytest.raises(KilledError):
         killed.expirer.step()
     # Written down first: what is interrupted afterwards is deleted all the same, and told once.
