@@ -109,7 +109,7 @@ def export_(
     )
     with ended_well("export"):
         try:
-            with _sources(target, auditor_token_file) as sources:
+            with _sources(target, auditor_token_file, purpose) as sources:
                 held = find_weighing(sources, weighing)
                 if not _has_upstream(target):
                     order.cosigned_within_seconds = 0.0
@@ -217,7 +217,7 @@ def _target(data_directory: Path | None, addresses: Sequence[str], options: Call
     return target
 
 
-def _sources(target: "Target", auditor_token_file: Path | None) -> "Sources":
+def _sources(target: "Target", auditor_token_file: Path | None, purpose: str) -> "Sources":
     """Open the services as the officer who exports, and for proofs as an auditor: who is named, or else who is here."""
     from dataclasses import replace
 
@@ -228,4 +228,5 @@ def _sources(target: "Target", auditor_token_file: Path | None) -> "Sources":
     return Sources(
         lambda service: target.connect(service, "operator"),
         lambda service: open_channel(target.addresses[service], access),
+        purpose,
     )

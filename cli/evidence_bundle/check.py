@@ -32,6 +32,12 @@ FINDINGS_MAX: Final = 100
 NOTE_BYTES_MAX: Final = 64 * 1024
 """A checkpoint takes some hundred bytes and a line for each platform above."""
 
+ENTRIES_BYTES_MAX: Final = 64 * 1024 * 1024
+"""All entries of a bundle, which are kept while it is checked: twenty times what three thousand usual ones have."""
+
+LOG_SIZE_MAX: Final = 2**63 - 1
+"""Sequences are 64-bit integers with a sign."""
+
 Advance = Callable[[int], None]
 
 
@@ -124,6 +130,10 @@ class _Check:
         """Check everything."""
         digests = self._check_files(advance)
         keys = self._read_keys()
+        members = self._archive.members
+        if sum(members[one.file].size for one in self._index.entries if one.file in members) > ENTRIES_BYTES_MAX:
+            self._check.note(INDEX_NAME, f"its entries have more than {ENTRIES_BYTES_MAX:,} bytes 条目过大")
+            return
         known = [one.file for one in self._index.entries]
         if len(set(known)) != len(known):
             self._check.note(INDEX_NAME, "names an entry twice 条目重复")
@@ -202,6 +212,9 @@ class _Check:
             note = Note.read(note_bytes.decode("utf-8"))
         except (UnreadableNoteError, ValueError) as error:
             check.note(checkpoint, f"checkpoint and entry 1 of {facts.name} cannot be read: {error} 无法读取")
+            return
+        if note.size > LOG_SIZE_MAX:
+            check.note(checkpoint, "is for more entries than a log can have 日志长度无效")
             return
         facts.verifier_key, facts.size = log_start.verifier_key, note.size
         if (log_start.origin, log_start.stream) != (origin, stream):

@@ -57,7 +57,7 @@ class Collection:
     def collect(self, weighing: weighing_pb.HeldWeighing, progress: Callable[[int], None]) -> Material:
         """Return everything. `progress` hears of the bytes of evidence that came.
 
-        Raises ExportError, and grpc.RpcError for what a service refuses.
+        Raises ExportError, BrokenOffError, and grpc.RpcError for what a service refuses.
         """
         own = self._sources.own_log("video")
         if own is None:

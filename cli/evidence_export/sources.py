@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import grpc
 
 from cli.evidence_bundle.packing import EntryKey, LogKey, ProvenBytes
+from cli.evidence_transfer import Retries
 from services.common.reasons import Reason
 from services.common.rpc_client import service_error
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
@@ -25,7 +27,9 @@ Connect = Callable[[str], grpc.Channel]
 class Sources:
     """The channels of an export. A context manager that closes them."""
 
-    def __init__(self, as_officer: Connect, as_auditor: Connect) -> None:
+    def __init__(self, as_officer: Connect, as_auditor: Connect, purpose: str) -> None:
+        # What an auditor reads is in the audit log, with why.
+        self._metadata = (("x-purpose", quote(purpose)),)
         self._stack = ExitStack()
         try:
             open_ = self._stack.enter_context
@@ -68,8 +72,19 @@ class Sources:
         return answer.checkpoint, answer.verifier_key
 
     def prove(self, key: EntryKey, size: int) -> ProvenBytes:
-        """Return an entry with its proof at a size. Raises grpc.RpcError."""
+        """Return an entry with its proof at a size. Raises grpc.RpcError, BrokenOffError."""
         stream, origin, sequence = key
         request = journal_pb2.GetInclusionProofRequest(origin=origin, sequence=sequence, size=size)
-        answer = self._journals[stream].GetInclusionProof(request, timeout=CALL_SECONDS_MAX)
-        return ProvenBytes(answer.entry, tuple(answer.path))
+        retries = Retries()
+        while True:
+            try:
+                answer = self._journals[stream].GetInclusionProof(
+                    request, timeout=CALL_SECONDS_MAX, metadata=self._metadata
+                )
+                return ProvenBytes(answer.entry, tuple(answer.path))
+            except grpc.RpcError as error:
+                refused = service_error(error)
+                # A person may make some fifty calls a second, and what was looked at often has more custody than that.
+                if not (refused.is_retryable or refused.reason is Reason.RATE_LIMITED):
+                    raise
+                retries.wait(refused)

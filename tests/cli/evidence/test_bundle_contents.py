@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cli.evidence_bundle import check
 from cli.evidence_bundle.archive import Archive
 from cli.evidence_bundle.check import check_bundle
 from cli.evidence_bundle.index import INDEX_NAME, Index, UnreadableIndexError
@@ -218,3 +219,17 @@ def test_a_checkpoint_that_its_owner_did_not_sign_is_named(tmp_path: Path) -> No
     stranger = signer(CITY).sign(SignedCheckpoint.parse(note).checkpoint)
     bundle = case.pack(tmp_path / "b.zip", checkpoints={**material.checkpoints, ("video", COUNTY): stranger.format()})
     assert "is not signed with the key of entry 1" in details(check_bundle(bundle))
+
+
+def test_a_log_of_no_size_is_refused_at_once(tmp_path: Path) -> None:
+    case = Case()
+    note = SignedCheckpoint.parse(case.material().checkpoints["video", COUNTY]).format()
+    name, _, rest = note.split("\n", 2)
+    endless = f"{name}\n{'9' * 4_000}\n{rest}"
+    bundle = case.pack(tmp_path / "b.zip", checkpoints={**case.material().checkpoints, ("video", COUNTY): endless})
+    assert "is for more entries than a log can have" in details(check_bundle(bundle))
+
+
+def test_entries_beyond_what_is_kept_in_memory_are_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "ENTRIES_BYTES_MAX", 100)
+    assert "its entries have more than 100 bytes" in details(check_bundle(bundle))

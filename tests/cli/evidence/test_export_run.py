@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from cli.platform_layout import is_free
+from cli.simulate.media import make_clip
 from tests.cli.test_run import SECONDS_MAX, Run, Start, assert_nothing_runs, start
+from tests.cli.test_simulate_media import SCENE
+from tests.video.harness import wait_until
 
 __all__ = ["start"]
 # A fixture of the tests of `zhichao run`, which pytest finds by its name here.
@@ -46,6 +50,41 @@ def sealed_of_suspected(run: Run, ledger: Path) -> Sequence[dict[str, Any]]:
         time.sleep(0.2)
 
 
+def refused(*arguments: object) -> str:
+    result = zhichao("evidence", *arguments)
+    assert result.exit_code == 1, result.output
+    return result.output
+
+
+def check_on_demand(data: Path, directory: Path) -> None:
+    """Export a weighing of which only the county has the clip, at the province: refused, without it, once it came."""
+    ledger = [json.loads(line) for line in (data / "ledger.jsonl").read_text().splitlines()]
+    photographed = {json.loads(line)["record_id"] for line in (data / "evidence.jsonl").read_text().splitlines()}
+    line = next(one for one in ledger if one["verdict"] == "VERDICT_COMPLIANT" and one["record_id"] not in photographed)
+    unit, weighing = line["source_unit_id"], f"{line['source_unit_id']}/{line['record_id']}"
+    assert "no evidence" in refused("export", weighing, "--purpose", "x", "--data", data / COUNTY)
+    clip = directory / "asked-for.mp4"
+    clip.write_bytes(make_clip(SCENE).content)
+    taken = datetime.now(UTC).isoformat()
+    options = ("--unit", unit, "--record", line["record_id"], "--taken", taken, "--data", data / COUNTY)
+    name = done("evidence", "upload", clip, *options)["name"]
+    wait_until(
+        lambda: zhichao("evidence", "show", name, "--data", data / PROVINCE).exit_code == 0, "the manifest goes up"
+    )
+    out = directory / "on-demand.zip"
+    export = ("export", weighing, "--purpose", "x", "--out", out, "--data", data / PROVINCE)
+    assert "the bytes are not here" in refused(*export)
+    assert not out.exists()
+    assert done("evidence", *export, "--allow-missing-bytes")["evidence_count"] == 1
+    assert [one["bytes_state"] for one in done("verify", out)["evidence"]] == ["BELOW"]
+    fetched = done("evidence", "fetch", name, "--purpose", "调取", "--wait", "90", "--data", data / PROVINCE)
+    assert fetched["bytes_state"] == "BYTES_STATE_HELD"
+    assert done("evidence", *export)["evidence_count"] == 1
+    assert [one["bytes_state"] for one in done("verify", out)["evidence"]] == ["HELD"]
+
+
+# Three platforms are started, a dozen commands wait for what goes up and comes back, and all is verified at the end.
+@pytest.mark.timeout(400)
 @pytest.mark.system
 def test_a_weighing_is_exported_at_county_and_province_and_checked_when_no_platform_is_left(
     start: Start, tmp_path: Path
@@ -68,9 +107,8 @@ def test_a_weighing_is_exported_at_county_and_province_and_checked_when_no_platf
             "evidence", "export", f"{unit}/{record}", "--purpose", "移送", "--out", path, "--data", data / platform
         )
         assert made["evidence_count"] == 2
-    assert (
-        "no weighing" in zhichao("evidence", "export", f"{unit}/none", "--purpose", "x", "--data", data / COUNTY).output
-    )
+    assert "no weighing" in refused("export", f"{unit}/none", "--purpose", "x", "--data", data / COUNTY)
+    check_on_demand(data, tmp_path)
     addresses = json.loads((data / COUNTY / "platform.json").read_text())["addresses"]
 
     run.process.send_signal(signal.SIGINT)
