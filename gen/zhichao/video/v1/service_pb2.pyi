@@ -1202,7 +1202,7 @@ class FetchEvidenceRequest(_message.Message):
 
     @_builtins.property
     def deadline_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when they are wanted; absent means a week."""
+        """Until when they are wanted, at most 90 days ahead; absent means a week."""
 
     def __init__(
         self,

@@ -31,8 +31,9 @@ class VideoServiceStub:
     in the journal. Evidence is never changed, and never deleted before its retention is over and every hold is released.
 
     `purpose` is why somebody looks, 1 to 256 characters; it is written into the custody event before anything is answered.
-    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here or outside
-    the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with RetryInfo.
+    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here,
+    PERMISSION_DENIED (OUTSIDE_SCOPE) for what lies outside the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE,
+    OBJECT_STORE_UNAVAILABLE) with RetryInfo.
     """
 
     def __init__(self, channel):
@@ -144,8 +145,9 @@ class VideoServiceServicer:
     in the journal. Evidence is never changed, and never deleted before its retention is over and every hold is released.
 
     `purpose` is why somebody looks, 1 to 256 characters; it is written into the custody event before anything is answered.
-    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here or outside
-    the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with RetryInfo.
+    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here,
+    PERMISSION_DENIED (OUTSIDE_SCOPE) for what lies outside the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE,
+    OBJECT_STORE_UNAVAILABLE) with RetryInfo.
     """
 
     def UploadEvidence(self, request_iterator, context):
@@ -207,10 +209,13 @@ class VideoServiceServicer:
 
     def ReadEvidence(self, request, context):
         """Reads bytes, from an offset, in messages of at most 1 MiB; a custody event is written before the first of them. Of the
-        whole, the digest is compared while it is sent: DATA_LOSS (EVIDENCE_CHANGED) ends the call if it is another one.
+        whole, the digest is compared while it is sent: DATA_LOSS (EVIDENCE_CHANGED) ends the call if it is another one, and the
+        last message is not sent.
 
-        FAILED_PRECONDITION (BYTES_NOT_HERE) if only a lower platform holds them: ask with FetchEvidence. DATA_LOSS
-        (EVIDENCE_MISSING) if the store has lost them. OUT_OF_RANGE (BEYOND_END).
+        FAILED_PRECONDITION (BYTES_NOT_HERE) if only a lower platform holds them: ask with FetchEvidence; (BYTES_EXPIRED) if they
+        were deleted after their retention. DATA_LOSS (EVIDENCE_MISSING) if the store has lost them. OUT_OF_RANGE (BEYOND_END) for
+        an offset behind the end; at the end no bytes are sent. NOT_FOUND for a preview that was not made. RESOURCE_EXHAUSTED
+        (TOO_MANY_REQUESTS) with RetryInfo while as many reads go on as the service has memory for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -226,7 +231,8 @@ class VideoServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordExport(self, request, context):
-        """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before.
+        """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before. All or
+        nothing. Idempotent by `bundle_id` and evidence: what is written already is answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,7 +240,8 @@ class VideoServiceServicer:
 
     def PlaceLegalHold(self, request, context):
         """Places a legal hold: the evidence is kept, here and where it was sealed, until the hold is released. Idempotent by
-        `hold_id`.
+        `hold_id`; ALREADY_EXISTS (RESOURCE_EXISTS) if it stands with another purpose. FAILED_PRECONDITION (BYTES_EXPIRED) for
+        bytes that were deleted already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -250,7 +257,7 @@ class VideoServiceServicer:
 
     def ExtendRetention(self, request, context):
         """Keeps evidence longer, here and where it was sealed. FAILED_PRECONDITION (RETENTION_SHORTENED) for a time before the one
-        in force; the same time again changes nothing.
+        in force, (BYTES_EXPIRED) for bytes that were deleted already; the same time again changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -425,8 +432,9 @@ class VideoService:
     in the journal. Evidence is never changed, and never deleted before its retention is over and every hold is released.
 
     `purpose` is why somebody looks, 1 to 256 characters; it is written into the custody event before anything is answered.
-    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here or outside
-    the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with RetryInfo.
+    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here,
+    PERMISSION_DENIED (OUTSIDE_SCOPE) for what lies outside the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE,
+    OBJECT_STORE_UNAVAILABLE) with RetryInfo.
     """
 
     @staticmethod

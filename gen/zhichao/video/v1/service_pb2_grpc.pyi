@@ -32,8 +32,9 @@ class VideoServiceStub:
     in the journal. Evidence is never changed, and never deleted before its retention is over and every hold is released.
 
     `purpose` is why somebody looks, 1 to 256 characters; it is written into the custody event before anything is answered.
-    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here or outside
-    the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with RetryInfo.
+    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here,
+    PERMISSION_DENIED (OUTSIDE_SCOPE) for what lies outside the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE,
+    OBJECT_STORE_UNAVAILABLE) with RetryInfo.
     """
 
     @_typing.overload
@@ -73,10 +74,13 @@ class VideoServiceStub:
     """
     ReadEvidence: _grpc.UnaryStreamMultiCallable[_service_pb2.ReadEvidenceRequest, _service_pb2.ReadEvidenceResponse]
     """Reads bytes, from an offset, in messages of at most 1 MiB; a custody event is written before the first of them. Of the
-    whole, the digest is compared while it is sent: DATA_LOSS (EVIDENCE_CHANGED) ends the call if it is another one.
+    whole, the digest is compared while it is sent: DATA_LOSS (EVIDENCE_CHANGED) ends the call if it is another one, and the
+    last message is not sent.
 
-    FAILED_PRECONDITION (BYTES_NOT_HERE) if only a lower platform holds them: ask with FetchEvidence. DATA_LOSS
-    (EVIDENCE_MISSING) if the store has lost them. OUT_OF_RANGE (BEYOND_END).
+    FAILED_PRECONDITION (BYTES_NOT_HERE) if only a lower platform holds them: ask with FetchEvidence; (BYTES_EXPIRED) if they
+    were deleted after their retention. DATA_LOSS (EVIDENCE_MISSING) if the store has lost them. OUT_OF_RANGE (BEYOND_END) for
+    an offset behind the end; at the end no bytes are sent. NOT_FOUND for a preview that was not made. RESOURCE_EXHAUSTED
+    (TOO_MANY_REQUESTS) with RetryInfo while as many reads go on as the service has memory for.
     """
     GetPlaybackUrl: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetPlaybackUrlRequest, _service_pb2.GetPlaybackUrlResponse]
     """Makes a link by which the bytes can be played for some minutes without a token. A custody event is written first.
@@ -84,10 +88,13 @@ class VideoServiceStub:
     Errors as ReadEvidence; FAILED_PRECONDITION (NOT_CONFIGURED) if the store has no address that callers reach.
     """
     RecordExport: _grpc.UnaryUnaryMultiCallable[_service_pb2.RecordExportRequest, _service_pb2.RecordExportResponse]
-    """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before."""
+    """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before. All or
+    nothing. Idempotent by `bundle_id` and evidence: what is written already is answered.
+    """
     PlaceLegalHold: _grpc.UnaryUnaryMultiCallable[_service_pb2.PlaceLegalHoldRequest, _service_pb2.PlaceLegalHoldResponse]
     """Places a legal hold: the evidence is kept, here and where it was sealed, until the hold is released. Idempotent by
-    `hold_id`.
+    `hold_id`; ALREADY_EXISTS (RESOURCE_EXISTS) if it stands with another purpose. FAILED_PRECONDITION (BYTES_EXPIRED) for
+    bytes that were deleted already.
     """
     ReleaseLegalHold: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReleaseLegalHoldRequest, _service_pb2.ReleaseLegalHoldResponse]
     """Releases a legal hold of this platform; holds of others stand. Idempotent. NOT_FOUND if there is no such hold;
@@ -95,7 +102,7 @@ class VideoServiceStub:
     """
     ExtendRetention: _grpc.UnaryUnaryMultiCallable[_service_pb2.ExtendRetentionRequest, _service_pb2.ExtendRetentionResponse]
     """Keeps evidence longer, here and where it was sealed. FAILED_PRECONDITION (RETENTION_SHORTENED) for a time before the one
-    in force; the same time again changes nothing.
+    in force, (BYTES_EXPIRED) for bytes that were deleted already; the same time again changes nothing.
     """
     ListCustody: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListCustodyRequest, _service_pb2.ListCustodyResponse]
     """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here."""
@@ -131,8 +138,9 @@ class VideoServiceAsyncStub(VideoServiceStub):
     in the journal. Evidence is never changed, and never deleted before its retention is over and every hold is released.
 
     `purpose` is why somebody looks, 1 to 256 characters; it is written into the custody event before anything is answered.
-    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here or outside
-    the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with RetryInfo.
+    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here,
+    PERMISSION_DENIED (OUTSIDE_SCOPE) for what lies outside the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE,
+    OBJECT_STORE_UNAVAILABLE) with RetryInfo.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -169,10 +177,13 @@ class VideoServiceAsyncStub(VideoServiceStub):
     """
     ReadEvidence: _aio.UnaryStreamMultiCallable[_service_pb2.ReadEvidenceRequest, _service_pb2.ReadEvidenceResponse]  # type: ignore[assignment]
     """Reads bytes, from an offset, in messages of at most 1 MiB; a custody event is written before the first of them. Of the
-    whole, the digest is compared while it is sent: DATA_LOSS (EVIDENCE_CHANGED) ends the call if it is another one.
+    whole, the digest is compared while it is sent: DATA_LOSS (EVIDENCE_CHANGED) ends the call if it is another one, and the
+    last message is not sent.
 
-    FAILED_PRECONDITION (BYTES_NOT_HERE) if only a lower platform holds them: ask with FetchEvidence. DATA_LOSS
-    (EVIDENCE_MISSING) if the store has lost them. OUT_OF_RANGE (BEYOND_END).
+    FAILED_PRECONDITION (BYTES_NOT_HERE) if only a lower platform holds them: ask with FetchEvidence; (BYTES_EXPIRED) if they
+    were deleted after their retention. DATA_LOSS (EVIDENCE_MISSING) if the store has lost them. OUT_OF_RANGE (BEYOND_END) for
+    an offset behind the end; at the end no bytes are sent. NOT_FOUND for a preview that was not made. RESOURCE_EXHAUSTED
+    (TOO_MANY_REQUESTS) with RetryInfo while as many reads go on as the service has memory for.
     """
     GetPlaybackUrl: _aio.UnaryUnaryMultiCallable[_service_pb2.GetPlaybackUrlRequest, _service_pb2.GetPlaybackUrlResponse]  # type: ignore[assignment]
     """Makes a link by which the bytes can be played for some minutes without a token. A custody event is written first.
@@ -180,10 +191,13 @@ class VideoServiceAsyncStub(VideoServiceStub):
     Errors as ReadEvidence; FAILED_PRECONDITION (NOT_CONFIGURED) if the store has no address that callers reach.
     """
     RecordExport: _aio.UnaryUnaryMultiCallable[_service_pb2.RecordExportRequest, _service_pb2.RecordExportResponse]  # type: ignore[assignment]
-    """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before."""
+    """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before. All or
+    nothing. Idempotent by `bundle_id` and evidence: what is written already is answered.
+    """
     PlaceLegalHold: _aio.UnaryUnaryMultiCallable[_service_pb2.PlaceLegalHoldRequest, _service_pb2.PlaceLegalHoldResponse]  # type: ignore[assignment]
     """Places a legal hold: the evidence is kept, here and where it was sealed, until the hold is released. Idempotent by
-    `hold_id`.
+    `hold_id`; ALREADY_EXISTS (RESOURCE_EXISTS) if it stands with another purpose. FAILED_PRECONDITION (BYTES_EXPIRED) for
+    bytes that were deleted already.
     """
     ReleaseLegalHold: _aio.UnaryUnaryMultiCallable[_service_pb2.ReleaseLegalHoldRequest, _service_pb2.ReleaseLegalHoldResponse]  # type: ignore[assignment]
     """Releases a legal hold of this platform; holds of others stand. Idempotent. NOT_FOUND if there is no such hold;
@@ -191,7 +205,7 @@ class VideoServiceAsyncStub(VideoServiceStub):
     """
     ExtendRetention: _aio.UnaryUnaryMultiCallable[_service_pb2.ExtendRetentionRequest, _service_pb2.ExtendRetentionResponse]  # type: ignore[assignment]
     """Keeps evidence longer, here and where it was sealed. FAILED_PRECONDITION (RETENTION_SHORTENED) for a time before the one
-    in force; the same time again changes nothing.
+    in force, (BYTES_EXPIRED) for bytes that were deleted already; the same time again changes nothing.
     """
     ListCustody: _aio.UnaryUnaryMultiCallable[_service_pb2.ListCustodyRequest, _service_pb2.ListCustodyResponse]  # type: ignore[assignment]
     """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here."""
@@ -226,8 +240,9 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
     in the journal. Evidence is never changed, and never deleted before its retention is over and every hold is released.
 
     `purpose` is why somebody looks, 1 to 256 characters; it is written into the custody event before anything is answered.
-    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here or outside
-    the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE) with RetryInfo.
+    Common errors: INVALID_ARGUMENT with every bad field, NOT_FOUND (NOT_FOUND) for evidence that is not held here,
+    PERMISSION_DENIED (OUTSIDE_SCOPE) for what lies outside the caller's units or division, UNAVAILABLE (DATABASE_UNAVAILABLE,
+    OBJECT_STORE_UNAVAILABLE) with RetryInfo.
     """
 
     @_abc_1.abstractmethod
@@ -304,10 +319,13 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_service_pb2.ReadEvidenceResponse], _abc.AsyncIterator[_service_pb2.ReadEvidenceResponse]]:
         """Reads bytes, from an offset, in messages of at most 1 MiB; a custody event is written before the first of them. Of the
-        whole, the digest is compared while it is sent: DATA_LOSS (EVIDENCE_CHANGED) ends the call if it is another one.
+        whole, the digest is compared while it is sent: DATA_LOSS (EVIDENCE_CHANGED) ends the call if it is another one, and the
+        last message is not sent.
 
-        FAILED_PRECONDITION (BYTES_NOT_HERE) if only a lower platform holds them: ask with FetchEvidence. DATA_LOSS
-        (EVIDENCE_MISSING) if the store has lost them. OUT_OF_RANGE (BEYOND_END).
+        FAILED_PRECONDITION (BYTES_NOT_HERE) if only a lower platform holds them: ask with FetchEvidence; (BYTES_EXPIRED) if they
+        were deleted after their retention. DATA_LOSS (EVIDENCE_MISSING) if the store has lost them. OUT_OF_RANGE (BEYOND_END) for
+        an offset behind the end; at the end no bytes are sent. NOT_FOUND for a preview that was not made. RESOURCE_EXHAUSTED
+        (TOO_MANY_REQUESTS) with RetryInfo while as many reads go on as the service has memory for.
         """
 
     @_abc_1.abstractmethod
@@ -327,7 +345,9 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.RecordExportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RecordExportResponse, _abc.Awaitable[_service_pb2.RecordExportResponse]]:
-        """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before."""
+        """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before. All or
+        nothing. Idempotent by `bundle_id` and evidence: what is written already is answered.
+        """
 
     @_abc_1.abstractmethod
     def PlaceLegalHold(
@@ -336,7 +356,8 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.PlaceLegalHoldResponse, _abc.Awaitable[_service_pb2.PlaceLegalHoldResponse]]:
         """Places a legal hold: the evidence is kept, here and where it was sealed, until the hold is released. Idempotent by
-        `hold_id`.
+        `hold_id`; ALREADY_EXISTS (RESOURCE_EXISTS) if it stands with another purpose. FAILED_PRECONDITION (BYTES_EXPIRED) for
+        bytes that were deleted already.
         """
 
     @_abc_1.abstractmethod
@@ -356,7 +377,7 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ExtendRetentionResponse, _abc.Awaitable[_service_pb2.ExtendRetentionResponse]]:
         """Keeps evidence longer, here and where it was sealed. FAILED_PRECONDITION (RETENTION_SHORTENED) for a time before the one
-        in force; the same time again changes nothing.
+        in force, (BYTES_EXPIRED) for bytes that were deleted already; the same time again changes nothing.
         """
 
     @_abc_1.abstractmethod
