@@ -310,9 +310,10 @@ class ObjectStore(Protocol):
 
         Repeatable, also at the same time from two places: one object results. Bytes are streamed from the file; the
         memory needed does not depend on their size. They are stored or not, never in part. `retain_until` locks the
-        version (COMPLIANCE) where the bucket has locks and their use is not switched off; the lock of an object that
-        was there is extended, never shortened. Raises BytesDifferError if the file has another size, or if the
-        store says that it has another digest; not every store does (docs/operate/object-stores.md).
+        version (COMPLIANCE) where the bucket has locks and their use is not switched off, unless that time has passed;
+        the lock of an object that was there is extended, never shortened. Raises BytesDifferError if the file has
+        another size, or if the store says that it has another digest; not every store does
+        (docs/operate/object-stores.md).
         """
         ...
 
@@ -370,7 +371,8 @@ class ObjectStore(Protocol):
     # Locks
 
     def extend_retention(self, key: str, retain_until: datetime) -> bool:
-        """Lock the current version until then, unless it is locked for longer. False where nothing is locked.
+        """Lock the current version until then, unless it is locked for longer. False where nothing is locked,
+        or when that time has passed.
 
         Raises ObjectMissingError.
         """

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from minio.commonconfig import COMPLIANCE
 from minio.error import S3Error
@@ -23,6 +23,8 @@ from services.video.s3_errors import LOCKED_CODES, NO_LOCK_CODES, NOT_FOUND, cod
 
 # What S3 calls the only version of an object in a bucket without versions.
 NULL_VERSION = "null"
+# A lock that ends sooner has ended before it is made: a request takes its time, and clocks differ a little.
+LOCK_MIN = timedelta(seconds=5)
 # Answers to who makes a bucket that another made in the same moment.
 _EXISTS_CODES = frozenset({"BucketAlreadyExists", "BucketAlreadyOwnedByYou"})
 
@@ -68,6 +70,10 @@ class S3Bucket:
     def locks(self) -> bool:
         """Whether objects are to be locked: the bucket can, and the settings want it. May ask the store."""
         return self._uses_object_lock and self.has_object_lock
+
+    def locks_until(self, retain_until: datetime) -> bool:
+        """Whether an object is to be locked until then: stores refuse a time that has passed. May ask the store."""
+        return retain_until > datetime.now(UTC) + LOCK_MIN and self.locks
 
     @property
     def has_object_lock(self) -> bool:
@@ -233,7 +239,7 @@ class S3Bucket:
 
     def extend_retention(self, key: str, retain_until: datetime) -> bool:
         """Lock the current version until then unless it is locked for longer; False where nothing is locked."""
-        if not self.locks:
+        if not self.locks_until(retain_until):
             return False
         with self.errors(key):
             try:

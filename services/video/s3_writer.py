@@ -134,7 +134,9 @@ class S3Writer:
         return PutResult(key, was_there=True)
 
     def _retention(self, retain_until: datetime | None) -> Retention | None:
-        return Retention(COMPLIANCE, retain_until) if retain_until is not None and self._bucket.locks else None
+        if retain_until is None or not self._bucket.locks_until(retain_until):
+            return None
+        return Retention(COMPLIANCE, retain_until)
 
     def _put_single(
         self,

@@ -54,6 +54,14 @@ def test_a_lock_is_never_shortened(store: S3ObjectStore) -> None:
     assert (answers, _locked_until(store)) == ([True, True], until)
 
 
+@pytest.mark.parametrize("seconds", [-86_400, 0, 1])
+def test_bytes_whose_retention_is_over_are_stored_all_the_same(store: S3ObjectStore, seconds: int) -> None:
+    _put(store, _soon(seconds))
+    answer = store.extend_retention(KEY, _soon(seconds))
+    _put(store, _soon(seconds))
+    assert (answer, _locked_until(store), store.stat(KEY).size_bytes) == (False, None, CLIP.size_bytes)
+
+
 def test_what_was_not_locked_can_be(store: S3ObjectStore) -> None:
     _put(store)
     before = _locked_until(store)
