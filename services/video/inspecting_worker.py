@@ -31,7 +31,8 @@ MEMORY_BYTES_MAX: Final = 640 * 1024 * 1024
 """Address space: libraries take 100 MB; a photo of 49 million pixels 250 MB more, frames of an 8K clip 370 MB."""
 
 ALARM_SECONDS: Final = 5
-"""Added to the time for a file, after which the kernel ends the process, also when the service is there no more."""
+"""Added to the time for a file, spent in computing, after which the kernel ends the process: also when the service is
+there no more."""
 
 
 class AskedFile(io.RawIOBase):
@@ -90,7 +91,7 @@ def serve(connection: socket.socket) -> None:
         question = json.loads(content)
         number, size = question["number"], question["size_bytes"]
         # Whatever loops for ever in C is ended by the kernel.
-        signal.setitimer(signal.ITIMER_REAL, question["seconds"] + ALARM_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, question["seconds"] + ALARM_SECONDS)
         file: BinaryIO
         if descriptors:
             file = os.fdopen(descriptors[0], "rb", buffering=PACKET_BYTES_MAX)
@@ -98,7 +99,7 @@ def serve(connection: socket.socket) -> None:
             file = io.BufferedReader(AskedFile(connection, number, size), PACKET_BYTES_MAX)
         with file:
             _answer(connection, number, question["task"], file, size, question["content_type"])
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _answer(connection: socket.socket, number: int, task: str, file: BinaryIO, size: int, content_type: str) -> None:
@@ -113,6 +114,8 @@ def _answer(connection: socket.socket, number: int, task: str, file: BinaryIO, s
         answer = answer_refusing(refused)
     except MemoryError:
         answer = answer_refusing(inspection.too_large())
+    # Whoever is answered may rely on it that nothing of the file is open here.
+    file.close()
     _send(connection, {"number": number} | answer)
     for picture in pictures:
         for start in range(0, len(picture), PACKET_BYTES_MAX):

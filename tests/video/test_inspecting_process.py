@@ -131,7 +131,7 @@ def test_a_process_that_nobody_waits_for_ends_itself(processes: InspectingProces
     socket.send_fds(idle._socket, [json.dumps(question).encode()], [descriptor])
     os.close(descriptor)
     wait_until(lambda: idle.process.poll() is not None, "the kernel to end the process")
-    assert idle.process.returncode == -signal.SIGALRM
+    assert idle.process.returncode == -signal.SIGPROF
 
 
 def test_what_needs_too_much_memory_is_refused(processes: InspectingProcesses) -> None:
@@ -180,6 +180,20 @@ def test_what_the_reader_raises_goes_through(processes: InspectingProcesses) -> 
     with pytest.raises(EOFError):
         processes.inspect_ranges(lambda _offset, _length: b"so", 5, JPEG)
     assert look(processes, "sound") == SOUND
+
+
+def test_a_store_that_is_slow_is_no_fault_of_the_file(
+    processes: InspectingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def read(offset: int, length: int) -> bytes:
+        clock[0] += 3600.0
+        return b"sound"[offset : offset + length]
+
+    assert look(processes, "sound") == SOUND
+    monkeypatch.setattr("services.video.inspecting_process.time.monotonic", lambda: clock[0])
+    assert processes.inspect_ranges(read, 5, JPEG) == SOUND
 
 
 def test_a_file_that_is_not_there_is_an_error_of_the_caller(processes: InspectingProcesses, tmp_path: Path) -> None:
