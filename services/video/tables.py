@@ -64,6 +64,19 @@ EVIDENCE = sa.Table(
 # Lists are read newest first, of everything or of one source unit.
 sa.Index("evidence_by_time", EVIDENCE.c.list_time, EVIDENCE.c.origin, EVIDENCE.c.source_unit_id, EVIDENCE.c.evidence_id)
 sa.Index("evidence_by_unit", EVIDENCE.c.source_unit_id, EVIDENCE.c.list_time, EVIDENCE.c.origin, EVIDENCE.c.evidence_id)
+# Or of one platform, as whoever is bound to a division reads them; or of one camera.
+sa.Index(
+    "evidence_by_origin", EVIDENCE.c.origin, EVIDENCE.c.list_time, EVIDENCE.c.source_unit_id, EVIDENCE.c.evidence_id
+)
+sa.Index(
+    "evidence_by_camera",
+    EVIDENCE.c.camera_id,
+    EVIDENCE.c.list_time,
+    EVIDENCE.c.origin,
+    EVIDENCE.c.source_unit_id,
+    EVIDENCE.c.evidence_id,
+    postgresql_where=sa.text("camera_id <> ''"),
+)
 # Before bytes are deleted every manifest that names them is asked.
 sa.Index("evidence_by_digest", EVIDENCE.c.digest)
 EVIDENCE_SUBJECTS = sa.Table(

@@ -39,6 +39,13 @@ def upgrade() -> None:
     op.create_index("evidence_by_digest", "evidence", ["digest"])
     op.create_index("evidence_by_time", "evidence", ["list_time", "origin", "source_unit_id", "evidence_id"])
     op.create_index("evidence_by_unit", "evidence", ["source_unit_id", "list_time", "origin", "evidence_id"])
+    op.create_index("evidence_by_origin", "evidence", ["origin", "list_time", "source_unit_id", "evidence_id"])
+    op.create_index(
+        "evidence_by_camera",
+        "evidence",
+        ["camera_id", "list_time", "origin", "source_unit_id", "evidence_id"],
+        postgresql_where=sa.text("camera_id <> ''"),
+    )
     op.create_table(
         "evidence_subjects",
         _text("source_unit_id"),
