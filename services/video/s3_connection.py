@@ -5,6 +5,7 @@ body in memory and hashes it; evidence comes with its digest, so `HashedBody` is
 """
 
 import io
+import logging
 import os
 import ssl
 import threading
@@ -38,6 +39,9 @@ RETRIED_STATUSES: Final = (500, 502, 503, 504)
 
 # A key is some dozens of characters; a larger file is some other file.
 KEY_FILE_BYTES_MAX: Final = 4096
+
+# A request that is made again is no news: what becomes of it is told by whoever asked.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
