@@ -60,7 +60,7 @@ def test_the_digest_is_found_in_the_key() -> None:
         f"sha256/00/{HEX}/poster",
         f"x/sha256/00/{HEX}",
         rendition_key(DIGEST, "poster"),
-        staging_key(),
+        "uploads/00112233445566778899aabbccddeeff",
     ],
 )
 def test_other_keys_name_no_digest(key: str) -> None:
