@@ -97,7 +97,9 @@ def export_(
     from cli.evidence_bundle.check import check_bundle
     from cli.evidence_export.collecting import ExportError, Order, find_weighing
     from cli.evidence_transfer import ended_well
+    from cli.terminal import Console
 
+    console = Console(stderr=True)
     target = _target(data_directory, addresses, caller_options)
     officer = caller_access(target.options, target.data_directory, ("operator",))
     order = Order(
@@ -105,7 +107,7 @@ def export_(
         purpose,
         allows_missing_bytes,
         cosigned_within_seconds,
-        tell=lambda text: click.echo(text, err=True),
+        tell=lambda text: console.print(text, highlight=False, soft_wrap=True),
     )
     with ended_well("export"):
         try:
@@ -124,7 +126,7 @@ def export_(
         # What is handed out is looked at as its receiver will.
         check = check_bundle(path)
     for finding in check.findings:
-        click.echo(f"{finding.place}: {finding.detail}", err=True)
+        order.tell(f"{finding.place}: {finding.detail}")
     if not check.is_right:
         raise click.ClickException(f"{path}: is not right as written 写出的证据包核验不通过")
     document: dict[str, Any] = {

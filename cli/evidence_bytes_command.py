@@ -272,7 +272,7 @@ def fetch(
         click.echo(json.dumps({**as_document(held), "request_id": answer.request_id}, ensure_ascii=False))
     else:
         if answer.request_id:
-            click.echo(f"asked for 已调取: {answer.request_id}")
+            Console().print(f"asked for 已调取: {answer.request_id}", highlight=False)
         Console().print(evidence_facts(held))
     if wait_seconds and held.bytes_state != pb.BYTES_STATE_HELD:
         click.echo("it has not come yet; it comes by itself 尚未到达, 将自动到达", err=True)
