@@ -10,6 +10,7 @@ import pytest
 
 from services.common.database import Engine, create_engine
 from services.journal.store import tail
+from services.video import weighing_follower
 from tests.conftest import Databases
 from tests.registry.harness import RunningRegistry
 from tests.video.completeness.examples import SCHEMA, migrate
@@ -21,6 +22,14 @@ def short_poll() -> Iterator[None]:
     """Let a service stop quickly: its tail looks up only as often as it polls."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tail, "TAIL_POLL_SECONDS", 0.05)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_interval() -> Iterator[None]:
+    """Let weighings be read at once: tests wait for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weighing_follower, "READ_INTERVAL_SECONDS", 0.01)
         yield
 
 

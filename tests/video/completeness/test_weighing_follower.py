@@ -216,6 +216,27 @@ def test_replicas_share_the_work(weighing: RunningWeighing, follow: MakeFollower
     assert kept(connection) == expected
 
 
+def test_logs_are_read_in_turns(
+    weighing: RunningWeighing,
+    city_weighing: RunningWeighing,
+    follow: MakeFollower,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follower_module, "TURN_BATCHES_MAX", 1)
+    expected = weigh(weighing, *(f"r-{number}" for number in range(10)))
+    city_weighing.receive(weighing.batches(records_max=2))
+    own = weighing.weighings_in_journal()[2]
+    own.record.record_id = "city-1"
+    city_weighing.append_raw(WEIGHING_KIND, [own.SerializeToString()])
+    follow(city_weighing)
+    await_position(connection, city_weighing)
+    await_position(connection, city_weighing, "141000")
+
+    assert kept(connection) == expected
+    assert list(kept(connection, "141000")) == ["city-1"]
+
+
 def test_a_log_that_cannot_be_read_holds_up_no_other(
     weighing: RunningWeighing, city_weighing: RunningWeighing, follow: MakeFollower, connection: Connection
 ) -> None:
