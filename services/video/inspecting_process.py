@@ -42,11 +42,15 @@ START_SECONDS_MAX: Final = 30.0
 WAIT_SECONDS_MAX: Final = 60.0
 """Longest wait for a process that is free: a file takes tens of milliseconds, the slowest lawful one some seconds."""
 
-LOOK_SECONDS_MAX: Final = 15.0
-"""Longest time for a small file: a hundred times what the largest picture takes."""
+COMPUTE_SECONDS_MAX: Final = 15.0
+"""Longest time of a core for a small file: the largest photo takes three seconds. A machine that has much else to do is
+no fault of a file, so this is what ends those that never come to an end."""
+
+LOOK_SECONDS_MAX: Final = 120.0
+"""Longest time by the clock: only a process that does nothing at all takes that long."""
 
 LOOK_BYTES_PER_SECOND: Final = 64 * 1024 * 1024
-"""Added for its size: clips without an index are read whole, and a plain disk gives that much."""
+"""Added to both for its size: clips without an index are read whole, and a plain disk gives that much."""
 
 TRIES: Final = 2
 """Processes that a file may cost before it is refused: the first may have been killed for want of memory elsewhere."""
@@ -214,10 +218,10 @@ class _Process:
     ) -> tuple[dict[str, Any], list[bytes]]:
         """Put a question and return the answer, with the pictures that came with it."""
         size = question["size_bytes"]
-        seconds = LOOK_SECONDS_MAX + size / LOOK_BYTES_PER_SECOND
-        deadline = time.monotonic() + seconds
+        more = size / LOOK_BYTES_PER_SECOND
+        deadline = time.monotonic() + LOOK_SECONDS_MAX + more
         self.file_count += 1
-        content = json.dumps(question | {"number": self.file_count, "seconds": seconds}).encode()
+        content = json.dumps(question | {"number": self.file_count, "seconds": COMPUTE_SECONDS_MAX + more}).encode()
         self._send(content, [] if descriptor is None else [descriptor])
         while True:
             answer = self._received(deadline)

@@ -30,10 +30,6 @@ IDLE_SECONDS: Final = 300.0
 MEMORY_BYTES_MAX: Final = 640 * 1024 * 1024
 """Address space: libraries take 100 MB; a photo of 49 million pixels 250 MB more, frames of an 8K clip 370 MB."""
 
-ALARM_SECONDS: Final = 5
-"""Added to the time for a file, spent in computing, after which the kernel ends the process: also when the service is
-there no more."""
-
 
 class AskedFile(io.RawIOBase):
     """Bytes that lie with the service, read as they are needed: each read is a question to it."""
@@ -90,8 +86,8 @@ def serve(connection: socket.socket) -> None:
             return
         question = json.loads(content)
         number, size = question["number"], question["size_bytes"]
-        # Whatever loops for ever in C is ended by the kernel.
-        signal.setitimer(signal.ITIMER_PROF, question["seconds"] + ALARM_SECONDS)
+        # Whatever loops for ever in C is ended by the kernel, also when the service is there no more.
+        signal.setitimer(signal.ITIMER_PROF, question["seconds"])
         file: BinaryIO
         if descriptors:
             file = os.fdopen(descriptors[0], "rb", buffering=PACKET_BYTES_MAX)

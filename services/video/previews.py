@@ -28,8 +28,8 @@ IDLE_SECONDS: Final = 2.0
 STEP_OBJECTS_MAX: Final = 16
 """Objects between two looks whether the service stops."""
 
-LEASE: Final = timedelta(minutes=5)
-"""How long nobody else draws what one replica has begun: ten times the longest time that a clip is given."""
+LEASE: Final = timedelta(minutes=15)
+"""How long nobody else draws what one replica has begun: two processes may take some minutes each for the largest clip."""
 
 RETRY_MIN: Final = timedelta(minutes=1)
 """First pause after a failure that is the object's own: it is missing, or shorter than it should be."""

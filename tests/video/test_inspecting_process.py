@@ -42,10 +42,6 @@ def honest() -> Iterator[InspectingProcesses]:
     running.stop()
 
 
-ALARM_SECONDS = 5
-"""As in the worker, which cannot be imported here without its decoders."""
-
-
 def look(processes: InspectingProcesses, word: str) -> Inspection:
     content = word.encode()
     return processes.inspect_ranges(lambda at, length: content[at : at + length], len(content), JPEG)
@@ -120,11 +116,20 @@ def test_a_file_that_hangs_is_refused(processes: InspectingProcesses, monkeypatc
     assert look(processes, "sound") == SOUND
 
 
+def test_a_file_that_takes_too_much_of_a_core_is_refused(
+    processes: InspectingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspecting_process, "COMPUTE_SECONDS_MAX", 0.2)
+    with pytest.raises(ContentRefused, match="takes too long"):
+        look(processes, "hang")
+    assert look(processes, "sound") == SOUND
+
+
 def test_a_process_that_nobody_waits_for_ends_itself(processes: InspectingProcesses) -> None:
     """A service that was killed leaves no process behind that decodes for ever."""
     assert look(processes, "sound") == SOUND
     (idle,) = processes._idle
-    question = {"task": "inspect", "content_type": JPEG, "size_bytes": 4, "number": 9, "seconds": 0.1 - ALARM_SECONDS}
+    question = {"task": "inspect", "content_type": JPEG, "size_bytes": 4, "number": 9, "seconds": 0.1}
     descriptor = os.memfd_create("upload")
     os.write(descriptor, b"hang")
     os.lseek(descriptor, 0, os.SEEK_SET)
