@@ -29,7 +29,7 @@ STEP_OBJECTS_MAX: Final = 16
 """Objects between two looks whether the service stops."""
 
 LEASE: Final = timedelta(minutes=15)
-"""How long nobody else draws what one replica has begun: two processes may take some minutes each for the largest clip."""
+"""How long nobody else draws what one replica has begun: two processes may take minutes for the largest clip."""
 
 RETRY_MIN: Final = timedelta(minutes=1)
 """First pause after a failure that is the object's own: it is missing, or shorter than it should be."""
