@@ -50,6 +50,11 @@ SERVER_OPTIONS = _COMMON | {
     "grpc.http2.min_ping_interval_without_data_ms": PING_SECONDS_MIN * 1000,
 }
 
+# For a server that takes big bytes in streams: nothing is read ahead of a stream but the message that is waited for.
+# Otherwise gRPC makes room for what a fast link may send, up to tens of megabytes for each stream, however slowly the
+# bytes are taken.
+NO_READ_AHEAD_OPTIONS = {"grpc.http2.bdp_probe": 0}
+
 CLIENT_OPTIONS = _COMMON | {
     # Off: what may be repeated is the caller's knowledge, and a push continues from the receiver's position anyway.
     "grpc.enable_retries": 0,

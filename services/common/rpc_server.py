@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, Self
 
 import grpc
@@ -37,6 +38,8 @@ log = structlog.get_logger()
 REFUSAL_THREADS = 2
 # After the last call has been answered its bytes may still be on their way out; health watchers are cut off after it.
 FLUSH_SECONDS = 0.5
+
+_NO_OPTIONS: Mapping[str, int] = MappingProxyType({})
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -87,6 +90,7 @@ class RpcServer:
     machines do not reach. `health_listen` is one more plain-text port that serves health only. `threads` bounds the
     unary calls worked on at once, `streams_max` the open streams; streams have threads of their own, so a unary call
     never waits for a stream to end. `listen_setting` is the setting that errors name. `metrics` are the service's.
+    `options` are gRPC channel arguments that are added or replace ours.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class RpcServer:
         unary_calls_max: int = UNARY_CALLS_MAX,
         listen_setting: str = "",
         metrics: Metrics | None = None,
+        options: Mapping[str, int] = _NO_OPTIONS,
     ) -> None:
         self.name = name
         self._setting = f"ZHICHAO_{name.upper()}_"
@@ -143,7 +148,7 @@ class RpcServer:
         self._server = grpc.server(
             self._unary,
             interceptors=[self._interceptor],
-            options=list(SERVER_OPTIONS.items()),
+            options=[*(SERVER_OPTIONS | dict(options)).items()],
             maximum_concurrent_rpcs=unary_calls_max + streams_max + REFUSALS_MAX,
         )
         self._health_server: grpc.Server | None = None
@@ -163,9 +168,11 @@ class RpcServer:
         access_journal: AccessJournal | None = None,
         transport: Transport | None = None,
         metrics: Metrics | None = None,
+        options: Mapping[str, int] = _NO_OPTIONS,
     ) -> Self:
         """Make the server of a service as its settings say; `transport` is theirs, for who has made it already.
 
+        `options` are gRPC channel arguments that are added or replace ours.
         Raises SettingsError if its address takes TLS and there is none, or if it is to ask for certificates in plain
         text; ListenError like the constructor.
         """
@@ -187,6 +194,7 @@ class RpcServer:
             threads=settings.threads,
             streams_max=settings.streams_max,
             metrics=metrics,
+            options=options,
         )
 
     def add(

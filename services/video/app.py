@@ -11,6 +11,7 @@ from services.common.clock import Clock, SystemClock
 from services.common.database import check, create_engine, translate_errors, upgrade
 from services.common.metrics import Metrics
 from services.common.metrics_server import MetricsServer
+from services.common.rpc_limits import NO_READ_AHEAD_OPTIONS
 from services.common.rpc_raw import with_raw_messages
 from services.common.rpc_server import RpcServer
 from services.common.settings import SettingsError
@@ -42,7 +43,7 @@ from services.video.retention import RetentionTable
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
 from services.video.sealing import Sealing
-from services.video.servicer import SERIALIZED_ANSWERS, VideoServicer
+from services.video.servicer import PARSERS, SERIALIZED_ANSWERS, VideoServicer
 from services.video.servicer_transfer import TransferServicer
 from services.video.source_units import SourceUnits
 from services.video.spool import Spool
@@ -173,11 +174,17 @@ class VideoApp:
             TransferHandlers(engine, own, divisions, custody, objects, spool, receiver, clock, news)
         )
         self.server = RpcServer.for_service(
-            STREAM, platform, settings, control, self._journal.access_recorder, metrics=self.metrics
+            STREAM,
+            platform,
+            settings,
+            control,
+            self._journal.access_recorder,
+            metrics=self.metrics,
+            options=NO_READ_AHEAD_OPTIONS,
         )
         self.server.add(
             lambda server: service_pb2_grpc.add_VideoServiceServicer_to_server(
-                servicer, with_raw_messages(server, (), answers=SERIALIZED_ANSWERS)
+                servicer, with_raw_messages(server, (), answers=SERIALIZED_ANSWERS, parsers=PARSERS)
             ),
             service_pb2.DESCRIPTOR.services_by_name["VideoService"].full_name,
         )

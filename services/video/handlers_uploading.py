@@ -11,6 +11,7 @@ from services.common.reasons import Reason
 from services.video import answers, forms, holding
 from services.video import refusals_uploading as refusals
 from services.video.domain import Draft, Name
+from services.video.incoming_bytes import UploadMessage
 from services.video.inspecting_process import InspectingProcesses
 from services.video.limits import CHUNK_BYTES_MAX
 from services.video.media_types import ContentRefused, Inspection, InspectionUnavailable
@@ -45,17 +46,20 @@ class UploadingHandlers:
         self._inspecting = inspecting
         self._on_sealed = on_sealed
 
-    def upload_evidence(self, requests: Iterator[pb.UploadEvidenceRequest]) -> pb.UploadEvidenceResponse:
+    def upload_evidence(self, requests: Iterator[UploadMessage]) -> pb.UploadEvidenceResponse:
         """Take the bytes of one piece of evidence and seal it. Raises ServiceError as the contract says."""
         first = next(requests, None)
-        if first is None or not first.HasField("draft"):
+        if first is None or first.draft is None:
             raise invalid([FieldViolation("draft", "is missing: the first message describes the evidence")])
         draft = self._sealing.read_draft(first.draft)
         if (sealed := self._sealing.find_sealed(draft)) is not None:
             return pb.UploadEvidenceResponse(held_evidence=answers.held_evidence(sealed.held), is_duplicate=True)
         taken = self._sealing.take(draft)
-        with self._opened(draft, first.offset) as upload:
-            _receive(upload, draft, first, requests)
+        offset, chunks = first.offset, _chunks(first, requests)
+        # Its bytes are not kept for as long as the call lasts.
+        del first
+        with self._opened(draft, offset) as upload:
+            _receive(upload, draft, offset, chunks)
             received_at = time.monotonic()
             inspection = self._inspected(upload, draft)
             try:
@@ -128,18 +132,14 @@ def own_name(message: evidence_pb2.EvidenceName, own: str) -> Name:
     return Name(own, message.source_unit_id, message.evidence_id)
 
 
-def _receive(
-    upload: OpenUpload, draft: Draft, first: pb.UploadEvidenceRequest, requests: Iterator[pb.UploadEvidenceRequest]
-) -> None:
+def _receive(upload: OpenUpload, draft: Draft, offset: int, chunks: Iterator[bytes | memoryview]) -> None:
     """Take all bytes and compare them. What came is kept unless they are others than those of the draft."""
-    if first.offset != upload.received_bytes:
-        raise refusals.offset_mismatch(first.offset, upload.received_bytes)
-    _append(upload, draft, first.chunk)
-    del first
-    for message in requests:
-        if message.HasField("draft") or message.offset:
-            raise invalid([FieldViolation("draft", "stands in a later message: only the first describes the evidence")])
-        _append(upload, draft, message.chunk)
+    if offset != upload.received_bytes:
+        raise refusals.offset_mismatch(offset, upload.received_bytes)
+    for chunk in chunks:
+        _append(upload, draft, chunk)
+        # A thread that waits for the next one holds none.
+        del chunk
     if upload.received_bytes < draft.size_bytes:
         # The caller may have gone: gRPC does not always tell that from an end.
         raise refusals.ended_early(upload.received_bytes, draft.size_bytes)
@@ -148,7 +148,18 @@ def _receive(
         raise refusals.digest_mismatch(draft.digest, actual)
 
 
-def _append(upload: OpenUpload, draft: Draft, chunk: bytes) -> None:
+def _chunks(first: UploadMessage, requests: Iterator[UploadMessage]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of the messages of a call, each forgotten before the next one."""
+    yield first.chunk
+    del first
+    for message in requests:
+        if message.draft is not None or message.offset:
+            raise invalid([FieldViolation("draft", "stands in a later message: only the first describes the evidence")])
+        yield message.chunk
+        del message
+
+
+def _append(upload: OpenUpload, draft: Draft, chunk: bytes | memoryview) -> None:
     if len(chunk) > CHUNK_BYTES_MAX:
         raise invalid([FieldViolation("chunk", f"has {len(chunk)} bytes, but takes at most {CHUNK_BYTES_MAX}")])
     if upload.received_bytes + len(chunk) > draft.size_bytes:

@@ -1,7 +1,8 @@
 """VideoService over gRPC: message in, one call, message out."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 import grpc
 
@@ -12,6 +13,7 @@ from services.video.handlers_preparing import PreparingHandlers
 from services.video.handlers_reading import ReadingHandlers
 from services.video.handlers_status import StatusHandlers
 from services.video.handlers_uploading import UploadingHandlers
+from services.video.incoming_bytes import UploadMessage, parse_upload
 from zhichao.video.v1 import service_pb2 as pb
 from zhichao.video.v1 import service_pb2_grpc
 
@@ -20,6 +22,9 @@ _Context = grpc.ServicerContext
 SERIALIZED_ANSWERS: Final = ("ReadEvidence",)
 """Methods whose answers are bytes already (`with_raw_messages`): a message of 1 MiB costs ten times what it takes to
 copy it."""
+
+PARSERS: Final[Mapping[str, Callable[[bytes], Any]]] = MappingProxyType({"UploadEvidence": parse_upload})
+"""Methods whose requests are not message objects, for the same reason."""
 
 
 class VideoServicer(service_pb2_grpc.VideoServiceServicer):
@@ -45,8 +50,8 @@ class VideoServicer(service_pb2_grpc.VideoServiceServicer):
 
     # Uploads
 
-    def UploadEvidence(
-        self, request_iterator: Iterator[pb.UploadEvidenceRequest], context: _Context
+    def UploadEvidence(  # type: ignore[override]  # one of PARSERS
+        self, request_iterator: Iterator[UploadMessage], context: _Context
     ) -> pb.UploadEvidenceResponse:
         return self._uploading.upload_evidence(request_iterator)
 

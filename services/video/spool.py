@@ -108,7 +108,7 @@ class OpenUpload:
         self._descriptor: int | None = None
         self._is_discarded = False
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: bytes | memoryview) -> None:
         """Add bytes. Raises ServiceError UPLOAD_SPACE_EXHAUSTED on a full disk; then all that came is forgotten.
 
         ValueError for more than the size: nothing of the chunk is kept.
