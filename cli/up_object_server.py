@@ -41,7 +41,7 @@ class OwnStore:
         try:
             self.server.start()
         except ObjectServerError as error:
-            raise UpError(ExitCode.SERVICE, f"the evidence store: {error}") from error
+            raise UpError(ExitCode.SERVICE, f"the evidence store: {error} 证据库无法启动") from error
 
     def stop(self) -> None:
         """Stop the server if there is one."""

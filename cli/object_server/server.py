@@ -210,7 +210,8 @@ class ObjectServer:
         if is_late:
             ended = f"no answer within {START_SECONDS_MAX:.0f} s"
         return ObjectServerError(
-            f"the S3 server at {self.endpoint} ended ({ended}); the end of {self._files.log}:\n"
+            f"the S3 server at {self.endpoint} ended ({ended}) S3 服务已退出; "
+            f"the end of 日志末尾 {self._files.log}:\n"
             f"{self._files.log_tail(logged_before)}"
         )
 
