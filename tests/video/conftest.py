@@ -19,6 +19,11 @@ from tests.video.stores.servers import SeaweedServer, Server
 
 MakeVideo = Callable[..., RunningVideo]
 
+TESTS_OF_A_SERVER = 8
+"""Tests that share a server: with three platforms each, twenty-four buckets."""
+
+SERVERS: "pytest.StashKey[FreshServers]" = pytest.StashKey()
+
 
 @pytest.fixture(scope="session")
 def short_tail_poll() -> Iterator[None]:
@@ -28,16 +33,44 @@ def short_tail_poll() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def evidence_store() -> Iterator[Server]:
-    """Run the S3 server of a laptop platform; each service has a bucket of its own there."""
-    with tempfile.TemporaryDirectory(prefix="zc-s3-") as directory:
-        running = SeaweedServer(Path(directory))
-        running.start()
-        try:
-            yield running
-        finally:
-            running.stop()
+class FreshServers:
+    """S3 servers of a laptop platform, one after another.
+
+    What is locked in a bucket stays there, and a server has room for as many buckets as the disk has gigabytes: after
+    some tests a new one takes over.
+    """
+
+    def __init__(self) -> None:
+        self._running = ExitStack()
+        self._server: SeaweedServer | None = None
+        self._tests = 0
+
+    def next(self) -> SeaweedServer:
+        """Return the server for one more test."""
+        if self._server is None or self._tests == TESTS_OF_A_SERVER:
+            self.stop()
+            directory = self._running.enter_context(tempfile.TemporaryDirectory(prefix="zc-s3-"))
+            self._server = SeaweedServer(Path(directory))
+            self._server.start()
+            self._running.callback(self._server.stop)
+            self._tests = 0
+        self._tests += 1
+        return self._server
+
+    def stop(self) -> None:
+        """Stop the one that runs."""
+        self._server = None
+        self._running.close()
+
+
+@pytest.fixture
+def evidence_store(request: pytest.FixtureRequest) -> Server:
+    """Return the S3 server of a laptop platform; each service has a bucket of its own there."""
+    servers = request.session.stash.get(SERVERS, None)
+    if servers is None:
+        servers = request.session.stash[SERVERS] = FreshServers()
+        request.session.addfinalizer(servers.stop)
+    return servers.next()
 
 
 @pytest.fixture(scope="session")
