@@ -33,6 +33,10 @@ PAUSE_SECONDS: Final = 1.0
 request of a province is two of these pauses longer on its way."""
 
 
+LOOK_AGAIN_SECONDS: Final = 60.0
+"""How often requests are looked through of which nothing followed: some thousand at most, of the last three months."""
+
+
 class ObjectNews:
     """Counts changes of what is wanted or held, for followers in this process; those of others they see when they look
     by themselves.
@@ -83,6 +87,7 @@ class Wanting:
         self._clock = clock
         self._news = news
         self._is_policy_known = False
+        self._look_again_at = 0.0
 
     def step(self) -> float:
         """Decide about some bytes; return the seconds until the next step. Raises ServiceError DATABASE_UNAVAILABLE."""
@@ -92,6 +97,10 @@ class Wanting:
             # Who is below whom is not known before the registry has said it.
             return PAUSE_SECONDS
         has_more = False
+        if (now := self._clock.monotonic()) >= self._look_again_at:
+            self._look_again_at = now + LOOK_AGAIN_SECONDS
+            with translate_errors(), self._engine.begin() as pooled:
+                store.decide_requested_again(raw_connection(pooled), self._clock.now())
         if not self._is_policy_known:
             with translate_errors(), self._engine.begin() as pooled:
                 has_more = store.decide_all_again(raw_connection(pooled), self._policy.text, DECIDED_MAX)

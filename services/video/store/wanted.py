@@ -157,14 +157,29 @@ def put_decided(connection: RawConnection, wanted: Sequence[Decided], others: Se
 def decide_again(connection: RawConnection, digests: Sequence[bytes]) -> None:
     """Let it be decided again whether bytes are wanted: somebody has asked for them, or more is known of them.
 
-    What was gone may be there again, or somebody may want to know it anew.
+    What was gone may be there again, or somebody may want to know it anew. Rows of which it is not decided yet are
+    held, too: whoever decides about them meanwhile would not see what the caller has not committed.
     """
     connection.execute(
         "UPDATE objects SET is_considered = false, state = CASE WHEN state = 6 THEN 2 ELSE state END"
         " FROM (SELECT digest FROM objects"
-        " WHERE digest = ANY(%s) AND state <> 1 AND (is_considered OR state = 6) ORDER BY digest FOR UPDATE) AS chosen"
+        " WHERE digest = ANY(%s) AND state <> 1 ORDER BY digest FOR UPDATE) AS chosen"
         " WHERE objects.digest = chosen.digest",
         (list(digests),),
+    )
+
+
+def decide_requested_again(connection: RawConnection, now: datetime) -> None:
+    """Let it be decided again of bytes that somebody has asked for and that are not wanted.
+
+    Mostly a platform below has asked for them. A request that came in the same moment as its manifest is found here.
+    """
+    connection.execute(
+        "UPDATE objects SET is_considered = false FROM (SELECT o.digest FROM objects o WHERE o.state = 2"
+        " AND o.is_considered AND o.digest IN (SELECT c.digest FROM custody_events c"
+        " WHERE c.action = 8 AND c.until_time > %s) ORDER BY o.digest FOR UPDATE SKIP LOCKED) AS chosen"
+        " WHERE objects.digest = chosen.digest",
+        (now,),
     )
 
 

@@ -94,7 +94,8 @@ _DECIDE_AGAIN: Final = (
     " JOIN evidence_subjects s ON s.source_unit_id = k.unit AND s.subject_id = k.record"
     f" AND s.subject_kind = {SUBJECT_WEIGHING} AND s.origin = %(origin)s"
     " JOIN evidence e USING (origin, source_unit_id, evidence_id))"
-    " AND o.state = 2 AND o.is_considered ORDER BY o.digest FOR UPDATE) AS chosen"
+    # Also what is not decided yet: whoever decides meanwhile would not see what is not committed.
+    " AND o.state = 2 ORDER BY o.digest FOR UPDATE) AS chosen"
     " WHERE objects.digest = chosen.digest"
 ).encode()
 

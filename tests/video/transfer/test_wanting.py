@@ -1,6 +1,7 @@
 """What a platform wants from below: by its policy, because somebody asks, because its own store has lost it."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -9,8 +10,10 @@ from services.common.database import create_engine, raw_connection
 from services.common.errors import ServiceError
 from services.common.instants import timestamp
 from services.video.object_store import object_key
+from services.video.store import wanted as wanted_store
 from services.video.store import weighings
 from services.video.wanted import FRESH_SECONDS, RETRY_SECONDS_MIN
+from tests.registry.harness import TIMEOUT_SECONDS
 from tests.video.conftest import MakeVideo
 from tests.video.harness import (
     CITY,
@@ -217,6 +220,36 @@ def suspect(city: RunningVideo, record_id: str) -> None:
             weighings.keep_batch(connection, COUNTY, log, log._replace(position=log.position + 1), [row])
     finally:
         engine.dispose()
+
+
+def test_a_request_that_comes_while_it_is_decided_is_not_overlooked(county: RunningVideo, city: RunningVideo) -> None:
+    """Whoever decides has read the requests already; whoever writes one has not committed."""
+    digest = document(county).evidence.digest
+    carry_up(county, city)
+    city.stop()
+    now = city.clock.now()
+    city.query("UPDATE objects SET is_considered = false")
+    engine = create_engine(city.database_url, pool_size=3, application_name="test")
+    try:
+        with ThreadPoolExecutor(1) as executor, engine.begin() as asking:
+            with engine.begin() as deciding:
+                locked = wanted_store.lock_undecided(raw_connection(deciding), now, 10)
+                assert [one.digest for one in locked] == [digest]
+                deciding_again = executor.submit(wanted_store.decide_again, raw_connection(asking), [digest])
+                wait_until(
+                    lambda: (
+                        deciding_again.done()
+                        or city.query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                    ),
+                    "it waits for who decides",
+                )
+                wanted_store.put_decided(raw_connection(deciding), [], [digest], now)
+            deciding_again.result(TIMEOUT_SECONDS)
+        with engine.begin() as next_one:
+            undecided = wanted_store.lock_undecided(raw_connection(next_one), now, 10)
+    finally:
+        engine.dispose()
+    assert [one.digest for one in undecided] == [digest]
 
 
 def test_a_follower_is_told_of_each_change(county: RunningVideo, city: RunningVideo) -> None:
