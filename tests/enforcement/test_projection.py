@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.common.database import create_engine, raw_connection
+from services.common.instants import timestamp
 from services.enforcement import kinds
-from services.enforcement.convert import timestamp
 from services.enforcement.projection import EnforcementProjection
 from services.journal.projection import Unprojectable
 from tests.conftest import Databases
