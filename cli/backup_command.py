@@ -173,7 +173,10 @@ def restore(
     if restored.marked:
         click.echo("Nothing new is written before the logs are compared with the platform above. 与上级核对前不写入。")
     if not restored.has_signing_key:
-        click.echo(f"Put the signing key to {data_directory}/keys/signing.pem before the start. 启动前请放回签名密钥。")
+        click.echo(
+            f"Put keys/ and secrets/ back into {data_directory} before the start, or restore with --secrets-from."
+            " 启动前请放回 keys/ 与 secrets/, 或用 --secrets-from 恢复。"
+        )
 
 
 @backup.command("list-evidence")

@@ -212,6 +212,13 @@ class PlatformRun:
         if given and not path.exists():
             # Somebody keeps their keys elsewhere and that place is not there now: a new key would be a wrong one.
             raise UpError(ExitCode.USAGE, f"{SIGNING_KEY_VARIABLE}: there is no file {path} 签名密钥文件不存在")
+        if not path.exists() and self._files.has_database:
+            # As after a restore: the logs began with a key, and a new one is not it.
+            raise UpError(
+                ExitCode.DATA_DIRECTORY,
+                f"{path} is not there, and the databases in {self._files.postgres} began with that key: put keys/ and "
+                "secrets/ back from where they are kept 签名密钥缺失, 请先放回原密钥与令牌 (keys/、secrets/)",
+            )
         try:
             up_signing_key.ensure(path)
         except up_signing_key.SigningKeyError as error:

@@ -39,13 +39,21 @@ class Peers:
     def check_origin(self, peer: str, origin: str) -> None:
         """Refuse a log that the platform below may not push. Raises ServiceError ORIGIN_NOT_ALLOWED."""
         if origin == self._platform:
-            raise _not_allowed(origin, f"{origin} is this platform itself; its log is written here and nowhere else")
-        if not self.covers(peer, origin):
             raise _not_allowed(
                 origin,
-                f"{origin[:64]!r} does not lie below platform {peer} as {self._platform} has recorded the divisions",
+                f"{origin} is this platform itself; its log is written here and nowhere else",
+                f"{origin} 是本平台自身，其日志只在本平台写入",
+            )
+        if not self.covers(peer, origin):
+            named = repr(origin[:64])
+            below = peer if peer != origin else self._platform
+            raise _not_allowed(
+                origin,
+                f"{named} does not lie below {below} by the divisions that {self._platform} has recorded: record it "
+                "there (zhichao division register)",
+                f"按 {self._platform} 登记的区划，{named} 不在 {below} 之下，请在该平台登记区划",
             )
 
 
-def _not_allowed(origin: str, message: str) -> ServiceError:
-    return ServiceError(Reason.ORIGIN_NOT_ALLOWED, message, metadata={"origin": origin[:64]})
+def _not_allowed(origin: str, message: str, message_zh: str) -> ServiceError:
+    return ServiceError(Reason.ORIGIN_NOT_ALLOWED, message, message_zh=message_zh, metadata={"origin": origin[:64]})

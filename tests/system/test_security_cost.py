@@ -27,7 +27,7 @@ def test_counties_of_both_releases_take_the_same_weighings(directory: Path) -> N
             with site.connect() as channel:
                 stub = service_pb2_grpc.WeighingServiceStub(channel)
                 records = service_pb2.RecordWeighingsRequest(records=request.records)
-                answer = stub.RecordWeighings(records, timeout=CALL_SECONDS)
+                answer = stub.RecordWeighings(records, metadata=site.metadata, timeout=CALL_SECONDS)
             verdicts[name] = [result.recorded.judgement.verdict for result in answer.results]
             site.stream(streamed, directory)
     assert list(verdicts) == [BEFORE, TOKEN, TLS]

@@ -127,17 +127,23 @@ def test_no_id_of_a_unit_device_or_truck_is_shown(metered: RunningWeighing) -> N
 def test_a_scrape_takes_no_connection_from_those_who_work(metered: RunningWeighing) -> None:
     engine = metered.app._engine
     held = []
-    try:
+
+    def look_when_all_are_taken() -> Scrape | None:
         while engine.pool.checkedout() < engine.pool.size():  # type: ignore[attr-defined]  # a QueuePool, as in production
             held.append(engine.connect())
-
         seen = look(metered)
-        assert seen.value("zhichao_database_connections_in_use", component="weighing") == 10
+        # A thread of the service may just have given one back.
+        return seen if seen.value("zhichao_database_connections_in_use", component="weighing") == 10 else None
+
+    try:
+        seen = wait_until(look_when_all_are_taken, "a connection is free again and again")
         assert seen.value("zhichao_database_connections_max", component="weighing") == 10
         assert "zhichao_journal_entries" not in seen.names
         # Counters are shown before the gauges are looked at.
         seen = look(metered)
-        assert seen.value("zhichao_collection_failures_total", component="weighing", group="journal") == 1
+        failures = seen.value("zhichao_collection_failures_total", component="weighing", group="journal")
+        assert failures is not None
+        assert failures >= 1
     finally:
         for connection in held:
             connection.close()
