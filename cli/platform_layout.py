@@ -186,8 +186,3 @@ class PlatformFiles:
     def postgres(self) -> Path:
         """The embedded database server."""
         return self.directory / "postgres"
-
-    @property
-    def has_database(self) -> bool:
-        """Whether a PostgreSQL of this platform is there, running or not."""
-        return self.postgres.is_dir() and any(self.postgres.iterdir())
