@@ -212,8 +212,3 @@ class PlatformFiles:
     def spool(self) -> Path:
         """Evidence whose upload is under way."""
         return self.directory / "spool"
-
-    @property
-    def has_database(self) -> bool:
-        """Whether a PostgreSQL of this platform is there, running or not."""
-        return self.postgres.is_dir() and any(self.postgres.iterdir())

@@ -86,7 +86,7 @@ class PlatformRun:
     def _start_and_supervise(self, signals: StopSignals, stack: ExitStack) -> None:
         state_file = self._hold_directory(stack)
         found = self._reserve_ports(stack)
-        key_file = self._signing_key()
+        key_file = self._signing_key_file()
         secrets = self._secrets()
         tls_files = self._options.tls_files()
         has_peers = bool(tls_files) and "relay" in self._options.services
@@ -102,6 +102,7 @@ class PlatformRun:
         with signals.interrupting():
             database_urls = self._start_databases(stack, state_file)
             self._upgrade(database_urls)
+            self._ensure_signing_key(key_file, database_urls)
             self._start_object_server(stack, state_file)
         children = self._make_children(found, database_urls, key_file, secrets, state_file)
         stack.callback(self._stop_children, children, signals, state_file)
@@ -206,24 +207,35 @@ class PlatformRun:
             )
         return found
 
-    def _signing_key(self) -> Path:
+    def _signing_key_file(self) -> Path:
         given = self._options.given(SIGNING_KEY_VARIABLE)
         path = Path(given).absolute() if given else self._files.signing_key
         if given and not path.exists():
             # Somebody keeps their keys elsewhere and that place is not there now: a new key would be a wrong one.
             raise UpError(ExitCode.USAGE, f"{SIGNING_KEY_VARIABLE}: there is no file {path} 签名密钥文件不存在")
-        if not path.exists() and self._files.has_database:
+        return path
+
+    def _ensure_signing_key(self, path: Path, database_urls: Mapping[str, str]) -> None:
+        # Here, because a command that only shows its help should not wait for psycopg.
+        import psycopg
+
+        from cli.own_logs_database import any_begun
+
+        try:
+            is_lost = not path.exists() and any_begun(database_urls.values())
+        except psycopg.Error as error:
+            raise UpError(ExitCode.DATABASE, f"the databases cannot be asked: {error} 无法查询数据库") from error
+        if is_lost:
             # As after a restore: the logs began with a key, and a new one is not it.
             raise UpError(
                 ExitCode.DATA_DIRECTORY,
-                f"{path} is not there, and the databases in {self._files.postgres} began with that key: put keys/ and "
-                "secrets/ back from where they are kept 签名密钥缺失, 请先放回原密钥与令牌 (keys/、secrets/)",
+                f"{path} is not there, and the platform's logs began with that key: put keys/ and secrets/ back from "
+                "where they are kept 签名密钥缺失, 请先放回原密钥与令牌 (keys/、secrets/)",
             )
         try:
             up_signing_key.ensure(path)
         except up_signing_key.SigningKeyError as error:
             raise UpError(ExitCode.DATA_DIRECTORY, str(error)) from error
-        return path
 
     def _secrets(self) -> PlatformSecrets:
         given = {

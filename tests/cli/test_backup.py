@@ -230,7 +230,7 @@ def test_the_commands_tell_what_they_did(home: Home, tmp_path: Path) -> None:
     assert COUNTY in verified.stdout
     put_back = run("restore", copy, "--data", other)
     assert put_back.returncode == 0, put_back.stderr
-    assert "signing.pem" in put_back.stdout
+    assert "--secrets-from" in put_back.stdout
     again = run("restore", copy, "--data", other)
     assert again.returncode == 1
     assert "holds a database already" in again.stderr

@@ -153,20 +153,6 @@ def test_nothing_outlives_a_killed_platform(make: Make) -> None:
     platform.start()
 
 
-def test_no_new_key_is_made_for_databases_that_have_one(make: Make) -> None:
-    """As after a restore without keys: services refuse another key, and it would lie where the right one belongs."""
-    platform = make().start()
-    platform.stop()
-    key = platform.data_directory / "keys/signing.pem"
-    key.rename(key.with_suffix(".kept"))
-    with pytest.raises(PlatformProcessError, match="put keys/ and secrets/ back"):
-        platform.start()
-    assert not key.exists()
-
-    key.with_suffix(".kept").rename(key)
-    platform.start()
-
-
 def test_starts_after_everything_was_killed(make: Make) -> None:
     platform = make(is_split=True).start()
     platform.kill_everything()
