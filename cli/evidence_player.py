@@ -46,11 +46,11 @@ def draw(stub: "VideoServiceStub", held: "pb.HeldEvidence", purpose: str) -> Non
     """Draw a frame, as large as the terminal, two pixels to a character. Raises click.ClickException, grpc.RpcError."""
     from PIL import Image, UnidentifiedImageError
     from rich.color import Color
-    from rich.console import Console
     from rich.segment import Segment, Segments
     from rich.style import Style
 
     from cli.evidence_transfer import read_bytes
+    from cli.terminal import Console
     from zhichao.video.v1 import evidence_pb2
     from zhichao.video.v1 import service_pb2 as pb
 

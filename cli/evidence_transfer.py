@@ -52,9 +52,10 @@ class ChangedError(Exception):
 @contextmanager
 def shown_bytes(what: str, total: int) -> Iterator[Progress]:
     """Show a person how far a transfer is; nothing where nobody looks."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
+
+    from cli.terminal import Console
 
     console = Console(stderr=True)
     columns = (

@@ -61,7 +61,7 @@ def answer() -> pb.GetRelayStatusResponse:
     evidence.waiting_objects, evidence.waiting_bytes, evidence.declined_objects = 1_234, 3 << 30, 17
     evidence.open_push_count, evidence.pushed_objects, evidence.is_waiting = 3, 56_789, True
     evidence.last_error = "the evidence store is away"
-    evidence.last_object_time.FromDatetime(NOW - timedelta(minutes=4))
+    evidence.last_object_time.FromDatetime(NOW - timedelta(hours=4))
     below = made.downstream_links.add(
         platform=COUNTY, protocol_version=2, followed_streams=["registry", "weighing"], received_objects=4_321
     )
@@ -98,7 +98,7 @@ def test_evidence_on_its_way_is_shown() -> None:
     for part in (
         "evidence 证据文件",
         "1,234 objects, 3,072.0 MiB wait 待传, 3 on their way 传输中, 17 not here yet 本级尚无",
-        "56,789 pushed 已传, last 最近 4 min ago",
+        "56,789 pushed 已传, last 最近 4 h ago",
         "waits for entries or the cap",
         "the evidence store is away",
         "4,321",

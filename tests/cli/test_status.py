@@ -30,7 +30,7 @@ from cli.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "127.0.0.1:9"
-STREAMS = ("registry", "weighing", "enforcement")
+STREAMS = ("registry", "weighing", "video", "enforcement")
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +67,10 @@ def test_a_platform_is_found_by_directory_and_by_addresses(platform: PlatformPro
         assert (found.platform, found.problem) == ("141025", "")
         assert found.addresses == platform.addresses
     token_file = token_of(platform, "operator")
-    services = ("relay", "registry", "enforcement", "weighing")
+    services = ("relay", "registry", "video", "enforcement", "weighing")
     (found,) = find([platform.address(name) for name in services], CallerOptions(token_file))
     assert found == Target("141025", addresses=platform.addresses, options=CallerOptions(token_file))
-    assert list(found.addresses) == ["registry", "weighing", "enforcement", "relay"]
+    assert list(found.addresses) == ["registry", "weighing", "video", "enforcement", "relay"]
 
 
 def test_status_shows_every_log_and_service(platform: PlatformProcess) -> None:
@@ -81,7 +81,7 @@ def test_status_shows_every_log_and_service(platform: PlatformProcess) -> None:
     assert {(log["stream"], log["origin"], log["is_own"]) for log in document["logs"]} == {
         (stream, "141025", True) for stream in STREAMS
     }
-    assert [service["health"] for service in document["services"]] == ["SERVING"] * 4
+    assert [service["health"] for service in document["services"]] == ["SERVING"] * 5
     assert document["link"]["state"] == "CONNECTING"
     assert document["suspected_count"] == 0
     assert all(log["records_per_second"] == 0 for log in document["logs"])
@@ -128,6 +128,7 @@ def test_a_service_that_is_away_is_named(platform: PlatformProcess, tmp_path: Pa
     assert {one["name"]: one["health"] for one in document["services"]} == {
         "registry": "SERVING",
         "weighing": "UNREACHABLE",
+        "video": "SERVING",
         "enforcement": "SERVING",
         "relay": "SERVING",
     }

@@ -35,7 +35,7 @@ from zhichao.journal.v1 import access_record_pb2, addressed_pb2, entry_pb2
 HOSTS: Final = {COUNTY: "127.0.0.2", CITY: "127.0.0.3", PROVINCE: "127.0.0.4"}
 OTHER_COUNTY: Final = "141026"
 OTHER_CITY: Final = "140100"
-STREAMS: Final = ("registry", "weighing", "enforcement")
+STREAMS: Final = ("registry", "weighing", "video", "enforcement")
 
 AUDITED: Final = frozenset({access_record_pb2.AccessRecord.DESCRIPTOR.full_name})
 RECEIPT: Final = addressed_pb2.AddressedReceipt.DESCRIPTOR.full_name

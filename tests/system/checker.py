@@ -31,7 +31,7 @@ LOG_START_KIND: Final = "zhichao.journal.v1.LogStart"
 CONFLICTS_PER_RECORD_MAX: Final = 8
 
 CHINA_STANDARD_TIME: Final = timezone(timedelta(hours=8))
-STREAMS: Final = ("registry", "weighing", "enforcement")
+STREAMS: Final = ("registry", "weighing", "video", "enforcement")
 FINDINGS_SHOWN_MAX: Final = 25
 
 Payload = TypeVar("Payload")

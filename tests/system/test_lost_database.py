@@ -18,7 +18,7 @@ from zhichao.weighing.v1 import service_pb2, service_pb2_grpc
 
 pytestmark = pytest.mark.system
 
-STREAMS = ("registry", "weighing", "enforcement")
+STREAMS = ("registry", "weighing", "video", "enforcement")
 
 
 @pytest.fixture

@@ -94,6 +94,8 @@ class Service:
         }
         if name in urls:
             environment[database_variable(name)] = urls[name]
+        if name == "video":
+            environment |= store_settings(directory)
         environment |= settings or {}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -122,6 +124,19 @@ class Service:
     def _is_serving(self) -> bool:
         assert self._process.poll() is None, f"ended while it started:\n{self._log.read_text()}"
         return not self._health.not_serving()
+
+
+def store_settings(directory: Path) -> dict[str, str]:
+    """Return the settings of an evidence store that is away, which keeps nobody from starting."""
+    keys = {"ACCESS": directory / "access.key", "SECRET": directory / "secret.key"}
+    for path in keys.values():
+        path.write_text("away")
+    return {
+        # The discard port (RFC 863): nobody listens there.
+        "ZHICHAO_VIDEO_S3_ENDPOINT": "http://127.0.0.1:9",
+        "ZHICHAO_VIDEO_SPOOL_DIRECTORY": str(directory / "spool"),
+        **{f"ZHICHAO_VIDEO_S3_{name}_KEY_FILE": str(path) for name, path in keys.items()},
+    }
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tests.cli.audit_log.shell import rows_of
 from zhichao.enforcement.v1 import service_pb2 as enforcement
 from zhichao.enforcement.v1.service_pb2_grpc import EnforcementServiceStub
 
-WITH_JOURNAL = ["registry", "weighing", "enforcement"]
+WITH_JOURNAL = ["registry", "weighing", "video", "enforcement"]
 
 
 @pytest.fixture(scope="module")
