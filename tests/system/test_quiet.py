@@ -29,6 +29,7 @@ def test_everything_arrives_at_all_levels(directory: Path, seed: int) -> None:
         assert {(log.stream, log.origin, log.lag_records) for log in status.progress} == {
             ("registry", COUNTY, 0),
             ("weighing", COUNTY, 0),
+            ("video", COUNTY, 0),
             ("enforcement", COUNTY, 0),
         }
         assert [link.platform for link in levels.city.status().downstream_links] == [COUNTY]
