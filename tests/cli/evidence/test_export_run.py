@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,10 @@ def check_on_demand(data: Path, directory: Path) -> None:
     assert [one["bytes_state"] for one in done("verify", out)["evidence"]] == ["HELD"]
 
 
+def is_held(name: str, data: Path) -> bool:
+    return zhichao("evidence", "show", name, "--data", data).exit_code == 0
+
+
 # Three platforms are started, a dozen commands wait for what goes up and comes back, and all is verified at the end.
 @pytest.mark.timeout(400)
 @pytest.mark.system
@@ -98,6 +103,8 @@ def test_a_weighing_is_exported_at_county_and_province_and_checked_when_no_platf
     # Fetching what comes by itself changes nothing but that it is waited for.
     for one in pair:
         name = f"{COUNTY}/{unit}/{one['evidence_id']}"
+        # Sealed a moment ago: the manifest is on its way.
+        wait_until(partial(is_held, name, data / PROVINCE), f"the province holds {name}", SECONDS_MAX)
         fetched = done("evidence", "fetch", name, "--purpose", "复核", "--wait", "90", "--data", data / PROVINCE)
         assert fetched["bytes_state"] == "BYTES_STATE_HELD"
     bundles = {}
