@@ -217,14 +217,12 @@ class PlatformRun:
 
     def _ensure_signing_key(self, path: Path, database_urls: Mapping[str, str]) -> None:
         # Here, because a command that only shows its help should not wait for psycopg.
-        import psycopg
-
-        from cli.own_logs_database import any_begun
+        from cli.own_logs_database import OwnLogsError, any_begun
 
         try:
             is_lost = not path.exists() and any_begun(database_urls.values())
-        except psycopg.Error as error:
-            raise UpError(ExitCode.DATABASE, f"the databases cannot be asked: {error} 无法查询数据库") from error
+        except OwnLogsError as error:
+            raise UpError(ExitCode.DATABASE, str(error)) from error
         if is_lost:
             # As after a restore: the logs began with a key, and a new one is not it.
             raise UpError(
