@@ -26,7 +26,7 @@ def test_everything_goes_up_from_the_first_entry(make_levels: MakeLevels, seed: 
     )
     status = county.status()
     assert (status.state, status.upstream_address) == (relay_pb2.LINK_STATE_NO_UPSTREAM, "")
-    assert [log.lag_records for log in status.progress] == [0, 0, 0]
+    assert [log.lag_records for log in status.progress] == [0, 0, 0, 0]
     assert county.process.terminate() == ExitCode.STOPPED
 
     county.process.upstream = upstream
