@@ -127,7 +127,7 @@ def test_what_is_stored_is_answered_without_the_registry(city: RunningEnforcemen
         (
             "ListNotices",
             pb.ListNoticesRequest(
-                filter=pb.DirectiveFilter(direction=9, standing=9, issuer="x"),  # type: ignore[arg-type]
+                filter=pb.DirectiveFilter(direction=9, standing=9, issuer="x"),  # type: ignore[arg-type]  # not values of the enums
                 division_code="y",
             ),
             ["filter.direction", "filter.standing", "filter.issuer", "division_code"],

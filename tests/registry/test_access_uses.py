@@ -17,27 +17,18 @@ from services.common.database import Engine, create_engine
 from services.common.rpc_client import connect
 from services.registry.app import build
 from services.registry.config import RegistryConfig
+from tests.common.clocks import SetClock
 from tests.common.conftest import Events, events  # noqa: F401 - a fixture
 from tests.registry import access_examples
 from tests.registry.access_calls import Access
 from tests.registry.harness import START, TIMEOUT_SECONDS, RunningRegistry
 
 
-class SetClock:
-    """A clock that a test sets."""
-
-    moment = START
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return 0.0
-
-
 @pytest.fixture
 def clock() -> SetClock:
-    return SetClock()
+    made = SetClock()
+    made.moment = START
+    return made
 
 
 @pytest.fixture

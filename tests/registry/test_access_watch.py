@@ -255,12 +255,9 @@ def test_a_restored_database_makes_everything_be_said_again(registry: RunningReg
         engine.dispose()
 
 
-def test_a_service_that_follows_lets_in_and_out(registry: RunningRegistry) -> None:
-    """The real follower of other services against the real registry."""
-    create(registry, examples.source_unit())
-    token = Access.of(registry).create(access_examples.terminal(credential_id="t-1")).token
-    knowledge = AccessKnowledge(SystemClock().monotonic)
-    control = AccessControl("141025", knowledge, None, registry.clock, stale_seconds=3600.0)
+@contextmanager
+def following(registry: RunningRegistry, knowledge: AccessKnowledge) -> Iterator[None]:
+    """Follow the registry as other services do."""
 
     def open_registry() -> grpc.Channel:
         bearer = (("authorization", f"Bearer {registry.service_token}"),)
@@ -269,6 +266,19 @@ def test_a_service_that_follows_lets_in_and_out(registry: RunningRegistry) -> No
     follower = AccessFollower(knowledge, open_registry)
     follower.start()
     try:
+        yield
+    finally:
+        follower.stop()
+
+
+def test_a_service_that_follows_lets_in_and_out(registry: RunningRegistry) -> None:
+    """The real follower of other services against the real registry."""
+    create(registry, examples.source_unit())
+    token = Access.of(registry).create(access_examples.terminal(credential_id="t-1")).token
+    knowledge = AccessKnowledge(SystemClock().monotonic)
+    control = AccessControl("141025", knowledge, None, registry.clock, stale_seconds=3600.0)
+
+    with following(registry, knowledge):
         eventually(lambda: knowledge.is_known, "the first statement")
         metadata = [("authorization", f"Bearer {token}")]
         caller = control.caller_of_metadata(metadata)
@@ -281,8 +291,6 @@ def test_a_service_that_follows_lets_in_and_out(registry: RunningRegistry) -> No
         eventually(lambda: (known := knowledge.credential("t-1")) is not None and known.revoked_at is not None, "news")
         with pytest.raises(Exception, match="CREDENTIAL_REVOKED"):
             control.caller_of_metadata(metadata)
-    finally:
-        follower.stop()
 
 
 def test_a_fault_of_a_listener_does_not_end_the_following(registry: RunningRegistry) -> None:
@@ -296,13 +304,5 @@ def test_a_fault_of_a_listener_does_not_end_the_following(registry: RunningRegis
 
     knowledge.on_change(listen)
 
-    def open_registry() -> grpc.Channel:
-        bearer = (("authorization", f"Bearer {registry.service_token}"),)
-        return connect(registry.address, credentials=lambda: bearer)
-
-    follower = AccessFollower(knowledge, open_registry)
-    follower.start()
-    try:
+    with following(registry, knowledge):
         eventually(lambda: len(heard) > 4, "it goes on")
-    finally:
-        follower.stop()
