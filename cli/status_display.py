@@ -1,10 +1,11 @@
 """Tables and lines of platforms' figures; fits 80 columns."""
 
+import io
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -37,6 +38,8 @@ STREAM_TITLES = {
     "video": "Evidence\n证据条目",
     "enforcement": "Enforce\n执法条目",
 }
+# Written to by people a few times a day: the first to go where there is no room. `zhichao status` lists all logs below.
+QUIET_STREAMS = frozenset({"registry", "enforcement"})
 UNKNOWN = "-"
 
 # The narrowest screen that everything fits on, and one with room for Chinese beside English in cells.
@@ -48,9 +51,29 @@ _MESSAGE_CHARACTERS_MAX = 200
 
 
 def platform_table(platforms: Sequence[PlatformFigures], *, width: int = NARROW_WIDTH) -> RenderableType:
-    """Make the table with one row per platform, and lines about what is not well."""
+    """Make the table with one row per platform, and lines about what is not well.
+
+    On a screen too narrow for all of it the space between columns and the Chinese beside English go first, then the
+    columns of the quiet services, then the platforms' names.
+    """
     streams = list(dict.fromkeys(stream for figures in platforms for stream in figures.streams)) or ["weighing"]
-    table = _table(width)
+    busy = [stream for stream in streams if stream not in QUIET_STREAMS] or streams
+    forms = (
+        _platforms(platforms, streams, is_roomy=True),
+        _platforms(platforms, streams),
+        _platforms(platforms, busy),
+        _platforms(platforms, busy, has_names=False),
+    )
+    # Measured where there is room for everything: how wide each would like to be.
+    room = Console(width=10 * WIDE_WIDTH, file=io.StringIO())
+    table = next((form for form in forms if room.measure(form).maximum <= width), forms[-1])
+    return Group(table, *trouble_lines(platforms))
+
+
+def _platforms(
+    platforms: Sequence[PlatformFigures], streams: Sequence[str], *, is_roomy: bool = False, has_names: bool = True
+) -> Table:
+    table = _table(is_roomy=is_roomy)
     table.add_column("Platform\n平台", no_wrap=True)
     for stream in streams:
         table.add_column(STREAM_TITLES.get(stream, stream), justify="right", no_wrap=True)
@@ -59,7 +82,7 @@ def platform_table(platforms: Sequence[PlatformFigures], *, width: int = NARROW_
     table.add_column("Link up\n上行链路", no_wrap=True)
     for figures in platforms:
         name = Text(figures.platform)
-        if figures.name:
+        if figures.name and has_names:
             name.append(f" {figures.name}", "dim")
         if figures.problem:
             cells = [Text(UNKNOWN, "dim")] * (len(streams) + 5)
@@ -72,19 +95,20 @@ def platform_table(platforms: Sequence[PlatformFigures], *, width: int = NARROW_
             *_lag(figures.link),
             _suspected(figures),
             Text(f"{figures.parked_count:,}", "yellow" if figures.parked_count else ""),
-            link_text(figures.link, is_short=width < WIDE_WIDTH),
+            link_text(figures.link, is_short=not is_roomy),
         )
-    return Group(table, *trouble_lines(platforms))
+    return table
 
 
-def _table(width: int) -> Table:
+def _table(*, is_roomy: bool) -> Table:
     """Make an empty table: without lines between columns, which a narrow screen has no room for."""
-    return Table(box=box.SIMPLE_HEAD, expand=False, pad_edge=False, padding=(0, 1 if width >= WIDE_WIDTH else 0))
+    return Table(box=box.SIMPLE_HEAD, expand=False, pad_edge=False, padding=(0, 1 if is_roomy else 0))
 
 
 def log_table(platforms: Sequence[PlatformFigures], *, width: int = NARROW_WIDTH) -> Table:
     """Make the table with one row per platform, stream and origin."""
-    table = _table(width)
+    is_roomy = width >= WIDE_WIDTH
+    table = _table(is_roomy=is_roomy)
     table.add_column("Platform\n平台", no_wrap=True)
     table.add_column("Stream\n日志", no_wrap=True)
     table.add_column("Origin\n来源", no_wrap=True)
@@ -106,7 +130,7 @@ def log_table(platforms: Sequence[PlatformFigures], *, width: int = NARROW_WIDTH
                 _rate(log.records_per_second),
                 f"{above.upstream_size:,}" if above is not None and has_upstream else UNKNOWN,
                 f"{log.parked_count:,}",
-                _clock_time(log.last_write_time),
+                _clock_time(log.last_write_time, has_year=is_roomy),
             )
         table.add_section()
     return table
@@ -212,10 +236,10 @@ def _suspected(figures: PlatformFigures) -> Text:
     return Text(f"{at_least}{figures.suspected_count:,}", "yellow" if figures.suspected_count else "")
 
 
-def _clock_time(moment: datetime | None) -> str:
+def _clock_time(moment: datetime | None, *, has_year: bool) -> str:
     if moment is None:
         return UNKNOWN
     # As everywhere else, whatever zone the machine keeps.
     local = moment.astimezone(CHINA_TIME)
     is_today = local.date() == datetime.now(CHINA_TIME).date()
-    return local.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M")
+    return local.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M" if has_year else "%m-%d %H:%M")

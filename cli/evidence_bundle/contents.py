@@ -23,7 +23,7 @@ from cli.evidence_bundle.index import (
 )
 from zhichao.journal.v1 import entry_pb2
 from zhichao.registry.v1 import resources_pb2
-from zhichao.video.v1 import custody_pb2, evidence_pb2
+from zhichao.video.v1 import custody_pb2, evidence_pb2, service_pb2
 from zhichao.weighing.v1 import weighing_pb2
 
 KINDS: Final[Mapping[str, type[Message]]] = {
@@ -69,13 +69,20 @@ class Contents:
     evidence: list[EvidenceFound] = field(default_factory=list)
     custody: list[tuple[str, custody_pb2.CustodyEvent]] = field(default_factory=list)
     """Platform and event."""
+    custody_unproven: list[service_pb2.HeldCustodyEvent] = field(default_factory=list)
+    """Of platforms above, as the exporting platform was told."""
     export: custody_pb2.CustodyEvent | None = None
     """That it was exported, by whom and why."""
 
 
-def readable(entries: Sequence[tuple[ProvenEntry, bytes]]) -> bytes:
-    """Return the readable form of entries, as it stands in readable.json. Raises what protobuf does."""
-    documents = []
+def readable(
+    entries: Sequence[tuple[ProvenEntry, bytes]], unproven: Sequence[tuple[str, service_pb2.HeldCustodyEvent]]
+) -> bytes:
+    """Return the readable form, as it stands in readable.json: entries, then what is not proven, which has no entry.
+
+    Raises what protobuf does.
+    """
+    documents: list[Mapping[str, Any]] = []
     for proven, content in entries:
         entry = entry_pb2.Entry.FromString(content)
         kind = KINDS.get(entry.kind)
@@ -83,6 +90,7 @@ def readable(entries: Sequence[tuple[ProvenEntry, bytes]]) -> bytes:
         said = _document(entry)
         said.pop("payload", None)
         documents.append({"file": proven.file, "entry": said, "payload": payload})
+    documents += [{"file": name, "entry": None, "payload": _document(event)} for name, event in unproven]
     return canonical(documents)
 
 
@@ -95,15 +103,16 @@ def check_contents(
     _check_rules(archive, index, reader, found, note)
     _check_evidence(index, reader, digests, found, note)
     _check_custody(index, reader, found, note)
+    unproven = _check_unproven(archive, index, found, note)
     named = {index.weighing, index.rule_set, index.certificate, *index.custody}
     named |= {log.start for log in index.logs} | {one.manifest for one in index.evidence}
     for entry in index.entries:
         if entry.file not in named:
             note(entry.file, "is nothing that belongs into a bundle 多余的条目")
-    named |= {log.checkpoint for log in index.logs} | {one.file for one in index.evidence}
+    named |= {log.checkpoint for log in index.logs} | {one.file for one in index.evidence} | {*index.custody_unproven}
     for name in archive.members.keys() - named - {INDEX_NAME, READABLE_NAME, README_NAME}:
         note(name, "is nothing that belongs into a bundle 多余的文件")
-    _check_readable(archive, index, proven, note)
+    _check_readable(archive, index, proven, unproven, note)
 
 
 class _Reader:
@@ -210,7 +219,7 @@ def _check_evidence(index: Index, reader: _Reader, digests: Mapping[str, str], f
 
 
 def _check_custody(index: Index, reader: _Reader, found: Contents, note: Note) -> None:
-    named = {(one.origin, one.evidence.source_unit_id, one.evidence.evidence_id): one for one in found.evidence}
+    named = {_name(one): one for one in found.evidence}
     exported = set()
     for file in index.custody:
         read = reader.read(file, custody_pb2.CustodyEvent)
@@ -235,17 +244,53 @@ def _check_custody(index: Index, reader: _Reader, found: Contents, note: Note) -
         )
 
 
-def _check_readable(archive: Archive, index: Index, proven: Proven, note: Note) -> None:
-    if len(proven) != len(index.entries):
+def _check_unproven(
+    archive: Archive, index: Index, found: Contents, note: Note
+) -> list[tuple[str, service_pb2.HeldCustodyEvent]]:
+    """Read the events of platforms above; return them with the names of their files."""
+    named = {_name(one): one.evidence.digest for one in found.evidence}
+    proven_of = {log.origin for log in index.logs if log.stream == "video"}
+    if len(set(index.custody_unproven)) != len(index.custody_unproven):
+        note(INDEX_NAME, "names a custody event twice 保管记录重复")
+    read = []
+    for file in index.custody_unproven:
+        try:
+            event = service_pb2.HeldCustodyEvent.FromString(archive.content(file, ENTRY_BYTES_MAX) or b"")
+        except (DecodeError, ValueError):
+            note(file, "cannot be read 条目无法读取")
+            continue
+        read.append((file, event))
+        found.custody_unproven.append(event)
+        said = event.event
+        if named.get((said.evidence_origin, said.source_unit_id, said.evidence_id)) != said.digest:
+            note(file, "is about evidence that is not in the bundle 保管记录与证据不符")
+        if event.origin in proven_of:
+            # Whoever has the log of that platform has the proof, too.
+            note(file, f"is of {event.origin[:16]}, whose log is in the bundle: it could be proven 应附证明而未附")
+    return read
+
+
+def _check_readable(
+    archive: Archive,
+    index: Index,
+    proven: Proven,
+    unproven: Sequence[tuple[str, service_pb2.HeldCustodyEvent]],
+    note: Note,
+) -> None:
+    if len(proven) != len(index.entries) or len(unproven) != len(index.custody_unproven):
         # What is missing was noted, and is missing here too.
         return
     try:
-        expected = readable([proven[one.file] for one in index.entries])
+        expected = readable([proven[one.file] for one in index.entries], unproven)
     except (DecodeError, JsonError, ValueError):
         # Noted where it is read.
         return
     if archive.content(READABLE_NAME, TEXT_BYTES_MAX) != expected:
         note(READABLE_NAME, "says something else than the entries 可读文件与条目内容不符")
+
+
+def _name(one: EvidenceFound) -> tuple[str, str, str]:
+    return (one.origin, one.evidence.source_unit_id, one.evidence.evidence_id)
 
 
 def _document(message: Message) -> dict[str, Any]:

@@ -56,6 +56,7 @@ Do not unpack it and pack it again: what is checked are the bytes of this file. 
   checkpoints/    signed and cosigned checkpoints of these journals 签名并联署的检查点
   evidence/       photos, clips and documents, named by their SHA-256 证据原始字节
   rule-set.pb     the rule set, if it could not be proven 未附证明的规则集
+  unproven/       what platforms above did, as this one was told 上级平台的保管记录, 未附证明
 """
 """Stands in every bundle of this form, word for word."""
 
@@ -119,6 +120,8 @@ class Index:
     certificate: str
     evidence: Sequence[EvidenceFiles]
     custody: Sequence[str]
+    custody_unproven: Sequence[str]
+    """Events of platforms above, whose logs the exporting platform does not hold."""
     entries: Sequence[ProvenEntry]
     logs: Sequence[LogFiles]
     keys: Sequence[str]
@@ -171,6 +174,7 @@ def _read(document: Mapping[str, Any]) -> Index:
             for one in _items(document["evidence"], EVIDENCE_MAX)
         ),
         tuple(_text(one) for one in _items(document["custody"], ENTRIES_MAX)),
+        tuple(_text(one) for one in _items(document["custody_unproven"], ENTRIES_MAX)),
         tuple(
             ProvenEntry(
                 _text(one["file"]),

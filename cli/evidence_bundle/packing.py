@@ -18,6 +18,7 @@ from cli.evidence_bundle.index import (
 )
 from cli.verifier.check import read_log_start
 from cli.verifier.tree import Hashes
+from zhichao.video.v1.service_pb2 import HeldCustodyEvent
 
 EntryKey = tuple[str, str, int]
 """Stream, origin, sequence."""
@@ -52,7 +53,10 @@ class EvidencePart:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Everything that goes into a bundle. `entries` holds entry 1 of every log, too."""
+    """Everything that goes into a bundle. `entries` holds entry 1 of every log, too.
+
+    `custody_unproven` are events of platforms above, of which the platform holds only what is addressed to it.
+    """
 
     bundle_id: str
     platform: str
@@ -61,6 +65,7 @@ class Material:
     certificate: EntryKey | None
     evidence: Sequence[EvidencePart]
     custody: Sequence[EntryKey]
+    custody_unproven: Sequence[HeldCustodyEvent]
     entries: Mapping[EntryKey, ProvenBytes]
     checkpoints: Mapping[LogKey, str]
     keys: Sequence[str] = ()
@@ -80,11 +85,16 @@ def pack(path: Path, material: Material) -> str:
             writer.add_bytes(_checkpoint_name(log), material.checkpoints[log].encode())
         if isinstance(material.rule_set, bytes):
             writer.add_bytes(RULE_SET_NAME, material.rule_set)
+        for event in material.custody_unproven:
+            writer.add_bytes(_unproven_name(event), event.SerializeToString())
         evidence = [_add_evidence(writer, part) for part in material.evidence]
         entries = _proven(material, order)
         writer.add_bytes(
             READABLE_NAME,
-            readable([(one, material.entries[key].entry) for one, key in zip(entries, order, strict=True)]),
+            readable(
+                [(one, material.entries[key].entry) for one, key in zip(entries, order, strict=True)],
+                [(_unproven_name(event), event) for event in material.custody_unproven],
+            ),
         )
         return writer.finish(
             Index(
@@ -96,6 +106,7 @@ def pack(path: Path, material: Material) -> str:
                 certificate=_entry_name(material.certificate) if material.certificate else "",
                 evidence=evidence,
                 custody=tuple(_entry_name(key) for key in material.custody),
+                custody_unproven=tuple(_unproven_name(event) for event in material.custody_unproven),
                 entries=entries,
                 logs=tuple(
                     LogFiles(*log, checkpoint=_checkpoint_name(log), start=_entry_name((*log, 1)))
@@ -146,6 +157,10 @@ def _rule_set_name(rule_set: EntryKey | bytes | None) -> str:
 def _entry_name(key: EntryKey) -> str:
     stream, origin, sequence = key
     return f"entries/{stream}-{origin}-{sequence}.pb"
+
+
+def _unproven_name(event: HeldCustodyEvent) -> str:
+    return f"unproven/video-{event.origin}-{event.sequence}.pb"
 
 
 def _checkpoint_name(log: LogKey) -> str:

@@ -65,6 +65,7 @@ def check_document(path: Path, check: BundleCheck) -> dict[str, Any]:
             for one in contents.evidence
         ],
         "custody_count": len(contents.custody),
+        "custody_unproven_count": len(contents.custody_unproven),
         "logs": [
             {
                 "name": log.name,
@@ -129,7 +130,11 @@ def _facts(check: BundleCheck) -> "Table":
     if contents.export is not None:
         export = contents.export
         row("Exported 导出", f"{_local(export.event_time)} {export.actor}: {export.purpose}")
-    row("Custody 保管记录", f"{len(contents.custody):,} events 条")
+    unproven = len(contents.custody_unproven)
+    told = (
+        f", and {unproven:,} of platforms above, not proven 另有上级记录 {unproven:,} 条, 未附证明" if unproven else ""
+    )
+    row("Custody 保管记录", f"{len(contents.custody):,} events 条{told}")
     return table
 
 

@@ -53,6 +53,7 @@ class Collection:
         self._sources = sources
         self._order = order
         self._logs: dict[LogKey, _Log] = {}
+        self._held: dict[LogKey, bool] = {}
 
     def collect(self, weighing: weighing_pb.HeldWeighing, progress: Callable[[int], None]) -> Material:
         """Return everything. `progress` hears of the bytes of evidence that came.
@@ -69,7 +70,7 @@ class Collection:
             ),
             timeout=CALL_SECONDS_MAX,
         )
-        custody = self._custody(held)
+        custody, custody_unproven = self._custody(held)
         receipt, judgement = weighing.receipt, weighing.weighing.judgement
         weighing_key = self._want("weighing", receipt.origin, receipt.sequence)
         certificate = self._certificate(weighing)
@@ -86,6 +87,7 @@ class Collection:
             certificate=certificate,
             evidence=parts,
             custody=custody,
+            custody_unproven=custody_unproven,
             entries=entries,
             checkpoints=checkpoints,
             keys=self._keys(own.origin, checkpoints),
@@ -116,15 +118,25 @@ class Collection:
         # As they were taken: the list has the newest first.
         return list(reversed(found))
 
-    def _custody(self, held: Sequence[pb.HeldEvidence]) -> list[EntryKey]:
+    def _custody(self, held: Sequence[pb.HeldEvidence]) -> tuple[list[EntryKey], list[pb.HeldCustodyEvent]]:
+        """Return where the events stand in logs that are held whole, and the events of platforms above."""
         keys: set[EntryKey] = set()
+        unproven: dict[EntryKey, pb.HeldCustodyEvent] = {}
         for one in held:
             request = pb.ListCustodyRequest(name=name_of(one), page_size=PAGE_SIZE)
             for event in every(self._sources.video.ListCustody, request, "held_events", CALL_SECONDS_MAX):
-                keys.add(self._want("video", event.origin, event.sequence))
-                if len(keys) > ENTRIES_MAX // 2:
+                if self._holds(("video", event.origin)):
+                    keys.add(self._want("video", event.origin, event.sequence))
+                else:
+                    unproven["video", event.origin, event.sequence] = event
+                if len(keys) + len(unproven) > ENTRIES_MAX // 2:
                     raise ExportError(f"more was done with it than {ENTRIES_MAX // 2:,} times 保管记录过多")
-        return sorted(keys)
+        for origin in sorted({origin for _, origin, _ in unproven}):
+            self._order.tell(
+                f"what {origin} did with it is put in without a proof: its log is not held here"
+                " 上级平台的保管记录未附证明: 本平台不持有其日志"
+            )
+        return sorted(keys), [unproven[key] for key in sorted(unproven)]
 
     def _part(self, held: pb.HeldEvidence, progress: Callable[[int], None]) -> EvidencePart:
         evidence = held.evidence
@@ -177,13 +189,8 @@ class Collection:
         request = registry_pb.GetRuleSetRequest(rule_set_id=rule_set_id, version=version, origin=origin)
         rule_set = self._sources.registry.GetRuleSet(request, timeout=CALL_SECONDS_MAX).rule_set
         log = ("registry", rule_set.info.origin)
-        try:
-            if self._sources.checkpoint(log) is not None and rule_set.info.sequence:
-                return self._want(*log, rule_set.info.sequence)
-        except grpc.RpcError as error:
-            # Of a platform above only what is addressed to us is held.
-            if service_error(error).reason is not Reason.UNKNOWN_LOG:
-                raise
+        if rule_set.info.sequence and self._holds(log):
+            return self._want(*log, rule_set.info.sequence)
         self._order.tell(
             f"the rule set {rule_set_id} of {rule_set.info.origin} is put in without a proof: its log is not held here"
             " 规则集来自上级平台, 本平台不持有其日志, 未附证明"
@@ -191,6 +198,17 @@ class Collection:
         return bytes(rule_set.SerializeToString())
 
     # What proves it
+
+    def _holds(self, log: LogKey) -> bool:
+        """Whether a log is held whole: of a platform above only what is addressed to this one is held."""
+        if log not in self._held:
+            try:
+                self._held[log] = self._sources.checkpoint(log) is not None
+            except grpc.RpcError as error:
+                if service_error(error).reason is not Reason.UNKNOWN_LOG:
+                    raise
+                self._held[log] = False
+        return self._held[log]
 
     def _want(self, stream: str, origin: str, sequence: int) -> EntryKey:
         self._logs.setdefault((stream, origin), _Log()).sequences.add(sequence)

@@ -207,6 +207,8 @@ def busy(platform: str, name: str) -> PlatformFigures:
         services=[ServiceFigures("weighing", "127.0.0.1:7702", "UNREACHABLE", "[gone")],
         logs=[
             LogFigures("registry", platform, 1_235, True, 0, "", now, 0.5),
+            LogFigures("video", platform, 345_678, True, 0, "", now, 0.5),
+            LogFigures("enforcement", platform, 12_345, True, 0, "", now, 0.5),
             LogFigures("weighing", platform, 1_234_568, True, 12, "", now, 4_321.0),
         ],
         link=LinkFigures("CATCHING_UP", now, "127.0.0.1:7806", "141000", "", 0.1, [progress]),
@@ -229,4 +231,6 @@ def test_the_tables_fit_the_screen(width: int) -> None:
     assert "…" not in text
     for whole in ("141000 临汾市", "1,234,567", "4,321", "4,567", "12.5", "1,234 ", "catching up", "HISTORY_MISMATCH"):
         assert whole in text, text
+    assert ("12,344" in text) == (width > NARROW_WIDTH)
+    assert "345,677" in text
     assert "weighing=1234567" in plain_line(platforms[0])

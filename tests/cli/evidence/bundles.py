@@ -16,7 +16,7 @@ from cli.verifier.tree import Hashes, split, tree_hash
 from services.journal.notes import Checkpoint, Signer, log_name, signer_name
 from zhichao.journal.v1 import entry_pb2
 from zhichao.registry.v1 import resources_pb2
-from zhichao.video.v1 import custody_pb2, evidence_pb2
+from zhichao.video.v1 import custody_pb2, evidence_pb2, service_pb2
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
 
 COUNTY, CITY = "141025", "141000"
@@ -136,8 +136,17 @@ def exported(manifest: evidence_pb2.Evidence, bundle_id: str = BUNDLE) -> custod
     return event
 
 
+def requested(manifest: evidence_pb2.Evidence) -> custody_pb2.CustodyEvent:
+    event = exported(manifest, "r-1")
+    event.action = custody_pb2.CUSTODY_ACTION_REQUESTED
+    event.actor = "person/zhang"
+    return event
+
+
 class Case:
     """Three logs of a county with a weighing, its photo and its clip, and what becomes a bundle of them.
+
+    The city has asked for the clip, which the county was told.
 
     A small one has a weighing that nothing judged, and its photo.
     """
@@ -152,6 +161,7 @@ class Case:
             self.logs["weighing"].append(weighing_pb2.Weighing(division_code=str(number)))
         self.manifests = [video.append(self.photo), video.append(self.clip)]
         self.custody = [video.append(exported(self.photo)), video.append(exported(self.clip))]
+        self.told = [service_pb2.HeldCustodyEvent(origin=CITY, sequence=7, event=requested(self.clip))]
         registry = self.logs["registry"]
         self.rule_set: EntryKey | bytes | None = registry.append(
             resources_pb2.RuleSet(rule_set_id="order-62-2016", version=1, title="Order")
@@ -161,7 +171,7 @@ class Case:
         )
         self.parts = [part(self.manifests[0], PHOTO, "image/jpeg"), part(self.manifests[1], CLIP, "video/mp4")]
         if is_small:
-            del self.logs["registry"], self.manifests[1:], self.custody[1:], self.parts[1:]
+            del self.told[:], self.logs["registry"], self.manifests[1:], self.custody[1:], self.parts[1:]
             self.rule_set = self.certificate = None
 
     def material(self, **changes: Any) -> Material:
@@ -175,6 +185,7 @@ class Case:
             "certificate": self.certificate,
             "evidence": self.parts,
             "custody": self.custody,
+            "custody_unproven": self.told,
             "entries": {key: self.logs[key[0]].proven(key[2]) for key in keys},
             "checkpoints": {(name, COUNTY): log.checkpoint(cosigned_by=CITY) for name, log in self.logs.items()},
             "keys": [signer(CITY).verifier_key.format()],

@@ -49,6 +49,7 @@ def test_a_bundle_is_as_exported(bundle: Path) -> None:
     assert [one.evidence.evidence_id for one in check.contents.evidence] == ["e-photo", "e-clip"]
     assert check.contents.export is not None
     assert check.contents.export.purpose == "复核"
+    assert [(one.origin, one.event.actor) for one in check.contents.custody_unproven] == [(CITY, "person/zhang")]
     assert {(log.name, log.size) for log in check.logs} == {
         (f"weighing {COUNTY}", 7),
         (f"video {COUNTY}", 5),
@@ -70,7 +71,9 @@ def test_any_unzip_reads_a_bundle(bundle: Path) -> None:
         assert archive.namelist()[-1] == INDEX_NAME
         assert [archive.read(name) for name in archive.namelist() if name.startswith("evidence/")] == [PHOTO, CLIP]
         said = json.loads(archive.read(READABLE_NAME))
-    assert [one["payload"]["plate_number"] for one in said if "Weighing" in one["entry"]["kind"]] == ["晋N12345"]
+    assert [one["payload"]["plate_number"] for one in said if one["entry"] and "Weighing" in one["entry"]["kind"]] == [
+        "晋N12345"
+    ]
 
 
 @pytest.mark.parametrize("part", range(PARTS))

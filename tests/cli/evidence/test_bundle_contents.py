@@ -27,7 +27,7 @@ from tests.cli.evidence.bundles import (
 )
 from tests.cli.evidence.changed_bundles import details, places, repacked
 from zhichao.registry.v1 import resources_pb2
-from zhichao.video.v1 import evidence_pb2
+from zhichao.video.v1 import evidence_pb2, service_pb2
 
 
 @pytest.fixture
@@ -47,7 +47,9 @@ def test_other_bytes_under_an_index_that_fits_are_named(bundle: Path) -> None:
         changed = repacked(bundle, {name: content[:-1] + bytes([content[-1] ^ 1])})
         check = check_bundle(changed)
         assert not check.is_right, name
-        assert any(name in place for place in places(check)), (name, check.findings)
+        # What was only told is proven by nothing: the readable form differs.
+        named = "readable.json" if name.startswith("unproven/") else name
+        assert any(named in place for place in places(check)), (name, check.findings)
 
 
 def test_files_that_are_taken_out_are_named(bundle: Path) -> None:
@@ -88,6 +90,10 @@ def test_every_claim_of_the_index_is_checked(bundle: Path) -> None:
         {"custody": ()},
         {"custody": index.custody[:1]},
         {"custody": (*index.custody, index.weighing)},
+        {"custody_unproven": ()},
+        {"custody_unproven": (*index.custody_unproven, *index.custody_unproven)},
+        {"custody_unproven": (*index.custody_unproven, index.weighing)},
+        {"custody_unproven": (*index.custody_unproven, index.custody[0])},
         {"entries": others},
         {"entries": (dataclasses.replace(first, sequence=first.sequence + 1), *others)},
         {"entries": (dataclasses.replace(first, origin=CITY), *others)},
@@ -140,6 +146,20 @@ def test_bytes_that_are_not_held_are_told_and_are_no_fault(tmp_path: Path) -> No
     check = check_bundle(case.pack(tmp_path / "b.zip"))
     assert check.is_right
     assert [one.bytes_state for one in check.contents.evidence] == ["HELD", "BELOW"]
+
+
+def test_what_platforms_above_did_is_told_apart_from_what_is_proven(tmp_path: Path) -> None:
+    case = Case()
+    (told,) = case.told
+    about_another = service_pb2.HeldCustodyEvent()
+    about_another.CopyFrom(told)
+    about_another.event.evidence_id = "e-other"
+    assert "is about evidence that is not in the bundle" in details(
+        check_bundle(case.pack(tmp_path / "a.zip", custody_unproven=[about_another]))
+    )
+    # What could be proven has to be.
+    told.origin = COUNTY
+    assert f"is of {COUNTY}, whose log is in the bundle" in details(check_bundle(case.pack(tmp_path / "b.zip")))
 
 
 def test_two_manifests_of_the_same_bytes_hold_them_once(tmp_path: Path) -> None:

@@ -81,7 +81,14 @@ def check_on_demand(data: Path, directory: Path) -> None:
     fetched = done("evidence", "fetch", name, "--purpose", "调取", "--wait", "90", "--data", data / PROVINCE)
     assert fetched["bytes_state"] == "BYTES_STATE_HELD"
     assert done("evidence", *export)["evidence_count"] == 1
-    assert [one["bytes_state"] for one in done("verify", out)["evidence"]] == ["HELD"]
+    document = done("verify", out)
+    assert [one["bytes_state"] for one in document["evidence"]] == ["HELD"]
+    assert document["custody_unproven_count"] == 0
+    # The county was told that the province asked, and cannot prove it: it does not hold the province's log.
+    done("evidence", "export", weighing, "--purpose", "x", "--out", out, "--data", data / COUNTY)
+    document = done("verify", out)
+    assert document["is_right"], document["findings"]
+    assert document["custody_unproven_count"] == 1
 
 
 def is_held(name: str, data: Path) -> bool:
