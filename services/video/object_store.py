@@ -1,4 +1,5 @@
-"""What the video service asks of an evidence store: the interface, what it returns, and how it fails.
+"""What the video service asks of an evidence store: the interface, what becomes of a call, and how it fails. What a
+store says of itself and of what is in it stands in `store_contents`.
 
 Bytes are named by keys: `object_key` for sealed bytes, `rendition_key` for previews, `staging_key` for uploads that go
 straight to the store. No error of a store is a refusal of a call; `translate_store_errors` makes it one at the edge of
@@ -18,6 +19,7 @@ from typing import Final, Protocol, Self
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
+from services.video.store_contents import BucketFacts, ObjectFacts, ObjectVersion, StoreAddress, StoredPart
 
 CHUNK_BYTES_MAX: Final = 1024 * 1024
 """A reader gives at most so many bytes at once: the most that one message of ReadEvidence holds."""
@@ -59,46 +61,7 @@ def staging_key() -> str:
     return f"{STAGING_PREFIX}{secrets.token_hex(16)}"
 
 
-# What the store returns
-
-
-@dataclass(frozen=True, slots=True)
-class StoreAddress:
-    """Where the evidence is, for people; holds no secret."""
-
-    endpoint: str
-    bucket: str
-
-
-@dataclass(frozen=True, slots=True)
-class BucketFacts:
-    """What the bucket is: whether this call made it, and what it keeps."""
-
-    is_new: bool
-    is_versioned: bool
-    has_object_lock: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectFacts:
-    """What the store says about the current version of one object, without reading it."""
-
-    key: str
-    size_bytes: int
-    modified_time: datetime
-    # Empty in buckets without versions.
-    version_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectVersion:
-    """One version of an object, or a marker that hides the versions before it."""
-
-    version_id: str
-    is_latest: bool
-    is_delete_marker: bool
-    size_bytes: int
-    modified_time: datetime
+# What became of a call
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +78,6 @@ class DeleteResult:
 
     deleted_count: int
     kept_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPart:
-    """One part of a multipart upload as the store has it."""
-
-    part_number: int
-    size_bytes: int
-    etag: str
 
 
 class LockState(Enum):

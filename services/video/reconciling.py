@@ -22,7 +22,6 @@ from services.video.object_store import (
     OBJECT_PREFIX,
     RENDITION_PREFIX,
     STAGING_PREFIX,
-    ObjectFacts,
     ObjectMissingError,
     ObjectStore,
     digest_of,
@@ -30,6 +29,7 @@ from services.video.object_store import (
     rendition_key,
 )
 from services.video.store import keeping as store
+from services.video.store_contents import ObjectFacts
 
 PAGE: Final = 1_000
 """Keys that are compared at once: as many as S3 lists in one answer."""

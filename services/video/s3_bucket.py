@@ -9,17 +9,10 @@ from minio.error import S3Error
 from minio.retention import Retention
 from minio.versioningconfig import VersioningConfig
 
-from services.video.object_store import (
-    BucketFacts,
-    BucketMissingError,
-    DeleteResult,
-    ObjectFacts,
-    ObjectMissingError,
-    ObjectVersion,
-    StoreAddress,
-)
+from services.video.object_store import BucketMissingError, DeleteResult, ObjectMissingError
 from services.video.s3_connection import S3Connection
 from services.video.s3_errors import LOCKED_CODES, NO_LOCK_CODES, NOT_FOUND, code_of, status_of, store_errors
+from services.video.store_contents import BucketFacts, ObjectFacts, ObjectVersion, StoreAddress
 
 # What S3 calls the only version of an object in a bucket without versions.
 NULL_VERSION = "null"

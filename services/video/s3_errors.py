@@ -13,7 +13,6 @@ from services.video.object_store import (
     BytesDifferError,
     ObjectMissingError,
     PartsRefusedError,
-    StoreAddress,
     StoreError,
     StoreFullError,
     StoreRefusedError,
@@ -21,6 +20,7 @@ from services.video.object_store import (
     UploadGoneError,
     WrongCredentialsError,
 )
+from services.video.store_contents import StoreAddress
 
 # Codes of the S3 API reference and those that MinIO, SeaweedFS and Ceph add.
 FULL_CODES: Final = frozenset(

@@ -13,22 +13,13 @@ from minio.datatypes import Part
 from minio.error import S3Error
 
 from services.video import lock_self_test
-from services.video.object_store import (
-    BucketFacts,
-    DeleteResult,
-    LockTest,
-    ObjectFacts,
-    ObjectStore,
-    ObjectVersion,
-    PutResult,
-    StoreAddress,
-    StoredPart,
-)
+from services.video.object_store import DeleteResult, LockTest, ObjectStore, PutResult
 from services.video.s3_bucket import S3Bucket
 from services.video.s3_connection import S3Connection, S3Settings, connect, presigner
 from services.video.s3_errors import code_of
 from services.video.s3_reader import S3Reader
 from services.video.s3_writer import S3Writer
+from services.video.store_contents import BucketFacts, ObjectFacts, ObjectVersion, StoreAddress, StoredPart
 
 # S3 gives a thousand parts on a page, and takes ten thousand.
 PARTS_PAGE: Final = 1000

@@ -30,7 +30,6 @@ from services.video.object_store import (
     ObjectMissingError,
     ObjectStore,
     PartsRefusedError,
-    StoredPart,
     StoreError,
     UploadGoneError,
     staging_key,
@@ -40,6 +39,7 @@ from services.video.sealing import Sealed, Sealing
 from services.video.staged_parts import PART_BYTES, Part, missing, parts_of
 from services.video.store import uploads as rows
 from services.video.store.uploads import UploadRow
+from services.video.store_contents import StoredPart
 from services.video.stored_ranges import StoredRanges
 from zhichao.video.v1 import service_pb2 as pb
 

@@ -9,16 +9,10 @@ from threading import Barrier
 
 import pytest
 
-from services.video.object_store import (
-    BucketFacts,
-    BytesDifferError,
-    ObjectMissingError,
-    PutResult,
-    object_key,
-    rendition_key,
-)
+from services.video.object_store import BytesDifferError, ObjectMissingError, PutResult, object_key, rendition_key
 from services.video.s3_store import S3ObjectStore
 from services.video.s3_writer import PART_BYTES, SINGLE_PUT_BYTES_MAX
+from services.video.store_contents import BucketFacts
 from tests.video.stores import servers
 from tests.video.stores.contents import Content, content
 

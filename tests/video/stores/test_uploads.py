@@ -12,13 +12,13 @@ from services.video.object_store import (
     ObjectMissingError,
     PartsRefusedError,
     PutResult,
-    StoredPart,
     StoreError,
     UploadGoneError,
     object_key,
     staging_key,
 )
 from services.video.s3_store import S3ObjectStore
+from services.video.store_contents import StoredPart
 from tests.video.stores import servers
 from tests.video.stores.contents import Content, content
 
