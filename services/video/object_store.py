@@ -19,6 +19,7 @@ from typing import Final, Protocol, Self
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
+from services.video import refusals_reading
 from services.video.store_contents import BucketFacts, ObjectFacts, ObjectVersion, StoreAddress, StoredPart
 
 CHUNK_BYTES_MAX: Final = 1024 * 1024
@@ -159,12 +160,7 @@ def as_service_error(error: StoreError) -> ServiceError:
     Nothing of the error's text is in it. OBJECT_STORE_UNAVAILABLE says when to come again.
     """
     if isinstance(error, ObjectMissingError) and (digest := digest_of(error.key)) is not None:
-        return ServiceError(
-            Reason.EVIDENCE_MISSING,
-            f"the evidence store no longer has the bytes {digest.hex()}; the platform's operators have to find them",
-            message_zh=f"证据库中已找不到文件 {digest.hex()}，请联系平台运维人员",
-            metadata={"digest": digest.hex()},
-        )
+        return refusals_reading.missing(digest)
     return ServiceError(
         Reason.OBJECT_STORE_UNAVAILABLE,
         "the evidence store cannot do this now; nothing was sealed or changed, send the call again",

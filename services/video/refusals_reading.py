@@ -61,6 +61,11 @@ def damaged(action: CustodyAction, digest: bytes) -> ServiceError:
             message_zh=f"证据库中的文件与摘要 {digest.hex()} 不符，请联系平台运维人员",
             metadata={"digest": digest.hex()},
         )
+    return missing(digest)
+
+
+def missing(digest: bytes) -> ServiceError:
+    """Refuse because the store has lost the bytes."""
     return ServiceError(
         Reason.EVIDENCE_MISSING,
         f"the evidence store no longer has the bytes {digest.hex()}; the platform's operators have to find them",
