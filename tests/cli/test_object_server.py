@@ -5,10 +5,9 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from cli.postgres import processes
 from services.video.object_store import BucketMissingError
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
+from tests.waiting import wait_until
 
 WAIT_SECONDS_MAX = 60.0
 UNAUTHORISED = 401
@@ -42,13 +42,6 @@ def _server(directory: Path, port: int | None = None) -> ObjectServer:
 def _store(server: ObjectServer, directory: Path) -> S3ObjectStore:
     settings = S3Settings(server.endpoint, "evidence", directory / "access.key", directory / "secret.key", retries=8)
     return S3ObjectStore(settings)
-
-
-def _wait(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while not is_so():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +130,7 @@ def test_it_is_started_again_when_it_dies(tmp_path: Path) -> None:
         before = server.pid
         assert before is not None
         os.kill(before, signal.SIGKILL)
-        _wait(lambda: server.pid not in (None, before), "not started again")
+        wait_until(lambda: server.pid not in (None, before), "not started again", WAIT_SECONDS_MAX)
         store.check()
 
 
@@ -170,6 +163,7 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from cli.object_server import ObjectServer
+from tests.waiting import wait_until
 directory = Path(sys.argv[1])
 server = ObjectServer(directory / "server", port=int(sys.argv[2]), access_key_file=directory / "a",
                       secret_key_file=directory / "s")
@@ -190,7 +184,7 @@ def test_it_dies_with_its_platform(tmp_path: Path) -> None:
     identity = processes.identity(pid)
     parent.kill()
     parent.communicate()
-    _wait(lambda: processes.identity(pid) != identity, "it outlived its platform")
+    wait_until(lambda: processes.identity(pid) != identity, "it outlived its platform", WAIT_SECONDS_MAX)
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

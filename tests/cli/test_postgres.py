@@ -7,8 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +24,7 @@ from cli.postgres import (
 )
 from cli.postgres.account import Account, choose
 from cli.postgres.errors import AccountUnusableError
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = str(Path(__file__).with_name("postgres_owner.py"))
@@ -42,13 +42,6 @@ def reachable() -> Iterator[Path]:
         directory = Path(name)
         directory.chmod(0o755)
         yield directory
-
-
-def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS_MAX
-    while not is_so():
-        assert time.monotonic() < deadline, f"{what}: not within {SECONDS_MAX} s"
-        time.sleep(0.02)
 
 
 def own(directory: Path, *options: str) -> tuple[subprocess.Popen[str], dict[str, object]]:
@@ -155,7 +148,7 @@ def test_a_killed_server_is_restarted_with_its_data(tmp_path: Path) -> None:
         url, former = server.url("weighing"), server.pid
         assert former is not None
         os.kill(former, signal.SIGKILL)
-        wait_until(lambda: server.pid not in (None, former), "restarted")
+        wait_until(lambda: server.pid not in (None, former), "restarted", SECONDS_MAX)
         assert server.url("weighing") == url
         assert server.restart_count >= 1
         with psycopg.connect(url) as connection:
@@ -167,7 +160,7 @@ def test_a_server_ends_with_its_killed_owner(tmp_path: Path) -> None:
     pid = known["pid"]
     assert isinstance(pid, int)
     end(owner, signal.SIGKILL)
-    wait_until(lambda: processes.identity(pid) is None, "ended")
+    wait_until(lambda: processes.identity(pid) is None, "ended", SECONDS_MAX)
     with EmbeddedPostgres(tmp_path / "postgres") as server:
         assert server.query("SELECT count(*) FROM weighed", database="weighing") == "1"
 

@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from cli.platform_process import PlatformProcess, PlatformProcessError
 from cli.postgres import EmbeddedPostgres, processes
 from cli.up_options import ExitCode
 from cli.up_signing_key import SigningKeyError, ensure
+from tests.waiting import wait_until
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
 # Stand-ins issue no credentials.
@@ -46,13 +46,6 @@ def make(tmp_path: Path) -> Iterator[Callable[..., PlatformProcess]]:
     yield make_platform
     for platform in made:
         platform.kill_everything()
-
-
-def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS_MAX
-    while not is_so():
-        assert time.monotonic() < deadline, f"{what}: not within {SECONDS_MAX} s"
-        time.sleep(0.02)
 
 
 Make = Callable[..., PlatformProcess]
@@ -124,7 +117,11 @@ def test_an_own_evidence_store_is_restarted_when_it_dies(make: Make) -> None:
         former = platform.object_server_pid
         assert former is not None
         os.kill(former, signal.SIGKILL)
-        wait_until(lambda: platform.object_server_pid not in (None, former), "the evidence store was not restarted")
+        wait_until(
+            lambda: platform.object_server_pid not in (None, former),
+            "the evidence store was not restarted",
+            SECONDS_MAX,
+        )
 
 
 def test_the_evidence_store_is_reached_with_keys_for_their_owner_only(make: Make) -> None:
@@ -186,7 +183,7 @@ def test_ends_with_the_process_that_started_it(make: Make, tmp_path: Path) -> No
     pid = int(owner.stdout.readline())
     owner.kill()
     owner.communicate()
-    wait_until(lambda: processes.identity(pid) is None, "the platform ended")
+    wait_until(lambda: processes.identity(pid) is None, "the platform ended", SECONDS_MAX)
     state = platform_state.read(tmp_path / "data")
     assert state is not None
     assert state.phase == "stopped"

@@ -9,9 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,11 @@ from tests.conftest import Databases
 from tests.contract.deployments import K8S, SERVICES, WITH_DATABASE, Document, Pod, Site, build
 from tests.contract.test_deploy_secrets import read, run
 from tests.contract.test_deploy_settings import mounted
+from tests.waiting import wait_until
 
 PLATFORM = "141025"
 DEADLINE_SECONDS = 60.0
 ROLES = [role for name in WITH_DATABASE for role in (name, f"{name}_owner")]
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until a condition holds."""
-    ends_at = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < ends_at, f"in vain: {what}"
-        time.sleep(0.05)
 
 
 def free_port() -> int:
@@ -106,7 +98,9 @@ class Node:
         """Wait until the readiness probe of a pod's container finds it serving."""
         container = pod.spec["containers"][0]
         port = self.port(str(container["readinessProbe"]["grpc"]["port"]))
-        wait_until(lambda: process.poll() is not None or is_serving(port), f"{pod.name} is not serving")
+        wait_until(
+            lambda: process.poll() is not None or is_serving(port), f"{pod.name} is not serving", DEADLINE_SECONDS
+        )
         assert process.poll() is None, self.log(pod, container)
 
     def log(self, pod: Pod, container: Document) -> str:
@@ -214,7 +208,11 @@ def test_a_county_starts_from_nothing_and_gets_its_first_credential(site: Site, 
 
     # In the worst order: gates and services first. The gates hold until the Jobs are done.
     gates = [node.start(pod, gate) for pod in gated for gate in pod.spec["initContainers"]]
-    wait_until(lambda: all("schema_awaited" in node.log(pod, pod.spec["initContainers"][0]) for pod in gated), "gates")
+    wait_until(
+        lambda: all("schema_awaited" in node.log(pod, pod.spec["initContainers"][0]) for pod in gated),
+        "gates",
+        DEADLINE_SECONDS,
+    )
     assert [gate.poll() for gate in gates] == [None] * len(WITH_DATABASE)
     jobs = [node.start(pod, pod.spec["containers"][0]) for pod in site.pods if pod.owner["kind"] == "Job"]
     assert [job.wait(DEADLINE_SECONDS) for job in jobs] == [0] * len(WITH_DATABASE)

@@ -3,7 +3,7 @@ set, and the way of journals between them, step by step.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -267,11 +267,3 @@ def watching(
         yield call
     finally:
         call.cancel()
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait until the condition holds and return what it returned."""
-    ends_at = time.monotonic() + TIMEOUT_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < ends_at, f"in vain: {what}"
-    return found

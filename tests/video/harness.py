@@ -5,7 +5,7 @@ that tests set, and evidence to upload.
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +33,7 @@ from tests.conftest import Databases
 from tests.registry.harness import TIMEOUT_SECONDS, Refused, refused_by
 from tests.video.media_files import jpeg
 from tests.video.stores.servers import Server
+from tests.waiting import wait_until
 from zhichao.journal.v1 import entry_pb2
 from zhichao.journal.v1 import journal_pb2 as journal
 from zhichao.journal.v1.journal_pb2_grpc import JournalServiceStub
@@ -368,12 +369,3 @@ def carry_down(upper: RunningVideo, lower: RunningVideo) -> int:
             )
             count += 1
     return count
-
-
-def wait_until(condition: Callable[[], Any], what: str, seconds_max: float = TIMEOUT_SECONDS) -> Any:
-    """Wait until the condition holds and return what it returned."""
-    ends_at = time.monotonic() + seconds_max
-    while not (found := condition()):
-        assert time.monotonic() < ends_at, f"in vain: {what}"
-        time.sleep(0.01)
-    return found

@@ -14,7 +14,8 @@ from services.common.access.tokens import bearer
 from services.common.rpc_client import connect
 from tests.registry import access_examples
 from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry
-from tests.video.harness import COUNTY, RunningVideo, wait_until
+from tests.video.harness import COUNTY, RunningVideo
+from tests.waiting import wait_until
 from zhichao.access.v1 import service_pb2 as access_pb2
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb

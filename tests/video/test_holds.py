@@ -14,8 +14,9 @@ from services.common.reasons import Reason
 from services.video import lock_following
 from tests.video.bytes_read import actions, events, key_of
 from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo, carry_down, carry_up, wait_until
+from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo, carry_down, carry_up
 from tests.video.transfer.carrying import Levels, harmful_client, name_of
+from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 

@@ -21,7 +21,7 @@ from services.video.inspecting_protocol import PACKET_BYTES_MAX
 from services.video.media_types import JPEG, MP4, ContentRefused, Inspection, InspectionUnavailable, MediaFacts
 from tests.video.media_files import clip, jpeg
 from tests.video.misbehaving_worker import SOUND
-from tests.weighing.harness import wait_until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 

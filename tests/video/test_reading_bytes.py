@@ -12,8 +12,9 @@ from services.video.s3_reader import S3Reader
 from tests.registry.harness import TIMEOUT_SECONDS
 from tests.video.bytes_read import PURPOSE, actions, events, large_photo, read, refusal, remove, replace, request_of
 from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, UNIT, RunningVideo, carry_up, photo, wait_until
+from tests.video.harness import CITY, COUNTY, UNIT, RunningVideo, carry_up, photo
 from tests.video.transfer.carrying import name_of, state_of
+from tests.waiting import wait_until
 from zhichao.video.v1 import custody_pb2, evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 

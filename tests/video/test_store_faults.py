@@ -12,8 +12,9 @@ from services.common.reasons import Reason
 from services.video import background, keeping, store_watch
 from services.video.object_store import object_key
 from tests.video.conftest import MakeVideo
-from tests.video.harness import COUNTY, RunningVideo, draft_of, photo, wait_until
+from tests.video.harness import COUNTY, RunningVideo, draft_of, photo
 from tests.video.stores.servers import SeaweedServer
+from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 

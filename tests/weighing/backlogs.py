@@ -10,7 +10,7 @@ from services.weighing.directory import Directory
 from services.weighing.preparing import Prepared, RecordPreparer
 from services.weighing.preparing_process import PreparingProcess
 from tests.registry.harness import START
-from tests.weighing.harness import wait_until
+from tests.waiting import wait_until
 from tests.weighing.records import BY_VERDICT, record, vehicle
 from zhichao.weighing.v1 import record_pb2
 from zhichao.weighing.v1 import service_pb2 as pb

@@ -3,10 +3,8 @@ set.
 """
 
 import json
-import threading
-import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -51,15 +49,6 @@ _POLL_SECONDS = 0.01
 def migrate(database_url: str) -> None:
     """Make the weighing service's schema in an empty database."""
     upgrade(database_url, MIGRATIONS)
-
-
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_SECONDS) -> Any:
-    """Wait until the condition holds and return what it returned."""
-    ends_at = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < ends_at, f"in vain for {seconds} s: {what}"
-        threading.Event().wait(_POLL_SECONDS)
-    return found
 
 
 def register_site(registry: RunningRegistry, unit: str = "141025-001", **unit_fields: Any) -> None:

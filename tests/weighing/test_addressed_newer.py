@@ -13,7 +13,8 @@ from services.weighing.addressed_follower import AddressedFollower
 from services.weighing.directory import Directory
 from tests.common.conftest import Events, events  # noqa: F401 - a fixture
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.weighing.harness import PLATFORM, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import PLATFORM
 from zhichao.common.v1 import refusal_pb2
 from zhichao.journal.v1 import addressed_pb2, journal_pb2, journal_pb2_grpc
 

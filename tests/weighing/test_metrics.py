@@ -8,7 +8,8 @@ import pytest
 from tests.conftest import Databases
 from tests.metrics import Scrape, scrape
 from tests.registry.harness import RunningRegistry
-from tests.weighing.harness import PLATFORM, RunningWeighing, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import PLATFORM, RunningWeighing
 from tests.weighing.records import BY_VERDICT, record, records
 
 

@@ -25,8 +25,9 @@ from services.weighing.directory import Certificate, Directory, Scale, SourceUni
 from services.weighing.preparing import BATCH_RECORDS_MAX, RecordPreparer
 from services.weighing.preparing_process import BATCH_BYTES_MIN, PreparingProcess
 from tests.registry.harness import START
+from tests.waiting import wait_until
 from tests.weighing.backlogs import LARGE, ActorAndRequest, asked, is_alive, locally, made_up, serialised
-from tests.weighing.harness import RunningWeighing, wait_until
+from tests.weighing.harness import RunningWeighing
 from tests.weighing.records import record, records
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")

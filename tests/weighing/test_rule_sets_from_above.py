@@ -19,7 +19,8 @@ from tests.registry import examples
 from tests.registry.calls import create, update
 from tests.registry.downlink import carry_down
 from tests.registry.harness import START, RunningRegistry
-from tests.weighing.harness import PLATFORM, RunningWeighing, reason_of, register_site, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import PLATFORM, RunningWeighing, reason_of, register_site
 from tests.weighing.records import COMPLIANT, SUSPECTED, UNIT, record, records
 from zhichao.journal.v1 import entry_pb2
 from zhichao.registry.v1 import resources_pb2

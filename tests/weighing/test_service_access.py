@@ -13,7 +13,8 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import service_error
 from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry
-from tests.weighing.harness import PLATFORM, RunningWeighing, reason_of, register_site, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import PLATFORM, RunningWeighing, reason_of, register_site
 from tests.weighing.records import UNIT, record, records
 from zhichao.journal.v1 import access_record_pb2
 from zhichao.weighing.v1 import record_pb2

@@ -22,7 +22,8 @@ from tests.conftest import Databases
 from tests.registry import examples
 from tests.registry.calls import create, update
 from tests.registry.harness import START, RunningRegistry, write_secret
-from tests.weighing.harness import PLATFORM, RunningWeighing, reason_of, register_site, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import PLATFORM, RunningWeighing, reason_of, register_site
 from tests.weighing.records import UNIT, record, records, vehicle
 
 

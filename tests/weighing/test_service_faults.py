@@ -23,7 +23,8 @@ from cli.postgres import EmbeddedPostgres
 from services.common.errors import ServiceError
 from tests.conftest import FAST_SETTINGS, Databases
 from tests.registry.harness import RunningRegistry
-from tests.weighing.harness import RunningWeighing, locked_head, reason_of, refused, retry_delay, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import RunningWeighing, locked_head, reason_of, refused, retry_delay
 from tests.weighing.records import record, records
 from zhichao.weighing.v1 import service_pb2 as pb
 from zhichao.weighing.v1.record_pb2 import WeighingRecord

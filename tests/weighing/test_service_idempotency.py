@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.registry.harness import RunningRegistry
-from tests.weighing.harness import RunningWeighing, locked_head, reason_of, register_site, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import RunningWeighing, locked_head, reason_of, register_site
 from tests.weighing.records import UNIT, record, records, tagged
 from zhichao.weighing.v1 import service_pb2 as pb
 from zhichao.weighing.v1 import weighing_pb2

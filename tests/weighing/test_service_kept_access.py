@@ -24,7 +24,8 @@ from tests.conftest import Databases
 from tests.registry import access_examples
 from tests.registry.access_calls import Access
 from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry
-from tests.weighing.harness import PLATFORM, SCHEMA, RunningWeighing, migrate, register_site, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import PLATFORM, SCHEMA, RunningWeighing, migrate, register_site
 from tests.weighing.records import UNIT, record
 from zhichao.access.v1 import service_pb2 as access_pb2
 from zhichao.weighing.v1 import service_pb2 as pb

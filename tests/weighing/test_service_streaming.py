@@ -10,7 +10,8 @@ import pytest
 
 from services.journal import group_commit
 from services.weighing.streaming import WINDOW_BATCHES_MAX
-from tests.weighing.harness import RunningWeighing, locked_head, reason_of, refused, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import RunningWeighing, locked_head, reason_of, refused
 from tests.weighing.records import record, records
 from zhichao.weighing.v1 import service_pb2 as pb
 from zhichao.weighing.v1.record_pb2 import WeighingRecord

@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from services.weighing import handlers
-from tests.weighing.harness import RunningWeighing, refused, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import RunningWeighing, refused
 from tests.weighing.records import UNIT, record, records
 from zhichao.weighing.v1 import service_pb2 as pb
 from zhichao.weighing.v1 import weighing_pb2

@@ -7,7 +7,8 @@ import pytest
 from services.common.tracing import COMMITS_PER_CALL_MAX, Span, Tracing, begin_tracing, end_tracing
 from services.journal.tracing import commit_span_id
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.weighing.harness import PLATFORM, RunningWeighing, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import PLATFORM, RunningWeighing
 from tests.weighing.records import record, records
 from zhichao.weighing.v1 import service_pb2 as pb
 

@@ -17,7 +17,7 @@ from cli.platform_layout import is_free
 from cli.simulate.media import make_clip
 from tests.cli.test_run import SECONDS_MAX, Run, Start, assert_nothing_runs, start
 from tests.cli.test_simulate_media import SCENE
-from tests.video.harness import wait_until
+from tests.waiting import wait_until
 
 __all__ = ["start"]
 # A fixture of the tests of `zhichao run`, which pytest finds by its name here.

@@ -6,8 +6,9 @@ from typing import Any
 
 from services.common.instants import timestamp
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.video.harness import UNIT, RunningVideo, carry_up, photo, wait_until
+from tests.video.harness import UNIT, RunningVideo, carry_up, photo
 from tests.video.media_files import clip
+from tests.waiting import wait_until
 from tests.weighing.harness import RunningWeighing
 from tests.weighing.records import BY_VERDICT, SUSPECTED, record
 from zhichao.journal.v1 import journal_pb2 as journal

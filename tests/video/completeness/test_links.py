@@ -32,7 +32,7 @@ from tests.video.completeness.examples import (
     seals,
     suspected,
 )
-from tests.weighing.harness import wait_until
+from tests.waiting import wait_until
 
 Connection = psycopg.Connection[Any]
 

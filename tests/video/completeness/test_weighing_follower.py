@@ -17,7 +17,8 @@ from services.video.store import weighings as store
 from services.video.suspected import WEIGHING_KIND
 from services.video.weighing_follower import WeighingFollower
 from tests.video.completeness.examples import COUNTY, UNIT
-from tests.weighing.harness import RunningWeighing, wait_until
+from tests.waiting import wait_until
+from tests.weighing.harness import RunningWeighing
 from tests.weighing.records import BY_VERDICT, SUSPECTED, record
 from zhichao.weighing.v1.weighing_pb2 import Weighing
 

@@ -10,8 +10,8 @@ from services.video import background
 from services.video.background import BackgroundWork, OnlyOne
 from services.video.keeping_rules import HELD_LOOK_AGAIN
 from services.video.object_store import StoreUnavailableError
-from tests.video.harness import wait_until
 from tests.video.keeping.harness import Kept
+from tests.waiting import wait_until
 
 KEY = 4_711
 

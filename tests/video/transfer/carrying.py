@@ -11,7 +11,8 @@ from minio import Minio
 from services.common.errors import ServiceError
 from services.common.rpc_client import service_error
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.video.harness import RunningVideo, carry_down, carry_up, photo, wait_until
+from tests.video.harness import RunningVideo, carry_down, carry_up, photo
+from tests.waiting import wait_until
 from zhichao.video.v1 import custody_pb2, evidence_pb2, transfer_pb2
 from zhichao.video.v1 import service_pb2 as pb
 

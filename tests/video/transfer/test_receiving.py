@@ -14,7 +14,7 @@ from services.common.rpc_client import service_error
 from services.video.object_store import object_key
 from services.video.wanted import RETRY_SECONDS_MIN
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.video.harness import CITY, COUNTY, RunningVideo, carry_up, photo, wait_until
+from tests.video.harness import CITY, COUNTY, RunningVideo, carry_up, photo
 from tests.video.transfer.carrying import (
     PIECE_BYTES,
     big_photo,
@@ -28,6 +28,7 @@ from tests.video.transfer.carrying import (
     wait_for_state,
     wanted,
 )
+from tests.waiting import wait_until
 from zhichao.video.v1 import service_pb2 as pb
 from zhichao.video.v1 import transfer_pb2
 

@@ -15,18 +15,7 @@ from services.video.store import weighings
 from services.video.wanted import FRESH_SECONDS, RETRY_SECONDS_MIN
 from tests.registry.harness import TIMEOUT_SECONDS
 from tests.video.conftest import MakeVideo
-from tests.video.harness import (
-    CITY,
-    COUNTY,
-    PROVINCE,
-    UNIT,
-    RunningVideo,
-    carry_down,
-    carry_up,
-    draft_of,
-    photo,
-    wait_until,
-)
+from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo, carry_down, carry_up, draft_of, photo
 from tests.video.media_files import pdf
 from tests.video.transfer.carrying import (
     Levels,
@@ -42,6 +31,7 @@ from tests.video.transfer.carrying import (
     wanted,
     watching,
 )
+from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2, transfer_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
