@@ -163,7 +163,6 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from cli.object_server import ObjectServer
-from tests.waiting import wait_until
 directory = Path(sys.argv[1])
 server = ObjectServer(directory / "server", port=int(sys.argv[2]), access_key_file=directory / "a",
                       secret_key_file=directory / "s")
