@@ -133,6 +133,12 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
+def free_port() -> int:
+    """Return a port of loopback that nobody has now; nobody keeps it: take it at once."""
+    with bind(LOOPBACK, 0) as taken:
+        return int(taken.getsockname()[1])
+
+
 def reserve_any(listen_host: str) -> tuple[int, socket.socket]:
     """Find and reserve a base port whose whole block is free; OSError when there is none."""
     # SystemRandom: two platforms that start together try different blocks, also with equal seeds.

@@ -15,7 +15,7 @@ from cli.backup import database, evidence_list
 from cli.backup.evidence_list import LIST_FILE, ListedObject
 from cli.backup.record import BackupError, EvidenceRecord
 from cli.object_server import ObjectServer, ObjectServerError
-from cli.platform_layout import LOOPBACK, PlatformFiles, bind
+from cli.platform_layout import PlatformFiles, free_port
 from services.video.config import VideoSettings
 from services.video.object_store import ObjectMissingError, ObjectStore, StoreError, object_key
 from services.video.s3_connection import S3Settings
@@ -165,7 +165,7 @@ def staging_of(files: PlatformFiles) -> Path:
 def _started(files: PlatformFiles, directory: Path) -> Iterator[ObjectStore]:
     server = ObjectServer(
         directory,
-        port=_free_port(),
+        port=free_port(),
         access_key_file=files.object_access_key,
         secret_key_file=files.object_secret_key,
     )
@@ -187,11 +187,6 @@ def _opened(files: PlatformFiles, endpoint: str) -> Iterator[ObjectStore]:
         yield store
     finally:
         store.close()
-
-
-def _free_port() -> int:
-    with bind(LOOPBACK, 0) as probe:
-        return int(probe.getsockname()[1])
 
 
 class _WrongBytesError(Exception):

@@ -23,7 +23,7 @@ from cli.backup.record import BackupError
 from cli.backup.restore import check, restore
 from cli.main import main
 from cli.object_server import ObjectServer
-from cli.platform_layout import PlatformFiles
+from cli.platform_layout import PlatformFiles, free_port
 from cli.platform_state import DataLock, PlatformState
 from cli.postgres import EmbeddedPostgres
 from services.common.database import upgrade
@@ -31,7 +31,6 @@ from services.video.object_store import object_key
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
 from tests.cli.verified_journals import COUNTY
-from tests.video.stores.servers import free_port
 
 CONTENTS = [f"evidence {number}".encode() * (number + 1) for number in range(6)]
 RETAINED = timedelta(days=30)

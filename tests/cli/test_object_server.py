@@ -14,7 +14,7 @@ import pytest
 
 from cli.object_server import ObjectServer, ObjectServerError
 from cli.object_server.files import ServerFiles
-from cli.platform_layout import LOOPBACK, bind
+from cli.platform_layout import LOOPBACK, bind, free_port
 from cli.postgres import processes
 from services.video.object_store import BucketMissingError
 from services.video.s3_connection import S3Settings
@@ -25,15 +25,10 @@ WAIT_SECONDS_MAX = 60.0
 UNAUTHORISED = 401
 
 
-def _free_port() -> int:
-    with bind(LOOPBACK, 0) as taken:
-        return int(taken.getsockname()[1])
-
-
 def _server(directory: Path, port: int | None = None) -> ObjectServer:
     return ObjectServer(
         directory / "server",
-        port=port or _free_port(),
+        port=port or free_port(),
         access_key_file=directory / "access.key",
         secret_key_file=directory / "secret.key",
     )
@@ -145,7 +140,7 @@ def test_it_leaves_no_process_when_it_is_stopped(tmp_path: Path) -> None:
 
 
 def test_one_left_over_by_a_killed_platform_is_stopped_first(tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     first = _server(tmp_path, port)
     first.start()
     try:
@@ -174,7 +169,7 @@ sys.stdin.read()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the signal at a parent's end is Linux's")
 def test_it_dies_with_its_platform(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PARENT, str(tmp_path), str(_free_port())]
+    command = [sys.executable, "-c", PARENT, str(tmp_path), str(free_port())]
     parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert parent.stdout is not None
     assert parent.stdin is not None
@@ -187,7 +182,7 @@ def test_it_dies_with_its_platform(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     with bind(LOOPBACK, port) as taken:
         taken.listen()
         with pytest.raises(ObjectServerError, match=f"{port}"):

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from cli.object_server.files import find_program
+from cli.platform_layout import free_port
 from services.video.object_store import LockState, WrongCredentialsError
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
 from tests.contract.deployments import site
 from tests.contract.test_deploy_secrets import read, run
-from tests.video.stores.servers import free_port
 
 START_SECONDS_MAX = 60.0
 

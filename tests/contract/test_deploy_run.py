@@ -6,12 +6,11 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cli.platform_layout import free_port
 from tests.certificates import new_authority, platform_files
 from tests.conftest import Databases
 from tests.contract.deployments import K8S, SERVICES, WITH_DATABASE, Document, Pod, Site, build
@@ -31,13 +31,6 @@ from tests.waiting import wait_until
 PLATFORM = "141025"
 DEADLINE_SECONDS = 60.0
 ROLES = [role for name in WITH_DATABASE for role in (name, f"{name}_owner")]
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody has now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Node:

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 import grpc
 import pytest
 
+from cli.platform_layout import free_port
 from services.common.errors import ServiceError
 from services.video import staging
 from services.video.object_store import STAGING_PREFIX, object_key
 from services.video.staged_parts import PART_BYTES
 from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo, draft_of, photo
 from tests.video.media_files import clip
-from tests.video.stores.servers import free_port
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb

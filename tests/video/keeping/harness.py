@@ -1,8 +1,8 @@
 """Everything that keeps evidence, with evidence sealed as uploads seal it, and ways to do harm behind its back."""
 
 import hashlib
-import itertools
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -30,12 +30,11 @@ from services.video.s3_store import S3ObjectStore
 from services.video.store import custody as custody_store
 from services.video.store import objects as objects_store
 from services.video.store.custody import Named
-from tests.video.stores.servers import Server, free_port
+from tests.video.stores.servers import Server
 from zhichao.video.v1 import custody_pb2, evidence_pb2
 
 COUNTY = "141025"
 UNIT = "141025-9001"
-_COUNT = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Kept:
     def __init__(self, url: str, store_at: StoreAt, tmp_path: Path, **settings: Any) -> None:
         self.url = url
         self.store_at = store_at
-        self.bucket = f"evidence-{next(_COUNT)}-{free_port()}"
+        self.bucket = f"evidence-{secrets.token_hex(6)}"
         self.clock = MovedClock()
         self.engine = create_engine(url, pool_size=4, application_name="test")
         key_file = tmp_path / "signing.pem"

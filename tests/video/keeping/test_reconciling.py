@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
+from cli.platform_layout import free_port
 from services.video.domain import BytesState
 from services.video.keeping_rules import ORPHAN_KEEP
 from services.video.object_store import StoreUnavailableError, object_key, rendition_key, staging_key
 from services.video.reconciling import STAGING_KEEP
 from services.video.s3_store import S3ObjectStore
 from tests.video.keeping.harness import Kept
-from tests.video.stores.servers import free_port
 
 
 def put_orphan(kept: Kept, content: bytes) -> bytes:

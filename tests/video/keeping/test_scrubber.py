@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from cli.platform_layout import free_port
 from services.video.domain import BytesState
 from services.video.object_store import ObjectMissingError, StoreUnavailableError, object_key
 from services.video.s3_store import S3ObjectStore
 from tests.video.keeping.harness import Kept
-from tests.video.stores.servers import free_port
 
 
 def test_what_is_right_is_left_alone(kept: Kept) -> None:

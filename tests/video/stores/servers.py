@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import pytest
 
 from cli.object_server import ObjectServer
-from cli.platform_layout import LOOPBACK, bind
+from cli.platform_layout import LOOPBACK, free_port
 from cli.postgres import launcher
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
@@ -169,12 +169,6 @@ class MinioServer:
                 return True
         except (urllib.error.URLError, OSError):
             return False
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody has now."""
-    with bind(LOOPBACK, 0) as taken:
-        return int(taken.getsockname()[1])
 
 
 def need_minio() -> None:

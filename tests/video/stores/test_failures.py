@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.platform_layout import free_port
 from services.video.object_store import (
     BucketMissingError,
     ObjectMissingError,
@@ -63,7 +64,7 @@ def _is_secret_free(store_error: StoreError, server: servers.Server) -> bool:
 
 @ASKING
 def test_a_store_that_is_away_is_unavailable(server: servers.Server, name: str) -> None:
-    store = servers.store(server, endpoint=f"http://127.0.0.1:{servers.free_port()}", retries=0)
+    store = servers.store(server, endpoint=f"http://127.0.0.1:{free_port()}", retries=0)
     with pytest.raises(StoreUnavailableError, match="nothing answers at"):
         EVERYTHING[name](store)
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cli.platform_layout import free_port
 from services.video import lock_self_test
 from services.video.object_store import LOCK_TEST_PREFIX, LockState, object_key
 from services.video.s3_store import S3ObjectStore
@@ -165,7 +166,7 @@ def test_the_self_test_finds_that_a_store_takes_locks_and_deletes(
 
 
 def test_the_self_test_knows_nothing_while_the_store_is_away(server: servers.Server) -> None:
-    found = servers.store(server, endpoint=f"http://127.0.0.1:{servers.free_port()}", retries=0).lock_self_test()
+    found = servers.store(server, endpoint=f"http://127.0.0.1:{free_port()}", retries=0).lock_self_test()
     assert found.state is LockState.UNKNOWN, found.detail
 
 
