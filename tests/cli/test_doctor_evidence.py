@@ -13,7 +13,7 @@ from services.video.object_store import LockState
 from services.video.store.keeping import LockTestRow, put_lock_test
 from tests.cli.doctor_subject import closed_port, subject
 from tests.conftest import Databases
-from tests.video.completeness.examples import SCHEMA, migrate
+from tests.video.harness import SCHEMA, migrate
 from tests.video.stores.servers import SeaweedServer, store
 
 BUCKET = "doctor"

@@ -1,7 +1,6 @@
 """Reading evidence as callers do, and doing harm to the store that holds it."""
 
 import hashlib
-import secrets
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -11,21 +10,14 @@ from services.common.errors import ServiceError
 from services.common.rpc_client import service_error
 from services.video.object_store import object_key
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.video.harness import RunningVideo, photo
-from tests.video.transfer.carrying import harmful_client, name_of
+from tests.video.harness import RunningVideo
+from tests.video.stores.servers import harmful_client
+from tests.video.transfer.carrying import name_of
 from zhichao.video.v1 import custody_pb2
 from zhichao.video.v1 import service_pb2 as pb
 from zhichao.video.v1.service_pb2_grpc import VideoServiceStub
 
 PURPOSE = "核查案件 7"
-
-
-def large_photo(mebibytes: int) -> bytes:
-    """Return a photo of a little more than so many mebibytes, like no other."""
-    content, half = photo(), 32 * 1024
-    comment = b"\xff\xfe" + half.to_bytes(2, "big")
-    comments = (comment + secrets.token_bytes(half - 2) for _ in range(mebibytes * 32))
-    return b"".join((content[:2], *comments, content[2:]))
 
 
 class ReadBytes(NamedTuple):
@@ -80,10 +72,10 @@ def key_of(held: pb.HeldEvidence) -> str:
 
 def remove(video: RunningVideo, held: pb.HeldEvidence) -> None:
     """Remove bytes behind the service's back: the store shows them no more."""
-    harmful_client(video).remove_object(video.bucket, key_of(held))
+    harmful_client(video.store_server).remove_object(video.bucket, key_of(held))
 
 
 def replace(video: RunningVideo, held: pb.HeldEvidence, content: bytes) -> None:
     """Put other bytes where the evidence is."""
     assert hashlib.sha256(content).digest() != held.evidence.digest
-    harmful_client(video).put_object(video.bucket, key_of(held), BytesIO(content), len(content))
+    harmful_client(video.store_server).put_object(video.bucket, key_of(held), BytesIO(content), len(content))

@@ -26,6 +26,7 @@ from services.journal.notes import new_private_key_pem
 from services.journal.signing import load_signer
 from services.video.app import MIGRATIONS, STREAM, build
 from services.video.config import VideoConfig
+from services.video.object_store import OBJECT_PREFIX
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
 from tests.access import Access, service_token_file
@@ -245,6 +246,10 @@ class RunningVideo:
         content = photo() if content is None else content
         return self.upload(content, draft_of(content, self.clock.now(), **fields)).held_evidence
 
+    def object_count(self) -> int:
+        """Count the objects of evidence in the store."""
+        return len(list(self.objects.list(OBJECT_PREFIX)))
+
     # The journal
 
     def own_entries(self) -> list[entry_pb2.Entry]:
@@ -314,6 +319,14 @@ def unlike(content: bytes) -> bytes:
     """Return a JPEG with a comment that makes it another one."""
     comment = secrets.token_hex(16).encode()
     return content[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + content[2:]
+
+
+def large_photo(size_bytes_min: int) -> bytes:
+    """Make a photo of a little more than so many bytes that is like no other."""
+    content, half = photo(), 32 * 1024
+    comment = b"\xff\xfe" + half.to_bytes(2, "big")
+    comments = (comment + secrets.token_bytes(half - 2) for _ in range(-(-size_bytes_min // half)))
+    return b"".join((content[:2], *comments, content[2:]))
 
 
 def draft_of(content: bytes, now: datetime, **fields: Any) -> pb.EvidenceDraft:

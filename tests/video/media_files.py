@@ -1,9 +1,11 @@
 """Makes photos, clips and documents for tests, and finds the real ones beside the checkout."""
 
+import hashlib
 import io
+import secrets
 import tempfile
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,36 @@ def clip(
         return Path(file.name).read_bytes()
 
 
+@dataclass(frozen=True)
+class BigClip:
+    """A clip that is filled up to a size with a box that players pass over; no two are alike."""
+
+    film: bytes
+    size_bytes: int
+    number: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+
+    def chunks(self, chunk_bytes: int) -> Iterator[bytes]:
+        """Yield its bytes so many at once: no more of it need ever be held."""
+        free_bytes = self.size_bytes - len(self.film)
+        # A box with a size of 64 bits (ISO/IEC 14496-12).
+        head = self.film + (1).to_bytes(4, "big") + b"free" + free_bytes.to_bytes(8, "big") + self.number
+        zeros = bytes(chunk_bytes)
+        for start in range(0, self.size_bytes, chunk_bytes):
+            begin = head[start : start + chunk_bytes]
+            yield begin + zeros[: min(chunk_bytes, self.size_bytes - start) - len(begin)]
+
+    def content(self) -> bytes:
+        """Return all of its bytes."""
+        return b"".join(self.chunks(self.size_bytes))
+
+    def digest(self) -> bytes:
+        """Return its SHA-256, without holding all of it."""
+        sha256 = hashlib.sha256()
+        for chunk in self.chunks(1 << 20):
+            sha256.update(chunk)
+        return sha256.digest()
+
+
 def pdf(pages: int = 1, *, password: str | None = None) -> bytes:
     """Make a document of blank pages; an empty password encrypts it all the same."""
     writer = PdfWriter()
@@ -127,8 +159,3 @@ def pdf(pages: int = 1, *, password: str | None = None) -> bytes:
     content = io.BytesIO()
     writer.write(content)
     return content.getvalue()
-
-
-def exif_time(moment: datetime) -> str:
-    """Write a time as cameras do."""
-    return f"{moment:%Y:%m:%d %H:%M:%S}"

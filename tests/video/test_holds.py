@@ -12,10 +12,11 @@ from services.common.errors import ServiceError
 from services.common.instants import timestamp
 from services.common.reasons import Reason
 from services.video import lock_following
-from tests.video.bytes_read import actions, events, key_of
+from tests.video.bytes_read import actions, events, key_of, remove
 from tests.video.conftest import MakeVideo
 from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo, carry_down, carry_up
-from tests.video.transfer.carrying import Levels, harmful_client, name_of
+from tests.video.stores.servers import harmful_client
+from tests.video.transfer.carrying import Levels, name_of
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
@@ -312,7 +313,7 @@ def test_what_was_deleted_is_not_said_to_be_kept(county: RunningVideo) -> None:
 def is_held_in_store(video: RunningVideo, held: pb.HeldEvidence) -> bool:
     """Tell whether the store keeps the object whatever anybody says."""
     try:
-        return bool(harmful_client(video).is_object_legal_hold_enabled(video.bucket, key_of(held)))
+        return bool(harmful_client(video.store_server).is_object_legal_hold_enabled(video.bucket, key_of(held)))
     except S3Error as error:
         if error.code != "NoSuchObjectLegalHold":
             raise
@@ -321,7 +322,7 @@ def is_held_in_store(video: RunningVideo, held: pb.HeldEvidence) -> bool:
 
 def locked_until(video: RunningVideo, held: pb.HeldEvidence) -> int:
     """Return until when the store keeps the object."""
-    found = harmful_client(video).get_object_retention(video.bucket, key_of(held))
+    found = harmful_client(video.store_server).get_object_retention(video.bucket, key_of(held))
     return int(found.retain_until_date.timestamp()) if found is not None else 0
 
 
@@ -374,7 +375,7 @@ def test_a_hold_from_above_reaches_the_store_also_after_it_was_away(levels: Leve
 
 def test_a_lock_that_is_due_finds_lost_bytes(county: RunningVideo) -> None:
     held = county.sealed()
-    harmful_client(county).remove_object(county.bucket, key_of(held))
+    remove(county, held)
 
     place(county, held)
 

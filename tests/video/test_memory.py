@@ -1,10 +1,8 @@
 """Memory of the service while many upload big files at once, as the kernel counts it."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -16,7 +14,7 @@ from services.common.reasons import Reason
 from services.common.rpc_client import service_error
 from tests.registry.harness import RunningRegistry
 from tests.video.harness import CHUNK_BYTES, RunningVideo, draft_of
-from tests.video.media_files import clip
+from tests.video.media_files import BigClip, clip
 from tests.video.processes import VideoProcess, steward_token
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
@@ -32,39 +30,10 @@ MEMORY_BYTES_MAX: Final = 150_000_000
 UPLOAD_SECONDS_MAX: Final = 3_600.0
 
 
-@dataclass(frozen=True)
-class BigClip:
-    """A clip that is filled up to a size with a box that players skip, each with another number in it."""
-
-    film: bytes
-    number: int
-    size_bytes: int
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield its bytes."""
-        free_bytes = self.size_bytes - len(self.film)
-        # A box with a size of 64 bits (ISO/IEC 14496-12).
-        head = self.film + (1).to_bytes(4, "big") + b"free" + free_bytes.to_bytes(8, "big")
-        head += self.number.to_bytes(8, "big")
-        yield head
-        left = self.size_bytes - len(head)
-        zeros = bytes(CHUNK_BYTES)
-        while left:
-            yield zeros[: min(left, CHUNK_BYTES)]
-            left -= min(left, CHUNK_BYTES)
-
-    def digest(self) -> bytes:
-        """Return its SHA-256."""
-        sha256 = hashlib.sha256()
-        for chunk in self.chunks():
-            sha256.update(chunk)
-        return sha256.digest()
-
-
 def requests(big: BigClip, draft: pb.EvidenceDraft) -> Iterator[pb.UploadEvidenceRequest]:
     """Yield the messages of its upload."""
     yield pb.UploadEvidenceRequest(draft=draft)
-    for chunk in big.chunks():
+    for chunk in big.chunks(CHUNK_BYTES):
         yield pb.UploadEvidenceRequest(chunk=chunk)
 
 
@@ -80,7 +49,7 @@ def test_sixteen_big_uploads_at_once_take_no_more_memory_than_promised(
     ends = timestamp(county.clock.now() - timedelta(seconds=59))
 
     def upload(number: int) -> pb.HeldEvidence:
-        big = BigClip(film, number, UPLOAD_BYTES)
+        big = BigClip(film, UPLOAD_BYTES)
         draft = draft_of(
             b"",
             county.clock.now(),

@@ -10,9 +10,9 @@ from services.common.reasons import Reason
 from services.video import outgoing_bytes
 from services.video.s3_reader import S3Reader
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.video.bytes_read import PURPOSE, actions, events, large_photo, read, refusal, remove, replace, request_of
+from tests.video.bytes_read import PURPOSE, actions, events, read, refusal, remove, replace, request_of
 from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, UNIT, RunningVideo, carry_up, photo
+from tests.video.harness import CITY, COUNTY, UNIT, RunningVideo, carry_up, large_photo, photo
 from tests.video.transfer.carrying import name_of, state_of
 from tests.waiting import wait_until
 from zhichao.video.v1 import custody_pb2, evidence_pb2
@@ -24,7 +24,7 @@ CHUNK = 1 << 20
 @pytest.fixture(scope="module")
 def large() -> bytes:
     """Return a photo of four messages."""
-    return large_photo(3)
+    return large_photo(3 << 20)
 
 
 def test_the_whole_comes_in_messages_of_a_mebibyte(county: RunningVideo, large: bytes) -> None:
@@ -287,7 +287,7 @@ def _readers() -> list[threading.Thread]:
 
 
 def test_nothing_is_read_for_who_has_gone(county: RunningVideo) -> None:
-    held = county.sealed(large_photo(16))
+    held = county.sealed(large_photo(16 << 20))
     call = county.stub.ReadEvidence(request_of(held), timeout=TIMEOUT_SECONDS)
     next(call)
 
@@ -307,7 +307,7 @@ def test_a_slow_reader_holds_little_memory(county: RunningVideo, monkeypatch: py
         return chunk
 
     monkeypatch.setattr(S3Reader, "__next__", counted)
-    content = large_photo(32)
+    content = large_photo(32 << 20)
     held = county.sealed(content)
     taken.clear()
     call = county.stub.ReadEvidence(request_of(held), timeout=TIMEOUT_SECONDS)
@@ -331,7 +331,7 @@ def test_a_slow_reader_holds_little_memory(county: RunningVideo, monkeypatch: py
 def test_more_reads_than_there_is_memory_for_come_again(video_of: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outgoing_bytes, "READS_MAX", 1)
     county = video_of(COUNTY)
-    held, small = county.sealed(large_photo(16)), county.sealed()
+    held, small = county.sealed(large_photo(16 << 20)), county.sealed()
     call: Any = county.stub.ReadEvidence(request_of(held), timeout=TIMEOUT_SECONDS)
     next(call)
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from minio import Minio
 
 from services.common.reasons import Reason
 from services.video import background, keeping, store_watch
 from services.video.object_store import object_key
 from tests.video.conftest import MakeVideo
 from tests.video.harness import COUNTY, RunningVideo, draft_of, photo
-from tests.video.stores.servers import SeaweedServer
+from tests.video.stores.servers import SeaweedServer, harmful_client
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
@@ -41,14 +40,6 @@ def status(county: RunningVideo) -> pb.GetStoreStatusResponse:
     """Ask what the store is."""
     answer: pb.GetStoreStatusResponse = county.call("GetStoreStatus", pb.GetStoreStatusRequest())
     return answer
-
-
-def client(store: SeaweedServer) -> Minio:
-    """Return a client that does harm."""
-    access_key, secret_key = (
-        file.read_text("ascii").strip() for file in (store.access_key_file, store.secret_key_file)
-    )
-    return Minio(store.url.removeprefix("http://"), access_key, secret_key, secure=False)
 
 
 def test_the_status_says_what_the_store_is_and_enforces(county: RunningVideo) -> None:
@@ -118,20 +109,20 @@ def test_a_service_starts_while_its_store_is_away(video_of: MakeVideo, own_store
 
 def test_a_bucket_that_vanished_is_not_replaced_by_an_empty_one(video_of: MakeVideo, own_store: SeaweedServer) -> None:
     # Without locks: a bucket with a locked object is not removed.
-    client(own_store).make_bucket("removable")
+    harmful_client(own_store).make_bucket("removable")
     county = video_of(COUNTY, store_server=own_store, bucket="removable")
     held = county.sealed()
     county.stop()
-    for found in list(client(own_store).list_objects("removable", recursive=True)):
-        client(own_store).remove_object("removable", found.object_name or "")
-    client(own_store).remove_bucket("removable")
+    for found in list(harmful_client(own_store).list_objects("removable", recursive=True)):
+        harmful_client(own_store).remove_object("removable", found.object_name or "")
+    harmful_client(own_store).remove_bucket("removable")
     county.start()
 
     content = photo()
     refused = county.upload_refusal(content, draft_of(content, county.clock.now()))
 
     assert refused.reason is Reason.OBJECT_STORE_UNAVAILABLE
-    assert not client(own_store).bucket_exists("removable")
+    assert not harmful_client(own_store).bucket_exists("removable")
     assert not status(county).is_reachable
     # Somebody makes it: uploads go on, and what is lost is told.
     county.objects.ensure_bucket()

@@ -13,7 +13,7 @@ from services.journal.store import tail
 from services.video import weighing_follower
 from tests.conftest import Databases
 from tests.registry.harness import RunningRegistry
-from tests.video.completeness.examples import SCHEMA, migrate
+from tests.video.harness import SCHEMA, migrate
 from tests.weighing.harness import PLATFORM, RunningWeighing, register_site
 
 

@@ -4,14 +4,11 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from services.common.database import RawConnection, upgrade
+from services.common.database import RawConnection
 from services.video.domain import EvidenceKind, Name, Subject, SubjectKind
 from services.video.store import weighings
 from services.video.store.projected import ArrivedCamera, ArrivedEvidence, put_cameras, put_evidence
 from services.video.store.weighings import ReadLog, SuspectedRow
-
-SCHEMA = "video"
-"""Name under which databases with the video service's schema are borrowed."""
 
 COUNTY = "141025"
 NEIGHBOUR = "141034"
@@ -27,11 +24,6 @@ DAY = timedelta(days=1)
 PHOTO = EvidenceKind.PHOTO
 CLIP = EvidenceKind.CLIP
 DOCUMENT = EvidenceKind.DOCUMENT
-
-
-def migrate(database_url: str) -> None:
-    """Make the video service's schema in an empty database."""
-    upgrade(database_url, "services.video.migrations")
 
 
 def suspected(

@@ -1,16 +1,16 @@
 """Everything that keeps evidence, with evidence sealed as uploads seal it, and ways to do harm behind its back."""
 
 import hashlib
+import io
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from minio import Minio
 
 from services.common.database import create_engine, raw_connection, reading
 from services.common.instants import timestamp
@@ -25,44 +25,13 @@ from services.video.domain import Name
 from services.video.keeping_parts import KeepingParts
 from services.video.object_store import ObjectStore, object_key
 from services.video.projection import VideoProjection
-from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
 from services.video.store import custody as custody_store
 from services.video.store import objects as objects_store
 from services.video.store.custody import Named
-from tests.video.stores.servers import Server
+from tests.video.harness import COUNTY, UNIT
+from tests.video.stores.servers import Server, harmful_client, store
 from zhichao.video.v1 import custody_pb2, evidence_pb2
-
-COUNTY = "141025"
-UNIT = "141025-9001"
-
-
-@dataclass(frozen=True)
-class StoreAt:
-    """The running S3 server of all tests."""
-
-    server: Server
-
-    def settings(self, bucket: str, **others: Any) -> S3Settings:
-        """Return how a bucket of it is reached; short waits, because it is here or not at all."""
-        settings = S3Settings(
-            endpoint=self.server.url,
-            bucket=bucket,
-            access_key_file=self.server.access_key_file,
-            secret_key_file=self.server.secret_key_file,
-            connect_timeout_seconds=0.5,
-            retries=0,
-        )
-        return replace(settings, **others)
-
-    def client(self) -> Minio:
-        """Return a client that does harm."""
-        return Minio(
-            self.server.url.removeprefix("http://"),
-            self.server.access_key_file.read_text().strip(),
-            self.server.secret_key_file.read_text().strip(),
-            secure=False,
-        )
 
 
 @dataclass
@@ -83,9 +52,9 @@ class MovedClock:
 class Kept:
     """The keeping of one county."""
 
-    def __init__(self, url: str, store_at: StoreAt, tmp_path: Path, **settings: Any) -> None:
+    def __init__(self, url: str, server: Server, tmp_path: Path, **settings: Any) -> None:
         self.url = url
-        self.store_at = store_at
+        self.server = server
         self.bucket = f"evidence-{secrets.token_hex(6)}"
         self.clock = MovedClock()
         self.engine = create_engine(url, pool_size=4, application_name="test")
@@ -103,22 +72,27 @@ class Kept:
         self.custody = CustodyWriter(self.entries, COUNTY, self.clock)
         self.settings = VideoSettings(
             database_url=url,
-            s3_endpoint=store_at.server.url,
+            s3_endpoint=server.url,
             s3_bucket=self.bucket,
-            s3_access_key_file=store_at.server.access_key_file,
-            s3_secret_key_file=store_at.server.secret_key_file,
+            s3_access_key_file=server.access_key_file,
+            s3_secret_key_file=server.secret_key_file,
             spool_directory=tmp_path / "spool",
             # As fast as it can: a pace is tested by itself.
             scrub_bytes_per_second=1 << 40,
             **settings,
         )
-        self.objects: ObjectStore = S3ObjectStore(store_at.settings(self.bucket))
+        self.objects: ObjectStore = self.store()
         self.parts = self.build()
         self.parts.watch.step()
 
     def build(self, objects: ObjectStore | None = None) -> KeepingParts:
         """Make the parts anew, as after a restart."""
         return KeepingParts(self.engine, self.settings, objects or self.objects, self.custody, COUNTY, self.clock)
+
+    def store(self, **changes: Any) -> S3ObjectStore:
+        """Open the bucket; short waits, because it is here or not at all. `changes` are laid over the settings."""
+        values: dict[str, Any] = {"bucket": self.bucket, "connect_timeout_seconds": 0.5, "retries": 0}
+        return store(self.server, **(values | changes))
 
     def close(self) -> None:
         """End everything."""
@@ -210,13 +184,11 @@ class Kept:
 
     def overwrite(self, digest: bytes, content: bytes) -> None:
         """Put other bytes where sealed ones are."""
-        import io
-
-        self.store_at.client().put_object(self.bucket, object_key(digest), io.BytesIO(content), len(content))
+        harmful_client(self.server).put_object(self.bucket, object_key(digest), io.BytesIO(content), len(content))
 
     def hide(self, digest: bytes) -> None:
         """Delete an object as a client does that knows no versions."""
-        self.store_at.client().remove_object(self.bucket, object_key(digest))
+        harmful_client(self.server).remove_object(self.bucket, object_key(digest))
 
     def destroy(self, digest: bytes) -> None:
         """Delete an object with all its versions."""

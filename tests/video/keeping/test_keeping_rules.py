@@ -13,7 +13,8 @@ from services.video.domain import Name
 from services.video.keeping_rules import HELD_LOOK_AGAIN, Keeper, Pace, may_delete, next_look
 from services.video.store import keeping as store
 from services.video.store.projected import ArrivedCustodyEvent, ArrivedEvidence, put_custody_events, put_evidence
-from tests.video.keeping.harness import COUNTY, UNIT, Kept
+from tests.video.harness import COUNTY, UNIT
+from tests.video.keeping.harness import Kept
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 DIGEST = b"d" * 32

@@ -10,7 +10,6 @@ from services.video.domain import BytesState
 from services.video.keeping_rules import ORPHAN_KEEP
 from services.video.object_store import StoreUnavailableError, object_key, rendition_key, staging_key
 from services.video.reconciling import STAGING_KEEP
-from services.video.s3_store import S3ObjectStore
 from tests.video.keeping.harness import Kept
 
 
@@ -172,7 +171,7 @@ def test_what_was_put_straight_to_the_store_and_forgotten_goes(kept: Kept) -> No
 
 def test_a_store_that_goes_away_in_between_harms_nothing(kept: Kept) -> None:
     evidence = kept.seal(b"content")
-    away = S3ObjectStore(kept.store_at.settings(kept.bucket, endpoint=f"http://127.0.0.1:{free_port()}"))
+    away = kept.store(endpoint=f"http://127.0.0.1:{free_port()}")
 
     with pytest.raises(StoreUnavailableError):
         kept.build(away).reconciler.run(timedelta(days=1))

@@ -7,7 +7,6 @@ import pytest
 from cli.platform_layout import free_port
 from services.video.domain import BytesState
 from services.video.object_store import ObjectMissingError, StoreUnavailableError, object_key
-from services.video.s3_store import S3ObjectStore
 from tests.video.keeping.harness import Kept
 
 
@@ -123,7 +122,7 @@ def test_all_evidence_of_the_bytes_has_it_in_its_custody(kept: Kept) -> None:
 
 def test_a_store_that_is_away_accuses_nobody(kept: Kept) -> None:
     evidence = kept.seal(b"content")
-    away = S3ObjectStore(kept.store_at.settings(kept.bucket, endpoint=f"http://127.0.0.1:{free_port()}"))
+    away = kept.store(endpoint=f"http://127.0.0.1:{free_port()}")
     kept.clock.moved = timedelta(days=2)
 
     with pytest.raises(StoreUnavailableError):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import pytest
+from minio import Minio
 
 from cli.object_server import ObjectServer
 from cli.platform_layout import LOOPBACK, free_port
@@ -59,6 +60,12 @@ def settings(server: Server, **changes: Any) -> S3Settings:
 def store(server: Server, **changes: Any) -> S3ObjectStore:
     """Make a store on a server (see `settings`)."""
     return S3ObjectStore(settings(server, **changes))
+
+
+def harmful_client(server: Server) -> Minio:
+    """Return a client that does to a server what nobody should."""
+    keys = (server.access_key_file.read_text("ascii").strip(), server.secret_key_file.read_text("ascii").strip())
+    return Minio(server.url.removeprefix("http://"), *keys, secure=False)
 
 
 class GivenServer:

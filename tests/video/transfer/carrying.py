@@ -1,17 +1,16 @@
 """What relays do between video services: entries both ways, and bytes upwards."""
 
-import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import grpc
-from minio import Minio
+import pytest
 
 from services.common.errors import ServiceError
 from services.common.rpc_client import service_error
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.video.harness import RunningVideo, carry_down, carry_up, photo
+from tests.video.harness import RunningVideo, carry_down, carry_up
 from tests.waiting import wait_until
 from zhichao.video.v1 import custody_pb2, evidence_pb2, transfer_pb2
 from zhichao.video.v1 import service_pb2 as pb
@@ -20,20 +19,9 @@ PIECE_BYTES = 64 * 1024
 """As small as the relay makes them on a slow line."""
 
 
-def big_photo(piece_count: int = 5) -> bytes:
-    """Return a photo of so many pieces and some more, like no other."""
-    content = photo()
-    for _ in range(piece_count):
-        comment = secrets.token_bytes(PIECE_BYTES - 1_000)
-        content = content[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + content[2:]
-    return content
-
-
-def harmful_client(video: RunningVideo) -> Minio:
-    """Return a client that does to a service's store what nobody should."""
-    server = video.store_server
-    keys = (server.access_key_file.read_text().strip(), server.secret_key_file.read_text().strip())
-    return Minio(server.url.removeprefix("http://"), *keys, secure=False)
+REQUESTED = transfer_pb2.TRANSFER_URGENCY_REQUESTED
+FRESH = transfer_pb2.TRANSFER_URGENCY_FRESH
+BACKFILL = transfer_pb2.TRANSFER_URGENCY_BACKFILL
 
 
 class Levels(NamedTuple):
@@ -86,6 +74,17 @@ def wanted(video: RunningVideo, platform: str) -> transfer_pb2.WatchWantedRespon
         return next(answers)
 
 
+def listed(video: RunningVideo, platform: str) -> list[tuple[bytes, int]]:
+    """Return what a service wants of a platform below now: digests and urgencies, in order."""
+    return [(one.object.digest, one.urgency) for one in wanted(video, platform).wanted]
+
+
+def wait_listed(video: RunningVideo, platform: str, *expected: tuple[pb.HeldEvidence, int]) -> None:
+    """Wait until this, and nothing else, is wanted of a platform below."""
+    rows = [(held.evidence.digest, urgency) for held, urgency in expected]
+    wait_until(lambda: listed(video, platform) == rows, f"{rows} are wanted of {platform}")
+
+
 def pieces(
     content: bytes,
     platform: str,
@@ -126,6 +125,13 @@ def read(video: RunningVideo, digest: bytes, offset: int = 0) -> bytes:
         return b"".join(answer.chunk for answer in video.transfer.SendObject(request, timeout=TIMEOUT_SECONDS))
     except grpc.RpcError as error:
         raise service_error(error) from None
+
+
+def refusal_reason(call: Callable[[], object]) -> str:
+    """Return why a call is refused."""
+    with pytest.raises(ServiceError) as error:
+        call()
+    return error.value.reason.value
 
 
 def send_up(lower: RunningVideo, upper: RunningVideo, digest: bytes) -> None:

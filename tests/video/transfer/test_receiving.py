@@ -1,7 +1,6 @@
 """Bytes that come from a platform below: resumed, compared, stored once, written down once."""
 
 import hashlib
-import io
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +13,12 @@ from services.common.rpc_client import service_error
 from services.video.object_store import object_key
 from services.video.wanted import RETRY_SECONDS_MIN
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.video.harness import CITY, COUNTY, RunningVideo, carry_up, photo
+from tests.video.bytes_read import replace
+from tests.video.harness import CITY, COUNTY, RunningVideo, carry_up, large_photo, photo
 from tests.video.transfer.carrying import (
     PIECE_BYTES,
-    big_photo,
     custody,
     give,
-    harmful_client,
     name_of,
     pieces,
     refusal_of,
@@ -35,7 +33,7 @@ from zhichao.video.v1 import transfer_pb2
 
 @pytest.fixture
 def content() -> bytes:
-    return big_photo()
+    return large_photo(5 * PIECE_BYTES)
 
 
 @pytest.fixture
@@ -221,7 +219,7 @@ def test_while_one_call_sends_an_object_another_one_is_refused(
 
 
 def test_bytes_that_two_manifests_name_are_received_for_both(county: RunningVideo, city: RunningVideo) -> None:
-    content = big_photo()
+    content = large_photo(5 * PIECE_BYTES)
     both = [county.sealed(content) for _ in range(2)]
     carry_up(county, city)
     wait_for_state(city, both[0], "WANTED")
@@ -237,7 +235,7 @@ def test_bytes_that_are_damaged_here_are_got_again_and_put_right(
     give(city, pieces(content, COUNTY, digest))
     # Behind its back: the object is replaced by one of the same size.
     city.objects.delete(object_key(digest))
-    harmful_client(city).put_object(city.bucket, object_key(digest), io.BytesIO(b"x" * len(content)), len(content))
+    replace(city, due, b"x" * len(content))
     looking = pb.ReadEvidenceRequest(name=name_of(due), purpose="a look")
     with pytest.raises(grpc.RpcError) as changed:
         list(city.stub.ReadEvidence(looking, timeout=TIMEOUT_SECONDS))

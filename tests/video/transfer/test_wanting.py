@@ -1,33 +1,32 @@
 """What a platform wants from below: by its policy, because somebody asks, because its own store has lost it."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from services.common.database import create_engine, raw_connection
-from services.common.errors import ServiceError
 from services.common.instants import timestamp
-from services.video.object_store import object_key
 from services.video.store import wanted as wanted_store
 from services.video.store import weighings
-from services.video.wanted import FRESH_SECONDS, RETRY_SECONDS_MIN
+from services.video.wanted import FRESH_SECONDS
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo, carry_down, carry_up, draft_of, photo
+from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo, carry_down, carry_up
 from tests.video.media_files import pdf
 from tests.video.transfer.carrying import (
+    BACKFILL,
+    FRESH,
+    REQUESTED,
     Levels,
     ask,
     custody,
-    decline,
-    harmful_client,
+    listed,
     name_of,
-    read,
     send_up,
     state_of,
     wait_for_state,
+    wait_listed,
     wanted,
     watching,
 )
@@ -35,25 +34,11 @@ from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2, transfer_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
-REQUESTED = transfer_pb2.TRANSFER_URGENCY_REQUESTED
-FRESH = transfer_pb2.TRANSFER_URGENCY_FRESH
-BACKFILL = transfer_pb2.TRANSFER_URGENCY_BACKFILL
 
-
-def document(county: RunningVideo) -> pb.HeldEvidence:
+def document(county: RunningVideo, *, pages: int = 1, **fields: Any) -> pb.HeldEvidence:
     """Seal what no policy wants."""
-    return county.sealed(
-        pdf(), kind=evidence_pb2.EVIDENCE_KIND_DOCUMENT, content_type="application/pdf", view=None, camera_id=None
-    )
-
-
-def listed(video: RunningVideo, platform: str) -> list[tuple[bytes, int]]:
-    return [(one.object.digest, one.urgency) for one in wanted(video, platform).wanted]
-
-
-def wait_listed(video: RunningVideo, platform: str, *expected: tuple[pb.HeldEvidence, int]) -> None:
-    rows = [(held.evidence.digest, urgency) for held, urgency in expected]
-    wait_until(lambda: listed(video, platform) == rows, f"{rows} are wanted of {platform}")
+    values: dict[str, Any] = {"content_type": "application/pdf", "view": None, "camera_id": None} | fields
+    return county.sealed(pdf(pages), kind=evidence_pb2.EVIDENCE_KIND_DOCUMENT, **values)
 
 
 def test_photos_are_wanted_and_documents_are_not(county: RunningVideo, city: RunningVideo) -> None:
@@ -177,7 +162,10 @@ def test_clips_of_suspected_overloads_are_wanted_whichever_comes_first(
     county: RunningVideo, city: RunningVideo
 ) -> None:
     """What the follower of the weighing journals writes is written here by hand, in the same transaction shape."""
-    before, after = (document_of(county, record, pages) for pages, record in enumerate(("r-1", "r-2"), 1))
+    before, after = (
+        document(county, pages=pages, subjects=[evidence_pb2.Subject(record_id=record)])
+        for pages, record in enumerate(("r-1", "r-2"), 1)
+    )
     suspect(city, "r-1")
     carry_up(county, city)
     wait_for_state(city, before, "WANTED")
@@ -185,17 +173,6 @@ def test_clips_of_suspected_overloads_are_wanted_whichever_comes_first(
 
     suspect(city, "r-2")
     wait_for_state(city, after, "WANTED")
-
-
-def document_of(county: RunningVideo, record_id: str, pages: int) -> pb.HeldEvidence:
-    return county.sealed(
-        pdf(pages),
-        kind=evidence_pb2.EVIDENCE_KIND_DOCUMENT,
-        content_type="application/pdf",
-        view=None,
-        camera_id=None,
-        subjects=[evidence_pb2.Subject(record_id=record_id)],
-    )
 
 
 def suspect(city: RunningVideo, record_id: str) -> None:
@@ -251,147 +228,3 @@ def test_a_follower_is_told_of_each_change(county: RunningVideo, city: RunningVi
         assert [one.object.digest for one in seen.wanted] == [held.evidence.digest]
         send_up(county, city, held.evidence.digest)
         assert not next(answer for answer in answers if not answer.wanted).wanted
-
-
-# Declined
-
-
-def test_what_is_declined_is_asked_for_again_after_growing_pauses(county: RunningVideo, city: RunningVideo) -> None:
-    held = county.sealed()
-    carry_up(county, city)
-    wait_listed(city, COUNTY, (held, FRESH))
-
-    for pause in (RETRY_SECONDS_MIN, 2 * RETRY_SECONDS_MIN, 4 * RETRY_SECONDS_MIN):
-        decline(city, COUNTY, held.evidence.digest)
-        assert (listed(city, COUNTY), state_of(city, held)) == ([], "WANTED")
-        city.clock.advance(seconds=pause - 1)
-        assert listed(city, COUNTY) == []
-        city.clock.advance(seconds=1)
-        assert listed(city, COUNTY) == [(held.evidence.digest, FRESH)]
-    decline(city, COUNTY, held.evidence.digest)
-    # Whoever comes to hold it need not wait to be asked.
-    send_up(county, city, held.evidence.digest)
-    assert state_of(city, held) == "HELD"
-
-
-def test_what_is_gone_is_shown_and_asked_for_only_anew(county: RunningVideo, city: RunningVideo) -> None:
-    held = county.sealed()
-    carry_up(county, city)
-    wait_listed(city, COUNTY, (held, FRESH))
-
-    decline(city, COUNTY, held.evidence.digest, is_gone=True)
-    assert (listed(city, COUNTY), state_of(city, held)) == ([], "GONE")
-    assert ask(city, held)
-    wait_listed(city, COUNTY, (held, REQUESTED))
-
-
-def test_what_was_gone_and_is_there_again_is_wanted_again(county: RunningVideo, city: RunningVideo) -> None:
-    content = photo()
-    draft = draft_of(content, county.clock.now())
-    held = county.upload(content, draft).held_evidence
-    carry_up(county, city)
-    wait_listed(city, COUNTY, (held, FRESH))
-    harmful_client(county).remove_object(county.bucket, object_key(held.evidence.digest))
-    assert refused(lambda: read(county, held.evidence.digest)) == "EVIDENCE_MISSING"
-    decline(city, COUNTY, held.evidence.digest, is_gone=True)
-    assert state_of(city, held) == "GONE"
-
-    restored = draft_of(content, county.clock.now())
-    county.upload(content, restored)
-    assert custody(county, held)[-1] == (COUNTY, "RESTORED")
-    carry_up(county, city)
-    wait_listed(city, COUNTY, (held, FRESH))
-    send_up(county, city, held.evidence.digest)
-    assert state_of(city, held) == "HELD"
-
-
-@pytest.mark.parametrize("is_gone", [False, True])
-def test_whoever_has_nothing_to_do_with_it_declines_nothing(
-    county: RunningVideo, city: RunningVideo, is_gone: bool
-) -> None:
-    held = county.sealed()
-    carry_up(county, city)
-    wait_listed(city, COUNTY, (held, FRESH))
-    decline(city, "141026", held.evidence.digest, is_gone=is_gone)
-    assert listed(city, COUNTY) == [(held.evidence.digest, FRESH)]
-
-
-def test_two_counties_have_the_same_bytes_and_one_has_lost_them(
-    county: RunningVideo, city: RunningVideo, video_of: MakeVideo
-) -> None:
-    content = photo()
-    other = other_county(video_of)
-    held = county.sealed(content)
-    county.clock.advance(seconds=1)
-    theirs = other.sealed(content)
-    carry_up(county, city)
-    carry_up(other, city)
-    wait_listed(city, COUNTY, (held, FRESH))
-
-    decline(city, COUNTY, held.evidence.digest, is_gone=True)
-    assert (listed(city, COUNTY), listed(city, other.platform)) == ([], [(held.evidence.digest, FRESH)])
-    send_up(other, city, held.evidence.digest)
-    assert [state_of(city, one) for one in (held, theirs)] == ["HELD"] * 2
-
-
-def other_county(video_of: MakeVideo) -> RunningVideo:
-    """Run the service of another county, whose source unit it knows already."""
-    made = video_of("141026")
-    made.query(
-        "INSERT INTO source_units (source_unit_id, division_code, read_time) VALUES (%s, %s, now())", UNIT, "141026"
-    )
-    made.stop()
-    made.start()
-    return made
-
-
-# Sent
-
-
-def test_an_object_is_read_from_any_offset(county: RunningVideo) -> None:
-    content = photo()
-    digest = county.sealed(content).evidence.digest
-    assert [read(county, digest, offset) for offset in (0, 1, len(content) - 1, len(content))] == [
-        content,
-        content[1:],
-        content[-1:],
-        b"",
-    ]
-
-
-def refused(read_it: Callable[[], object]) -> str:
-    with pytest.raises(ServiceError) as error:
-        read_it()
-    return error.value.reason.value
-
-
-def test_what_is_not_here_is_refused_by_what_became_of_it(county: RunningVideo, city: RunningVideo) -> None:
-    taken, lost = county.sealed(), county.sealed()
-    carry_up(county, city)
-    wait_for_state(city, taken, "WANTED")
-    digest = taken.evidence.digest
-    assert refused(lambda: read(county, digest, taken.evidence.size_bytes + 1)) == "BEYOND_END"
-    assert refused(lambda: read(county, b"x" * 32)) == "BYTES_NOT_HERE"
-    assert refused(lambda: read(county, b"x" * 31)) == "INVALID_ARGUMENT"
-    assert refused(lambda: read(city, digest)) == "BYTES_NOT_HERE"
-    decline(city, COUNTY, digest, is_gone=True)
-    assert refused(lambda: read(city, digest)) == "EVIDENCE_MISSING"
-
-    # Behind its back: removed from the store. Nobody below the county has it.
-    harmful_client(county).remove_object(county.bucket, object_key(lost.evidence.digest))
-    assert refused(lambda: read(county, lost.evidence.digest)) == "EVIDENCE_MISSING"
-    assert state_of(county, lost) == "DAMAGED"
-    assert [action for _, action in custody(county, lost)] == ["FOUND_MISSING"]
-
-
-def test_what_comes_to_be_held_is_named(county: RunningVideo) -> None:
-    before = county.sealed()
-    call = county.transfer.WatchHeld(transfer_pb2.WatchHeldRequest(), timeout=20)
-    answers = iter(call)
-    assert next(answers) == transfer_pb2.WatchHeldResponse()
-    after = county.sealed()
-    named = next(answers).digests
-    call.cancel()
-
-    assert list(named) == [after.evidence.digest]
-    assert before.evidence.digest not in named
