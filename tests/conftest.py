@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from cli.postgres import EmbeddedPostgres
+from services.journal.store import tail
 
 # Durability against power cuts is PostgreSQL's and is not tested here; without it the same tests take half the time.
 FAST_SETTINGS = """\
@@ -73,6 +74,14 @@ class Databases:
 
 def _name(url: str) -> str:
     return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
+
+
+@pytest.fixture(scope="session")
+def short_tail_poll() -> Iterator[None]:
+    """Let a service stop quickly: its tail looks up only as often as it polls, and tests stop hundreds of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tail, "TAIL_POLL_SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture(scope="session")

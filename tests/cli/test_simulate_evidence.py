@@ -11,14 +11,14 @@ import pytest
 from cli.run_evidence import read_ledger
 from cli.simulate.evidence import WAITING_PHOTOS_MAX, EvidenceUploads, photo_every
 from services.common.rpc_client import connect
-from tests.video.conftest import county, county_registry, day, evidence_store, short_tail_poll, video_of
+from tests.video.conftest import county, county_registry, day, evidence_store, video_of
 from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 from zhichao.weighing.v1 import record_pb2, service_pb2, weighing_pb2
 
-__all__ = ["county", "county_registry", "day", "evidence_store", "short_tail_poll", "video_of"]
+__all__ = ["county", "county_registry", "day", "evidence_store", "video_of"]
 # Fixtures of the video tests, which pytest finds by their names here.
 
 SECONDS_MAX = 30.0

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from services.journal.store import tail
 from tests.conftest import Databases
 from tests.registry import examples
 from tests.registry.calls import create
@@ -23,14 +22,6 @@ TESTS_OF_A_SERVER = 8
 """Tests that share a server: with three platforms each, twenty-four buckets."""
 
 SERVERS: "pytest.StashKey[FreshServers]" = pytest.StashKey()
-
-
-@pytest.fixture(scope="session")
-def short_tail_poll() -> Iterator[None]:
-    """Let a service stop quickly: its tail looks up only as often as it polls, and tests stop hundreds of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tail, "TAIL_POLL_SECONDS", 0.25)
-        yield
 
 
 class FreshServers:

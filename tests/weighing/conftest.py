@@ -6,22 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from services.journal.store import tail
 from tests.conftest import Databases
 from tests.registry.harness import RunningRegistry
 from tests.weighing.harness import PLATFORM, RunningWeighing, register_site
 
 
 @pytest.fixture(scope="session")
-def _short_poll() -> Iterator[None]:
-    """Let a service stop quickly: its tail looks up only as often as it polls, and tests stop hundreds of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tail, "TAIL_POLL_SECONDS", 0.05)
-        yield
-
-
-@pytest.fixture(scope="session")
-def registry(databases: Databases, _short_poll: None) -> Iterator[RunningRegistry]:
+def registry(databases: Databases, short_tail_poll: None) -> Iterator[RunningRegistry]:
     """Run a registry of county 141025 with one site; a test that registers more uses ids of its own."""
     with tempfile.TemporaryDirectory(prefix="zc-") as directory:
         running = RunningRegistry(databases, Path(directory), PLATFORM)

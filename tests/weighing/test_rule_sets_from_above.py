@@ -35,7 +35,7 @@ MakeRegistry = Callable[[str], RunningRegistry]
 
 
 @pytest.fixture
-def make_registry(databases: Databases, socket_directory: Path, _short_poll: None) -> Iterator[MakeRegistry]:
+def make_registry(databases: Databases, socket_directory: Path, short_tail_poll: None) -> Iterator[MakeRegistry]:
     """Return what runs the registry of a platform until the end of the test."""
     with ExitStack() as running:
 

@@ -28,7 +28,7 @@ from tests.weighing.records import UNIT, record, records, vehicle
 
 
 @pytest.fixture
-def own_registry(databases: Databases, socket_directory: Path, _short_poll: None) -> Iterator[RunningRegistry]:
+def own_registry(databases: Databases, socket_directory: Path, short_tail_poll: None) -> Iterator[RunningRegistry]:
     """Run a registry for this test alone, so that it can be stopped."""
     running = RunningRegistry(databases, socket_directory, PLATFORM)
     register_site(running)
@@ -95,7 +95,7 @@ def test_a_follower_that_pauses_goes_on_at_once_when_a_record_needs_it(
     assert beside.record(record(source_unit_id="u-paused")).receipt.sequence == 2
 
 
-@pytest.mark.usefixtures("_short_poll")
+@pytest.mark.usefixtures("short_tail_poll")
 def test_a_registry_that_starts_later_is_found(databases: Databases, socket_directory: Path) -> None:
     write_secret(socket_directory / f"{PLATFORM}.service")
     weighing = RunningWeighing(databases, socket_directory, f"unix:{socket_directory}/{PLATFORM}.sock")

@@ -75,7 +75,7 @@ class Following(RunningWeighing):
 
 
 @pytest.fixture
-def county(databases: Databases, socket_directory: Path, _short_poll: None) -> Iterator[RunningRegistry]:
+def county(databases: Databases, socket_directory: Path, short_tail_poll: None) -> Iterator[RunningRegistry]:
     """Run a registry of the test's own, which may be stopped."""
     running = RunningRegistry(databases, socket_directory, PLATFORM)
     register_site(running)

@@ -14,13 +14,13 @@ from cli import evidence_transfer
 from cli.main import main
 from services.common.access.permissions import Role
 from services.common.errors import ServiceError
-from tests.video.conftest import county, county_registry, day, evidence_store, short_tail_poll, video_of
+from tests.video.conftest import county, county_registry, day, evidence_store, video_of
 from tests.video.harness import COUNTY, UNIT, RunningVideo, photo
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
-__all__ = ["county", "county_registry", "day", "evidence_store", "short_tail_poll", "video_of"]
+__all__ = ["county", "county_registry", "day", "evidence_store", "video_of"]
 # Fixtures of the video tests, which pytest finds by their names here.
 
 

@@ -9,20 +9,11 @@ import psycopg
 import pytest
 
 from services.common.database import Engine, create_engine
-from services.journal.store import tail
 from services.video import weighing_follower
 from tests.conftest import Databases
 from tests.registry.harness import RunningRegistry
 from tests.video.harness import SCHEMA, migrate
 from tests.weighing.harness import PLATFORM, RunningWeighing, register_site
-
-
-@pytest.fixture(scope="session")
-def short_poll() -> Iterator[None]:
-    """Let a service stop quickly: its tail looks up only as often as it polls."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tail, "TAIL_POLL_SECONDS", 0.05)
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,7 +48,7 @@ def engine(video_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def registry(databases: Databases, short_poll: None) -> Iterator[RunningRegistry]:
+def registry(databases: Databases, short_tail_poll: None) -> Iterator[RunningRegistry]:
     """Run a registry of county 141025 with one site."""
     with tempfile.TemporaryDirectory(prefix="zc-") as directory:
         running = RunningRegistry(databases, Path(directory), PLATFORM)
