@@ -8,17 +8,14 @@ import pytest
 
 from tests.conftest import Databases
 from tests.registry.harness import RunningRegistry
-from tests.weighing.harness import PLATFORM, RunningWeighing, register_site
+from tests.weighing.harness import RunningWeighing, registry_of_one_site
 
 
 @pytest.fixture(scope="session")
 def registry(databases: Databases, short_tail_poll: None) -> Iterator[RunningRegistry]:
     """Run a registry of county 141025 with one site; a test that registers more uses ids of its own."""
-    with tempfile.TemporaryDirectory(prefix="zc-") as directory:
-        running = RunningRegistry(databases, Path(directory), PLATFORM)
-        register_site(running)
+    with registry_of_one_site(databases) as running:
         yield running
-        running.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ set.
 """
 
 import json
+import tempfile
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -57,6 +58,16 @@ def register_site(registry: RunningRegistry, unit: str = "141025-001", **unit_fi
     create(registry, examples.weighing_point(source_unit_id=unit))
     create(registry, examples.scale(source_unit_id=unit))
     create(registry, examples.verification_certificate(source_unit_id=unit))
+
+
+@contextmanager
+def registry_of_one_site(databases: Databases) -> Iterator[RunningRegistry]:
+    """Run a registry of county 141025 with one site."""
+    with tempfile.TemporaryDirectory(prefix="zc-") as directory:
+        running = RunningRegistry(databases, Path(directory), PLATFORM)
+        register_site(running)
+        yield running
+        running.close()
 
 
 class RunningWeighing:

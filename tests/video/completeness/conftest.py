@@ -1,6 +1,5 @@
 """Databases of the video service for tests of what is complete, and a real weighing service to follow."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from services.video import weighing_follower
 from tests.conftest import Databases
 from tests.registry.harness import RunningRegistry
 from tests.video.harness import SCHEMA, migrate
-from tests.weighing.harness import PLATFORM, RunningWeighing, register_site
+from tests.weighing.harness import RunningWeighing, registry_of_one_site
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,11 +49,8 @@ def engine(video_url: str) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def registry(databases: Databases, short_tail_poll: None) -> Iterator[RunningRegistry]:
     """Run a registry of county 141025 with one site."""
-    with tempfile.TemporaryDirectory(prefix="zc-") as directory:
-        running = RunningRegistry(databases, Path(directory), PLATFORM)
-        register_site(running)
+    with registry_of_one_site(databases) as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
