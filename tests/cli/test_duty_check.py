@@ -6,7 +6,8 @@ import pytest
 
 from tests.cli.test_notice import Shell
 from tests.enforcement.conftest import city, clock, county, registries, service, short_poll
-from tests.enforcement.harness import CITY, COUNTY, RunningEnforcement, SharedClock, carry_down, carry_up
+from tests.enforcement.harness import CITY, COUNTY, RunningEnforcement
+from tests.running_service import SharedClock, carry_down, carry_up
 
 __all__ = ["city", "clock", "county", "registries", "service", "short_poll"]
 # Fixtures of the enforcement tests, which pytest finds by their names here.

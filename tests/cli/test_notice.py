@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from services.common.access.permissions import Role
 from tests.enforcement.conftest import city, clock, county, neighbour, registries, service, short_poll
-from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, RunningEnforcement, carry_down, carry_up
+from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, RunningEnforcement
+from tests.running_service import carry_down, carry_up
 
 __all__ = ["city", "clock", "county", "neighbour", "registries", "service", "short_poll"]
 # Fixtures of the enforcement tests, which pytest finds by their names here.

@@ -11,19 +11,11 @@ import pytest
 
 from services.journal.store import tail
 from tests.conftest import Databases
-from tests.enforcement.harness import (
-    CITY,
-    COUNTY,
-    NEIGHBOUR,
-    OTHER_CITY,
-    OTHER_COUNTY,
-    PROVINCE,
-    RunningEnforcement,
-    SharedClock,
-)
+from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, OTHER_CITY, OTHER_COUNTY, PROVINCE, RunningEnforcement
 from tests.registry import examples
 from tests.registry.calls import create
-from tests.registry.harness import RunningRegistry
+from tests.registry.harness import START, RunningRegistry
+from tests.running_service import SharedClock
 
 NAMES = {
     PROVINCE: "示例省",
@@ -65,7 +57,7 @@ def registries(databases: Databases, short_poll: None) -> Iterator[dict[str, Run
 @pytest.fixture
 def clock() -> SharedClock:
     """Return the time of all platforms of a test."""
-    return SharedClock()
+    return SharedClock(START)
 
 
 @pytest.fixture

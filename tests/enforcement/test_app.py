@@ -16,10 +16,11 @@ from services.enforcement.config import SETTINGS, EnforcementConfig
 from services.journal.log_writer import LogIdentityError
 from tests.conftest import Databases
 from tests.enforcement.examples import notice
-from tests.enforcement.harness import CITY, COUNTY, SCHEMA, RunningEnforcement, SharedClock, migrate
+from tests.enforcement.harness import CITY, COUNTY, SCHEMA, RunningEnforcement, migrate
 from tests.registry import access_examples, examples
 from tests.registry.calls import create
 from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry
+from tests.running_service import SharedClock
 from tests.waiting import wait_until
 from zhichao.access.v1 import service_pb2 as access_pb2
 from zhichao.enforcement.v1 import service_pb2 as pb

@@ -3,14 +3,8 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from tests.enforcement.examples import acknowledge, answer, duty_check, issue_duty_check, issue_notice, notice
-from tests.enforcement.harness import (
-    CITY,
-    COUNTY,
-    NEIGHBOUR,
-    RunningEnforcement,
-    carry_down,
-    carry_up,
-)
+from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, RunningEnforcement
+from tests.running_service import carry_down, carry_up
 from zhichao.enforcement.v1 import service_pb2 as pb
 
 TIMES = 12

@@ -7,17 +7,9 @@ import pytest
 from services.common.reasons import Reason
 from tests.enforcement import examples
 from tests.enforcement.examples import answer, duty_check, duty_check_recipients, get_duty_check, issue_duty_check
-from tests.enforcement.harness import (
-    CITY,
-    COUNTY,
-    NEIGHBOUR,
-    PROVINCE,
-    RunningEnforcement,
-    SharedClock,
-    carry_down,
-    carry_up,
-)
+from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, PROVINCE, RunningEnforcement
 from tests.registry.harness import START
+from tests.running_service import SharedClock, carry_down, carry_up
 from zhichao.enforcement.v1 import directive_pb2, duty_check_pb2
 from zhichao.enforcement.v1 import service_pb2 as pb
 

@@ -15,17 +15,9 @@ from tests.enforcement.examples import (
     issue_notice,
     notice,
 )
-from tests.enforcement.harness import (
-    CITY,
-    COUNTY,
-    NEIGHBOUR,
-    PROVINCE,
-    RunningEnforcement,
-    carry_down,
-    carry_up,
-    watching,
-)
+from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, PROVINCE, RunningEnforcement, watching
 from tests.registry.harness import TIMEOUT_SECONDS
+from tests.running_service import carry_down, carry_up
 from zhichao.enforcement.v1 import directive_pb2
 from zhichao.enforcement.v1 import service_pb2 as pb
 from zhichao.enforcement.v1.service_pb2_grpc import EnforcementServiceStub

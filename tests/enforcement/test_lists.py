@@ -16,19 +16,9 @@ from tests.enforcement.examples import (
     notice,
     notice_recipients,
 )
-from tests.enforcement.harness import (
-    CITY,
-    COUNTY,
-    NEIGHBOUR,
-    OTHER_CITY,
-    OTHER_COUNTY,
-    PROVINCE,
-    RunningEnforcement,
-    SharedClock,
-    carry_down,
-    carry_up,
-)
+from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, OTHER_CITY, OTHER_COUNTY, PROVINCE, RunningEnforcement
 from tests.registry.harness import START
+from tests.running_service import SharedClock, carry_down, carry_up
 from zhichao.enforcement.v1 import directive_pb2, notice_pb2
 from zhichao.enforcement.v1 import service_pb2 as pb
 

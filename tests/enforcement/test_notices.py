@@ -5,18 +5,9 @@ from datetime import timedelta
 from services.common.reasons import Reason
 from tests.enforcement import examples
 from tests.enforcement.examples import acknowledge, get_notice, issue_notice, notice, notice_recipients
-from tests.enforcement.harness import (
-    CITY,
-    COUNTY,
-    NEIGHBOUR,
-    OTHER_CITY,
-    PROVINCE,
-    RunningEnforcement,
-    SharedClock,
-    carry_down,
-    carry_up,
-)
+from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, OTHER_CITY, PROVINCE, RunningEnforcement
 from tests.registry.harness import START
+from tests.running_service import SharedClock, carry_down, carry_up
 from zhichao.enforcement.v1 import directive_pb2, notice_pb2
 from zhichao.enforcement.v1 import service_pb2 as pb
 

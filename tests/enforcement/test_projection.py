@@ -23,19 +23,9 @@ from tests.enforcement.examples import (
     notice,
     notice_recipients,
 )
-from tests.enforcement.harness import (
-    CITY,
-    COUNTY,
-    NEIGHBOUR,
-    OTHER_CITY,
-    PROVINCE,
-    SCHEMA,
-    RunningEnforcement,
-    carry_down,
-    carry_up,
-    migrate,
-)
+from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, OTHER_CITY, PROVINCE, SCHEMA, RunningEnforcement, migrate
 from tests.registry.harness import START, TIMEOUT_SECONDS
+from tests.running_service import carry_down, carry_up
 from zhichao.enforcement.v1 import duty_check_pb2, notice_pb2
 from zhichao.enforcement.v1 import service_pb2 as pb
 from zhichao.journal.v1 import journal_pb2 as journal

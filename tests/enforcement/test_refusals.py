@@ -8,19 +8,9 @@ from services.common.reasons import Reason
 from tests.enforcement import examples
 from tests.enforcement.conftest import MakeService
 from tests.enforcement.examples import acknowledge, get_notice, issue_notice, notice
-from tests.enforcement.harness import (
-    CITY,
-    COUNTY,
-    NEIGHBOUR,
-    OTHER_CITY,
-    OTHER_COUNTY,
-    PROVINCE,
-    RunningEnforcement,
-    SharedClock,
-    carry_down,
-    carry_up,
-)
+from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, OTHER_CITY, OTHER_COUNTY, PROVINCE, RunningEnforcement
 from tests.registry.harness import START
+from tests.running_service import SharedClock, carry_down, carry_up
 from zhichao.enforcement.v1 import directive_pb2, notice_pb2
 from zhichao.enforcement.v1 import service_pb2 as pb
 
@@ -139,7 +129,7 @@ def test_what_is_stored_is_answered_without_the_registry(city: RunningEnforcemen
 def test_bad_requests_name_every_field(
     county: RunningEnforcement, method: str, request_: object, fields: list[str]
 ) -> None:
-    refused = county.refusal(method, request_)  # type: ignore[arg-type]  # each is the request of its method
+    refused = county.refusal(method, request_)
 
     assert (refused.status, refused.fields) == ("INVALID_ARGUMENT", fields)
 

@@ -21,10 +21,11 @@ from tests.enforcement.examples import (
     notice,
     notice_recipients,
 )
-from tests.enforcement.harness import CITY, COUNTY, PROVINCE, RunningEnforcement, SharedClock
+from tests.enforcement.harness import CITY, COUNTY, PROVINCE, RunningEnforcement
 from tests.registry.harness import RunningRegistry
 from tests.relay.platforms import Platform, eventually
 from tests.relay.registry import token_file_of
+from tests.running_service import SharedClock
 from zhichao.enforcement.v1 import service_pb2 as pb
 
 

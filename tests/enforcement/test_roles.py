@@ -4,8 +4,9 @@ from pathlib import Path
 
 from tests.contract.test_deploy_roles import OwnedDatabases, _roles, owned
 from tests.enforcement.examples import acknowledge, answer, duty_check, issue_duty_check, issue_notice, notice
-from tests.enforcement.harness import CITY, COUNTY, RunningEnforcement, SharedClock, carry_down, carry_up
+from tests.enforcement.harness import CITY, COUNTY, RunningEnforcement
 from tests.registry.harness import RunningRegistry
+from tests.running_service import SharedClock, carry_down, carry_up
 from zhichao.enforcement.v1 import service_pb2 as pb
 
 __all__ = ["_roles", "owned"]

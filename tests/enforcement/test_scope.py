@@ -7,15 +7,8 @@ from services.common.access.permissions import Role
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from tests.enforcement.examples import OFFICER, acknowledge, duty_check, issue_notice, notice
-from tests.enforcement.harness import (
-    CITY,
-    COUNTY,
-    NEIGHBOUR,
-    PROVINCE,
-    RunningEnforcement,
-    carry_down,
-    carry_up,
-)
+from tests.enforcement.harness import CITY, COUNTY, NEIGHBOUR, PROVINCE, RunningEnforcement
+from tests.running_service import carry_down, carry_up
 from zhichao.enforcement.v1 import service_pb2 as pb
 
 ISSUE = pb.IssueNoticeRequest(notice=notice("n-1", COUNTY))

@@ -13,19 +13,16 @@ import psycopg
 from google.protobuf.message import Message
 
 from services.common.access import tokens
-from services.common.database import create_engine, raw_connection, upgrade
+from services.common.database import upgrade
 from services.common.errors import ServiceError
 from services.common.rpc_client import connect, service_error
-from services.common.settings import PlatformSettings, load
 from services.journal.access_records import KIND as ACCESS_RECORD_KIND
-from services.journal.entries import EntryBuilder
-from services.journal.log_writer import LogWriter
 from services.journal.notes import new_private_key_pem
-from services.journal.signing import load_signer
 from services.registry.app import MIGRATIONS, STREAM, build
 from services.registry.config import RegistryConfig
 from services.registry.kinds import KINDS
 from tests.conftest import Databases
+from tests.journal.raw_entries import append_raw
 from tests.registry import access_examples
 from zhichao.access.v1 import service_pb2 as access_pb2
 from zhichao.access.v1.service_pb2_grpc import AccessServiceStub
@@ -206,17 +203,7 @@ class RunningRegistry:
 
     def append_raw(self, kind: str, payload: bytes, schema: int = 1) -> None:
         """Write any entry into the own log and not into the tables, as a faulty or a newer release would."""
-        settings = load(PlatformSettings, self.environment)
-        writer = LogWriter(self.platform, STREAM, load_signer(settings), settings.journal_digest)
-        engine = create_engine(self.database_url, pool_size=2, application_name="test")
-        try:
-            with engine.begin() as pooled:
-                connection = raw_connection(pooled)
-                now = self.clock.now()
-                entry = EntryBuilder(kind, schema, now).build(payload, writer.digester)
-                writer.append(connection, writer.lock(connection), [entry], now)
-        finally:
-            engine.dispose()
+        append_raw(self.environment, self.database_url, STREAM, self.clock.now(), kind, [payload], schema=schema)
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table of resources, ordered."""

@@ -13,7 +13,8 @@ from tests.conftest import Databases
 from tests.registry import examples
 from tests.registry.calls import create
 from tests.registry.harness import RunningRegistry
-from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RealDay, RunningVideo
+from tests.running_service import SharedClock
+from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo, since_now
 from tests.video.stores.servers import SeaweedServer, Server
 
 MakeVideo = Callable[..., RunningVideo]
@@ -77,9 +78,9 @@ def county_registry(databases: Databases, short_tail_poll: None) -> Iterator[Run
 
 
 @pytest.fixture
-def day() -> RealDay:
+def day() -> SharedClock:
     """Return the time of all platforms of a test."""
-    return RealDay()
+    return since_now()
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def video_of(
     county_registry: RunningRegistry,
     evidence_store: Server,
     socket_directory: Path,
-    day: RealDay,
+    day: SharedClock,
 ) -> Iterator[MakeVideo]:
     """Run video services by platform code; only the county has a registry that answers."""
     with ExitStack() as running:

@@ -4,26 +4,19 @@ that tests set, and evidence to upload.
 
 import hashlib
 import secrets
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
-import psycopg
-from google.protobuf.message import Message
 
 from services.common.access.permissions import Role
-from services.common.database import create_engine, raw_connection, upgrade
+from services.common.database import upgrade
 from services.common.instants import timestamp
-from services.common.rpc_client import connect, service_error
-from services.common.settings import PlatformSettings, load
-from services.journal.entries import EntryBuilder, parse
-from services.journal.log_writer import LogWriter
+from services.common.rpc_client import service_error
 from services.journal.notes import new_private_key_pem
-from services.journal.signing import load_signer
 from services.video.app import MIGRATIONS, STREAM, build
 from services.video.config import VideoConfig
 from services.video.object_store import OBJECT_PREFIX
@@ -31,12 +24,11 @@ from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
 from tests.access import Access, service_token_file
 from tests.conftest import Databases
-from tests.registry.harness import TIMEOUT_SECONDS, Refused, refused_by
+from tests.registry.harness import TIMEOUT_SECONDS, Refused
+from tests.running_service import RunningService, SharedClock
 from tests.video.media_files import jpeg
 from tests.video.stores.servers import Server
 from tests.waiting import wait_until
-from zhichao.journal.v1 import entry_pb2
-from zhichao.journal.v1 import journal_pb2 as journal
 from zhichao.journal.v1.journal_pb2_grpc import JournalServiceStub
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
@@ -51,44 +43,39 @@ UNIT, OTHER_UNIT = "141025-9001", "141025-9002"
 
 CHUNK_BYTES: Final = 1 << 20
 
-ACCESS_RECORD_KIND = "zhichao.journal.v1.AccessRecord"
-"""Kind of the entries that say who has read personal data."""
-
 
 def migrate(database_url: str) -> None:
     """Make the video service's schema in an empty database."""
     upgrade(database_url, MIGRATIONS)
 
 
-class RealDay:
-    """A clock that begins now, because stores keep locks by their own clocks, and goes on only when a test says so."""
-
-    def __init__(self) -> None:
-        self.moment = datetime.now(UTC).replace(microsecond=0)
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def advance(self, **duration: float) -> datetime:
-        """Let time pass."""
-        self.moment += timedelta(**duration)
-        return self.moment
+def since_now() -> SharedClock:
+    """Return a clock that begins now, because stores keep locks by their own clocks."""
+    return SharedClock(datetime.now(UTC).replace(microsecond=0))
 
 
-class RunningVideo:
+class RunningVideo(RunningService):
     """One video service with its database, key, spool, bucket and stubs; `close` stops it. A replica shares the
     database, the key and the bucket.
     """
+
+    stream = STREAM
+    projected_tables = (
+        "evidence",
+        "evidence_subjects",
+        "custody_events",
+        "legal_holds",
+        "retention_extensions",
+        "cameras",
+    )
+    stub: VideoServiceStub
 
     def __init__(
         self,
         databases: Databases | None,
         directory: Path,
         platform: str,
-        clock: RealDay,
+        clock: SharedClock,
         registry_address: str,
         store_server: Server,
         *,
@@ -150,7 +137,8 @@ class RunningVideo:
             starting.callback(app.stop, 2.0)
             self.app = app
             self.address = app.server.address
-            self._channels = starting
+            # Channels that are opened now or later are closed before the service is.
+            self._running = starting
             # Who may do everything; a test that is about permissions takes somebody else.
             self.stub = self.stub_of(self.access.token)
             self.journal = JournalServiceStub(self.channel(self.access.token))
@@ -162,29 +150,17 @@ class RunningVideo:
         """Wait until the service has looked at its store, which makes the bucket."""
         wait_until(lambda: self.app.store_watch.standing.check_time is not None, "the store is looked at")
 
-    def channel(self, token: str) -> grpc.Channel:
-        """Open a channel whose calls carry a token; it is closed at the stop."""
-        return self._channels.enter_context(connect(self.address, credentials=self.access.credentials(token)))
-
     def stub_of(self, token: str) -> VideoServiceStub:
         """Return a stub whose calls carry a token."""
         return VideoServiceStub(self.channel(token))
 
     def terminal(self, *units: str, name: str = "terminal-1") -> VideoServiceStub:
         """Return the stub of a terminal, or with more units of an integrator."""
-        return self._late(self.access.terminal(*units, name=name))
+        return self.stub_of(self.access.terminal(*units, name=name))
 
     def person(self, *roles: Role, name: str = "person-1", division: str = "") -> VideoServiceStub:
         """Return the stub of a person with roles, for the whole platform or a division."""
-        return self._late(self.access.person(*roles, name=name, division=division))
-
-    def _late(self, token: str) -> VideoServiceStub:
-        channel = connect(self.address, credentials=self.access.credentials(token))
-        return VideoServiceStub(self._running.enter_context(channel))
-
-    def stop(self) -> None:
-        """Stop it; database, spool and bucket stay."""
-        self._running.close()
+        return self.stub_of(self.access.person(*roles, name=name, division=division))
 
     def close(self) -> None:
         """Stop it and give its database back."""
@@ -209,17 +185,6 @@ class RunningVideo:
         )
 
     # Calls
-
-    def call(self, method: str, request: Message, stub: VideoServiceStub | None = None) -> Any:
-        """Call a method; a refusal is raised as ServiceError."""
-        try:
-            return getattr(stub or self.stub, method)(request, timeout=TIMEOUT_SECONDS)
-        except grpc.RpcError as error:
-            raise service_error(error) from None
-
-    def refusal(self, method: str, request: Any, stub: VideoServiceStub | None = None) -> Refused:
-        """Call a method that must refuse and return the refusal."""
-        return refused_by(stub or self.stub, method, request)
 
     def upload(
         self,
@@ -249,53 +214,6 @@ class RunningVideo:
     def object_count(self) -> int:
         """Count the objects of evidence in the store."""
         return len(list(self.objects.list(OBJECT_PREFIX)))
-
-    # The journal
-
-    def own_entries(self) -> list[entry_pb2.Entry]:
-        """Return the entries of the own log but the first, which only names it, and who has read what."""
-        request = journal.ReadEntriesRequest(origin=self.platform, first_sequence=1)
-        entries = [
-            content
-            for answer in self.journal.ReadEntries(request, timeout=TIMEOUT_SECONDS)
-            for content in answer.batch.entries
-        ]
-        parsed = [entry for entry in map(parse, entries) if entry is not None]
-        return [entry for entry in parsed if entry.kind != ACCESS_RECORD_KIND][1:]
-
-    def append_raw(self, kind: str, payload: bytes, audience: str = "", schema: int = 1) -> None:
-        """Write any entry into the own log and not into the tables, as a faulty or a newer release would."""
-        settings = load(PlatformSettings, self.environment)
-        writer = LogWriter(self.platform, STREAM, load_signer(settings), settings.journal_digest)
-        engine = create_engine(self.database_url, pool_size=2, application_name="test")
-        try:
-            with engine.begin() as pooled:
-                connection = raw_connection(pooled)
-                now = self.clock.now()
-                entry = EntryBuilder(kind, schema, now, audience=audience).build(payload, writer.digester)
-                writer.append(connection, writer.lock(connection), [entry], now)
-        finally:
-            engine.dispose()
-
-    def parked(self) -> list[journal.ParkedEntry]:
-        """Return what could not be projected."""
-        answer = self.journal.ListParkedEntries(journal.ListParkedEntriesRequest(), timeout=TIMEOUT_SECONDS)
-        return list(answer.parked_entries)
-
-    def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Run one statement on the service's database."""
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            cursor = connection.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
-
-    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Return every row of every projected table, ordered."""
-        tables = ("evidence", "evidence_subjects", "custody_events", "legal_holds", "retention_extensions", "cameras")
-        return {table: self.query(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4") for table in tables}  # noqa: S608 - our own names
-
-    def positions(self) -> Sequence[journal.Position]:
-        """Return where all logs held here stand."""
-        return self.journal.ListPositions(journal.ListPositionsRequest(), timeout=TIMEOUT_SECONDS).positions
 
     # The spool
 
@@ -353,32 +271,3 @@ def messages(
     yield pb.UploadEvidenceRequest(draft=draft, offset=offset, chunk=content[offset : offset + chunk_bytes])
     for start in range(offset + chunk_bytes, len(content), chunk_bytes):
         yield pb.UploadEvidenceRequest(chunk=content[start : start + chunk_bytes])
-
-
-def carry_up(lower: RunningVideo, upper: RunningVideo) -> None:
-    """Push everything that the lower platform holds and the upper one does not, as relays do."""
-    held = {position.origin: position.size for position in upper.positions()}
-    for position in lower.positions():
-        request = journal.ReadEntriesRequest(origin=position.origin, first_sequence=held.get(position.origin, 0) + 1)
-        batches = [answer.batch for answer in lower.journal.ReadEntries(request, timeout=TIMEOUT_SECONDS)]
-        requests: Iterable[Any] = [journal.AppendEntriesRequest(batch=batch) for batch in batches]
-        list(upper.journal.AppendEntries(iter(requests), timeout=TIMEOUT_SECONDS))
-
-
-def carry_down(upper: RunningVideo, lower: RunningVideo) -> int:
-    """Follow what is addressed to the lower platform, as relays do; return how many batches came."""
-    positions = lower.journal.ListAddressedPositions(
-        journal.ListAddressedPositionsRequest(), timeout=TIMEOUT_SECONDS
-    ).positions
-    request = journal.ReadAddressedEntriesRequest(
-        platform=lower.platform, positions=[one for one in positions if not one.is_own]
-    )
-    count = 0
-    for answer in upper.journal.ReadAddressedEntries(request, timeout=TIMEOUT_SECONDS):
-        assert not answer.HasField("refusal"), answer.refusal
-        if answer.HasField("batch"):
-            lower.journal.AppendAddressedEntries(
-                journal.AppendAddressedEntriesRequest(batch=answer.batch), timeout=TIMEOUT_SECONDS
-            )
-            count += 1
-    return count

@@ -12,9 +12,10 @@ from services.common.errors import ServiceError
 from services.common.instants import timestamp
 from services.common.reasons import Reason
 from services.video import lock_following
+from tests.running_service import carry_down, carry_up
 from tests.video.bytes_read import actions, events, key_of, remove
 from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo, carry_down, carry_up
+from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo
 from tests.video.stores.servers import harmful_client
 from tests.video.transfer.carrying import Levels, name_of
 from tests.waiting import wait_until

@@ -9,8 +9,9 @@ from services.common.access.permissions import Role
 from services.common.instants import timestamp
 from services.common.reasons import Reason
 from services.video import handlers_reading
+from tests.running_service import carry_up
 from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, OTHER_UNIT, UNIT, RunningVideo, carry_up
+from tests.video.harness import CITY, COUNTY, OTHER_UNIT, UNIT, RunningVideo
 from tests.video.media_files import pdf
 from tests.video.transfer.carrying import name_of
 from zhichao.video.v1 import evidence_pb2

@@ -17,7 +17,8 @@ from services.common.reasons import Reason
 from services.common.settings import SettingsError
 from services.video import spool as spool_module
 from services.video.spool import GROUP_SHARE, Spool, SpoolKey, SpoolUsage
-from tests.video.harness import RealDay
+from tests.running_service import SharedClock
+from tests.video.harness import since_now
 
 KEEP = timedelta(hours=24)
 KIB = 1024
@@ -31,12 +32,12 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clock() -> RealDay:
-    return RealDay()
+def clock() -> SharedClock:
+    return since_now()
 
 
 @pytest.fixture
-def opened(directory: Path, clock: RealDay) -> Iterator[OpenSpool]:
+def opened(directory: Path, clock: SharedClock) -> Iterator[OpenSpool]:
     """Open spools on the directory; those that are open at the end are closed."""
     with ExitStack() as running:
 
@@ -217,7 +218,7 @@ def test_a_disk_that_is_full_on_the_way_leaves_nothing_half_kept(opened: OpenSpo
 
 
 def test_what_broke_off_is_told_until_it_expires_and_swept_then(
-    opened: OpenSpool, directory: Path, clock: RealDay
+    opened: OpenSpool, directory: Path, clock: SharedClock
 ) -> None:
     spool = opened()
     put(spool, key(), b"abc", 6)
@@ -234,7 +235,7 @@ def test_what_broke_off_is_told_until_it_expires_and_swept_then(
     assert (spool.sweep(), files(directory), spool.usage()) == (1, [], SpoolUsage(0, 0))
 
 
-def test_ten_thousand_abandoned_uploads_are_cleaned_up(opened: OpenSpool, directory: Path, clock: RealDay) -> None:
+def test_ten_thousand_abandoned_uploads_are_cleaned_up(opened: OpenSpool, directory: Path, clock: SharedClock) -> None:
     spool = opened(1 << 30)
     for number in range(10_000):
         put(spool, key(f"photo-{number}", f"unit-{number % 10}"), b"abandoned", 100)
@@ -248,7 +249,7 @@ def test_ten_thousand_abandoned_uploads_are_cleaned_up(opened: OpenSpool, direct
     assert (spool.usage(), len(files(directory))) == (SpoolUsage(1, 1), 1)
 
 
-def test_an_upload_under_way_does_not_expire(opened: OpenSpool, clock: RealDay) -> None:
+def test_an_upload_under_way_does_not_expire(opened: OpenSpool, clock: SharedClock) -> None:
     spool = opened()
     with spool.open(key(), bytes(32), 6) as upload:
         upload.append(b"abc")
@@ -273,7 +274,7 @@ def test_a_start_finds_what_is_there(opened: OpenSpool) -> None:
     assert second.usage() == SpoolUsage(1, 3)
 
 
-def test_a_start_deletes_what_has_expired(opened: OpenSpool, directory: Path, clock: RealDay) -> None:
+def test_a_start_deletes_what_has_expired(opened: OpenSpool, directory: Path, clock: SharedClock) -> None:
     first = opened()
     put(first, key("old"), b"abc", 6)
     put(first, key("new"), b"abc", 6)
@@ -304,7 +305,7 @@ def test_a_start_deletes_what_cannot_be_gone_on_with_and_leaves_what_is_not_ours
 
 
 def test_of_two_drafts_that_a_kill_has_left_the_newer_one_is_gone_on_with(
-    opened: OpenSpool, directory: Path, clock: RealDay
+    opened: OpenSpool, directory: Path, clock: SharedClock
 ) -> None:
     directory.mkdir()
     older, newer = (directory / f"unit~one~{digit * 64}~9.part" for digit in "01")
@@ -318,7 +319,7 @@ def test_of_two_drafts_that_a_kill_has_left_the_newer_one_is_gone_on_with(
     assert files(directory) == [newer.name]
 
 
-def test_a_file_from_the_future_expires_all_the_same(opened: OpenSpool, directory: Path, clock: RealDay) -> None:
+def test_a_file_from_the_future_expires_all_the_same(opened: OpenSpool, directory: Path, clock: SharedClock) -> None:
     first = opened()
     put(first, key(), b"abc", 6)
     first.stop()
@@ -341,7 +342,7 @@ def test_a_directory_is_of_one_process_at_a_time(opened: OpenSpool) -> None:
     opened().stop()
 
 
-def test_a_directory_that_cannot_be_made_is_a_bad_setting(tmp_path: Path, clock: RealDay) -> None:
+def test_a_directory_that_cannot_be_made_is_a_bad_setting(tmp_path: Path, clock: SharedClock) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(SettingsError, match="ZHICHAO_VIDEO_SPOOL_DIRECTORY"):

@@ -15,19 +15,17 @@ import psycopg
 from google.protobuf.message import Message
 
 from services.common.access.tokens import ServiceTokens
-from services.common.database import create_engine, raw_connection, upgrade
+from services.common.database import upgrade
 from services.common.errors import ServiceError
 from services.common.paging import filter_digest
 from services.common.rpc_client import connect, service_error
-from services.common.settings import PlatformSettings, load
-from services.journal.entries import EntryBuilder, parse
-from services.journal.log_writer import LogWriter
+from services.journal.entries import parse
 from services.journal.notes import new_private_key_pem
-from services.journal.signing import load_signer
 from services.weighing.app import MIGRATIONS, STREAM, build
 from services.weighing.config import WeighingConfig
 from tests.access import Access, service_token_file
 from tests.conftest import Databases
+from tests.journal.raw_entries import append_raw
 from tests.registry import examples
 from tests.registry.calls import create
 from tests.registry.harness import TIMEOUT_SECONDS, ManualClock, Refused, RunningRegistry
@@ -261,18 +259,7 @@ class RunningWeighing:
 
     def append_raw(self, kind: str, payloads: Iterable[bytes], schema: int = 1) -> None:
         """Write any entries into the own log and not into the tables, as a faulty or a newer release would."""
-        settings = load(PlatformSettings, self.environment)
-        writer = LogWriter(self.platform, STREAM, load_signer(settings), settings.journal_digest)
-        engine = create_engine(self.database_url, pool_size=2, application_name="test")
-        try:
-            with engine.begin() as pooled:
-                connection = raw_connection(pooled)
-                now = self.clock.now()
-                builder = EntryBuilder(kind, schema, now)
-                added = [builder.build(payload, writer.digester) for payload in payloads]
-                writer.append(connection, writer.lock(connection), added, now)
-        finally:
-            engine.dispose()
+        append_raw(self.environment, self.database_url, STREAM, self.clock.now(), kind, payloads, schema=schema)
 
     def weighings_in_journal(self) -> dict[int, weighing_pb2.Weighing]:
         """Return the weighings of the own log by their sequence."""

@@ -10,7 +10,8 @@ from services.common.access.permissions import Role
 from services.common.instants import timestamp
 from services.video.kinds import CAMERA_KIND
 from services.video.recordings import REACH_NEWS, STATE_AHEAD_SECONDS_MAX
-from tests.video.harness import CITY, COUNTY, OTHER_UNIT, UNIT, RunningVideo, carry_up
+from tests.running_service import carry_up
+from tests.video.harness import CITY, COUNTY, OTHER_UNIT, UNIT, RunningVideo
 from zhichao.video.v1 import service_pb2 as pb
 from zhichao.video.v1.camera_pb2 import (
     RECORDING_STATE_BLIND,

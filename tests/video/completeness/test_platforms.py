@@ -18,9 +18,10 @@ from tests.conftest import Databases
 from tests.registry import examples
 from tests.registry.calls import create
 from tests.registry.harness import START, RunningRegistry
+from tests.running_service import SharedClock
 from tests.video.completeness.sites import IN_TIME_MINUTES, Site, names
 from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, OTHER_UNIT, PROVINCE, UNIT, RealDay
+from tests.video.harness import CITY, COUNTY, OTHER_UNIT, PROVINCE, UNIT
 from tests.weighing.harness import RunningWeighing, forged
 from tests.weighing.records import COMPLIANT
 from zhichao.video.v1 import service_pb2 as pb
@@ -41,7 +42,7 @@ def scales(county_registry: RunningRegistry) -> RunningRegistry:
 
 @pytest.fixture
 def site(
-    databases: Databases, scales: RunningRegistry, socket_directory: Path, video_of: MakeVideo, day: RealDay
+    databases: Databases, scales: RunningRegistry, socket_directory: Path, video_of: MakeVideo, day: SharedClock
 ) -> Iterator[MakeSite]:
     """Run platforms by their codes; only the county has a registry that answers."""
     # Certificates of scales and rule sets are good then; locks of the store would have ended.

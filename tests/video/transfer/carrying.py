@@ -10,7 +10,8 @@ import pytest
 from services.common.errors import ServiceError
 from services.common.rpc_client import service_error
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.video.harness import RunningVideo, carry_down, carry_up
+from tests.running_service import carry_down, carry_up
+from tests.video.harness import RunningVideo
 from tests.waiting import wait_until
 from zhichao.video.v1 import custody_pb2, evidence_pb2, transfer_pb2
 from zhichao.video.v1 import service_pb2 as pb

@@ -13,8 +13,9 @@ from services.common.rpc_client import service_error
 from services.video.object_store import object_key
 from services.video.wanted import RETRY_SECONDS_MIN
 from tests.registry.harness import TIMEOUT_SECONDS
+from tests.running_service import carry_up
 from tests.video.bytes_read import replace
-from tests.video.harness import CITY, COUNTY, RunningVideo, carry_up, large_photo, photo
+from tests.video.harness import CITY, COUNTY, RunningVideo, large_photo, photo
 from tests.video.transfer.carrying import (
     PIECE_BYTES,
     custody,

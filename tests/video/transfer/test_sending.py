@@ -1,7 +1,8 @@
 """What a platform sends up: bytes from any offset, why there are none, and the news of what it comes to hold."""
 
+from tests.running_service import carry_up
 from tests.video.bytes_read import remove
-from tests.video.harness import COUNTY, RunningVideo, carry_up, photo
+from tests.video.harness import COUNTY, RunningVideo, photo
 from tests.video.transfer.carrying import (
     custody,
     decline,

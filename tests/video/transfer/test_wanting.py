@@ -12,7 +12,8 @@ from services.video.store import wanted as wanted_store
 from services.video.store import weighings
 from services.video.wanted import FRESH_SECONDS
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo, carry_down, carry_up
+from tests.running_service import carry_down, carry_up
+from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo
 from tests.video.media_files import pdf
 from tests.video.transfer.carrying import (
     BACKFILL,
