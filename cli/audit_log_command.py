@@ -11,6 +11,7 @@ from cli.access import CallerOptions, access_options
 from cli.audit_log.progress import shown_progress
 from cli.audit_log.reach import compare_with, logs_of, reach_services
 from cli.help_text import CommandGroup
+from cli.service_reach import DATA, JSON
 
 if TYPE_CHECKING:
     from cli.audit_log.manifest import Manifest
@@ -20,12 +21,6 @@ EXIT_CANNOT_LOOK: Final = 2
 EXIT_STOPPED: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
-_DATA = click.option(
-    "--data",
-    "data_directory",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Data directory of a running platform. 平台数据目录。",
-)
 _SERVICES = click.option(
     "--service",
     "service_addresses",
@@ -48,7 +43,6 @@ _SUBJECT = click.option(
     "--subject", "subjects", multiple=True, metavar="ID", help="Only what names it, as `field=id` or `id`. 仅此对象。"
 )
 _UNIT = click.option("--unit", "units", multiple=True, metavar="ID", help="Only this source unit. 仅此源头单位。")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON. 以 JSON 输出。")
 
 
 @click.group("audit-log", cls=CommandGroup)
@@ -83,9 +77,9 @@ def audit_log() -> None:
 @_UNIT
 @click.option("--purpose", default="", metavar="TEXT", help="Why; it stands in the audit log. 访问目的。")
 @click.option("--resume", "resumes", is_flag=True, help="Go on with an export that broke off. 继续未完成的导出。")
-@_DATA
+@DATA
 @_SERVICES
-@_JSON
+@JSON
 @access_options
 def export(
     path: Path,
@@ -194,7 +188,7 @@ def export(
     metavar="ADDRESS|DATA_DIR",
     help="Compare with the logs that a platform holds now; may be repeated for its services. 与平台现有日志比对。",
 )
-@_JSON
+@JSON
 @access_options
 def verify(
     path: Path,
@@ -259,9 +253,9 @@ def verify(
 @click.option("--origin", default="", metavar="CODE", help="Only records of this platform. 仅此平台。")
 @click.option("--actor", default="", metavar="NAME", help="Only of e.g. person/li. 仅此主体。")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True, help="At most. 最多条数。")
-@_DATA
+@DATA
 @_SERVICES
-@_JSON
+@JSON
 @access_options
 def list_(
     start_text: str | None,

@@ -19,7 +19,8 @@ from cli.credential_request import (
 )
 from cli.help_text import CommandGroup
 from cli.listing import every
-from cli.registry_reach import Reach, access_service, reaching
+from cli.registry_reach import access_service, reaching
+from cli.service_reach import Reach
 
 if TYPE_CHECKING:
     from cli.token_file import TokenOut

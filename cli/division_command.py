@@ -19,7 +19,8 @@ from cli.place_request import (
     changes,
     given,
 )
-from cli.registry_reach import Reach, reaching, registry_channel
+from cli.registry_reach import reaching, registry_channel
+from cli.service_reach import Reach
 
 if TYPE_CHECKING:
     from zhichao.registry.v1 import resources_pb2

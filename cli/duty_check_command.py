@@ -16,9 +16,10 @@ from cli.directive_options import (
     respond_options,
     scope_number,
 )
-from cli.enforcement_reach import CALL_SECONDS_MAX, Reach, enforcement_service, reaching
+from cli.enforcement_reach import CALL_SECONDS_MAX, enforcement_service, reaching
 from cli.help_text import CommandGroup
 from cli.listing import every, first, show_list
+from cli.service_reach import Reach
 
 if TYPE_CHECKING:
     from zhichao.enforcement.v1 import service_pb2

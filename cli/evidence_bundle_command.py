@@ -10,6 +10,7 @@ import click
 from cli.access import CallerOptions, access_options, caller_access, open_channel, refusal
 from cli.directive_options import made_id
 from cli.evidence_options import PURPOSE
+from cli.service_reach import DATA, JSON
 
 if TYPE_CHECKING:
     from cli.evidence_export.collecting import Order
@@ -50,12 +51,7 @@ NEEDED: Final = ("registry", "weighing", "video")
     metavar="SECONDS",
     help="Wait so long for the platform above to cosign. 等待上级联署的秒数。",
 )
-@click.option(
-    "--data",
-    "data_directory",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Data directory of a running platform. 平台数据目录。",
-)
+@DATA
 @click.option(
     "--service",
     "addresses",
@@ -68,7 +64,7 @@ NEEDED: Final = ("registry", "weighing", "video")
     type=click.Path(path_type=Path, dir_okay=False),
     help="Token of an auditor, who may read journals, unless the caller may. 审计员令牌文件, 用于读取日志证明。",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON. 以 JSON 输出。")
+@JSON
 @access_options
 def export_(
     weighing: str,
@@ -156,7 +152,7 @@ def export_(
     metavar="NAME+HASH+BASE64",
     help="Key of a platform, as known. 已知的平台公钥。",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON. 以 JSON 输出。")
+@JSON
 def verify_(path: Path, key_texts: tuple[str, ...], as_json: bool) -> None:
     """Check a bundle offline: every byte, entry, proof and signature.
 

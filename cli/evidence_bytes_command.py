@@ -11,7 +11,8 @@ import click
 
 from cli.directive_options import LocalTime
 from cli.evidence_options import KINDS, NAME, PURPOSE, VIEWS
-from cli.evidence_reach import CALL_SECONDS_MAX, Reach, reaching, video_service
+from cli.evidence_reach import CALL_SECONDS_MAX, reaching, video_service
+from cli.service_reach import Reach
 
 if TYPE_CHECKING:
     from zhichao.video.v1 import evidence_pb2

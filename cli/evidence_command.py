@@ -21,9 +21,10 @@ from cli.evidence_options import (
     DayType,
     RecordNameType,
 )
-from cli.evidence_reach import CALL_SECONDS_MAX, Reach, reaching, video_service
+from cli.evidence_reach import CALL_SECONDS_MAX, reaching, video_service
 from cli.help_text import CommandGroup
 from cli.listing import first, show_list
+from cli.service_reach import Reach
 
 if TYPE_CHECKING:
     from zhichao.video.v1 import evidence_pb2

@@ -8,8 +8,9 @@ import click
 
 from cli.directive_options import LocalTime, made_id
 from cli.evidence_options import LIMIT, NAME, PAGE_SIZE, PURPOSE
-from cli.evidence_reach import CALL_SECONDS_MAX, Reach, reaching, video_service
+from cli.evidence_reach import CALL_SECONDS_MAX, reaching, video_service
 from cli.listing import first, show_list
+from cli.service_reach import Reach
 
 if TYPE_CHECKING:
     from zhichao.video.v1 import evidence_pb2

@@ -7,7 +7,8 @@ import click
 from cli.help_text import CommandGroup
 from cli.listing import first, more_than
 from cli.place_request import CALL_SECONDS_MAX, CALLER_TOKENS, LIMIT, PAGE_SIZE, VALID_FROM, VALID_UNTIL, changes, given
-from cli.registry_reach import Reach, reaching, registry_channel
+from cli.registry_reach import reaching, registry_channel
+from cli.service_reach import Reach
 
 if TYPE_CHECKING:
     from zhichao.registry.v1 import resources_pb2

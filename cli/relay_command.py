@@ -10,6 +10,7 @@ import click
 
 from cli.access import CallerOptions, access_options
 from cli.help_text import CommandGroup
+from cli.service_reach import DATA, JSON
 
 if TYPE_CHECKING:
     from cli.relay_parked import JournalServices
@@ -21,13 +22,6 @@ EXIT_UNREACHABLE = 1
 # Under traffic a link that works is catching up most of the time.
 WORKING_STATES = ("CURRENT", "CATCHING_UP", "NO_UPSTREAM")
 
-_DATA = click.option(
-    "--data",
-    "data_directory",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Data directory of a running platform. 平台数据目录。",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON. 以 JSON 输出。")
 _SERVICES = click.option(
     "--service",
     "service_addresses",
@@ -49,9 +43,9 @@ def relay() -> None:
 
 
 @relay.command("status")
-@_DATA
+@DATA
 @click.option("--relay", "relay_address", metavar="HOST:PORT", help="Address of the relay. 转发服务地址。")
-@_JSON
+@JSON
 @access_options
 def status(
     data_directory: Path | None,
@@ -88,11 +82,11 @@ def status(
 
 
 @relay.command("parked")
-@_DATA
+@DATA
 @_SERVICES
 @_ORIGIN
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most. 最多条数。")
-@_JSON
+@JSON
 @access_options
 def parked(
     data_directory: Path | None,
@@ -126,10 +120,10 @@ def parked(
 
 
 @relay.command("replay")
-@_DATA
+@DATA
 @_SERVICES
 @_ORIGIN
-@_JSON
+@JSON
 @access_options
 def replay(
     data_directory: Path | None,
@@ -155,11 +149,11 @@ def replay(
 
 
 @relay.command("confirm-restored")
-@_DATA
+@DATA
 @_SERVICES
 @click.option("--upstream-is-lost", is_flag=True, help="Although there is an upstream. 上级平台已无法恢复时使用。")
 @click.option("--yes", is_flag=True, help="Do not ask. 不再询问。")
-@_JSON
+@JSON
 @access_options
 def confirm_restored(
     data_directory: Path | None,

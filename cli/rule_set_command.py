@@ -8,7 +8,8 @@ import click
 
 from cli.help_text import CommandGroup
 from cli.listing import every, show_list
-from cli.registry_reach import Reach, reaching, registry_channel
+from cli.registry_reach import reaching, registry_channel
+from cli.service_reach import Reach
 
 if TYPE_CHECKING:
     from cli.rule_set_file import RuleSetFile
