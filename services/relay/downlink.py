@@ -9,7 +9,7 @@ import structlog
 
 from services.common.clock import Clock
 from services.common.errors import ServiceError
-from services.relay.cosignature_follower import CosignatureFollower
+from services.relay.cosignature_follower import follow_cosignatures
 from services.relay.cosignatures import Cosignatures
 from services.relay.follower import StreamFollower
 from services.relay.follows import AddressedProgress, FollowTable, StreamFollow
@@ -57,7 +57,7 @@ class Downlink:
         self._clock = clock
         self._table = FollowTable(services.streams, times)
         self._followers = {service.stream: StreamFollower(service, self, jitter) for service in services}
-        self._cosignatures = CosignatureFollower(services.streams, cosignatures, jitter)
+        self._cosignatures = follow_cosignatures(services.streams, cosignatures, jitter)
 
     def start(self) -> None:
         """Start the threads; they wait for a connection."""
@@ -105,7 +105,7 @@ class Downlink:
         """Begin every follow again where the own services stand."""
         for follower in self._followers.values():
             follower.follow_anew()
-        self._cosignatures.follow_anew()
+        self._cosignatures.watch_anew()
 
     @property
     def is_refused(self) -> bool:

@@ -16,7 +16,7 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.relay.evidence_push import ObjectPush, Outcome, PushEnd
 from services.relay.evidence_queue import EvidenceQueue, Urgency, Wanted
-from services.relay.evidence_watches import EvidenceWatch, is_absent, watch_held, watch_wanted
+from services.relay.evidence_watches import is_absent, watch_held, watch_wanted
 from services.relay.follows import FollowState
 from services.relay.limits import (
     ERROR_CHARACTERS_MAX,
@@ -25,6 +25,7 @@ from services.relay.limits import (
     EVIDENCE_STORED_BYTES_PER_SECOND_MIN,
     LinkTimes,
 )
+from services.relay.link_watch import LinkWatch
 from services.relay.local_services import LocalService
 from services.relay.pacing import ObjectPace, Pacer
 from services.relay.upstream import Upstream
@@ -82,7 +83,7 @@ class EvidenceLink:
         self._pushed_bytes = 0
         self._last_object_time: datetime | None = None
         self._wanted = watch_wanted(self._take_wanted, self._wanted_ended, jitter)
-        self._watches: list[EvidenceWatch] = []
+        self._watches: list[LinkWatch] = []
         self._senders: list[threading.Thread] = []
         if service is not None:
             self._watches = [self._wanted, watch_held(service, self._take_held, jitter)]
