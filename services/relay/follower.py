@@ -26,6 +26,7 @@ from services.relay.standing import LogKey, Reaction, Refusal, backoff_seconds, 
 from services.relay.upstream import FollowCall, Upstream
 from zhichao.common.v1 import refusal_pb2
 from zhichao.journal.v1 import addressed_pb2, journal_pb2
+from zhichao.relay.v1 import relay_pb2
 
 _log = structlog.get_logger()
 
@@ -76,7 +77,7 @@ class StreamFollower:
         self._changed = threading.Condition()
         self._is_stopping = False
         self._upstream: Upstream | None = None
-        self._call: FollowCall | None = None
+        self._call: FollowCall[relay_pb2.FollowAddressedResponse] | None = None
         self._is_anew = False
         self._thread = threading.Thread(target=self._run, name=f"relay-follow-{service.stream}", daemon=True)
 

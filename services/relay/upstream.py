@@ -4,7 +4,7 @@ another one.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import grpc
 
@@ -29,6 +29,8 @@ from services.relay.standing import LogKey, Standing, is_link_failure
 from services.relay.window import Limits
 from zhichao.journal.v1 import addressed_pb2
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
+
+Response_co = TypeVar("Response_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +58,10 @@ class PushCall(Protocol):
         ...
 
 
-class FollowCall(Protocol):
-    """A follow of addressed entries under way, as gRPC makes it."""
+class FollowCall(Protocol[Response_co]):
+    """A follow of what the upstream sends under way, as gRPC makes it."""
 
-    def __iter__(self) -> Iterator[relay_pb2.FollowAddressedResponse]:
-        """Take what is sent; grpc.RpcError when the call fails."""
-        ...
-
-    def cancel(self) -> bool:
-        """End it; False when that has been."""
-        ...
-
-
-class CosignatureCall(Protocol):
-    """A follow of cosignatures under way, as gRPC makes it."""
-
-    def __iter__(self) -> Iterator[relay_pb2.FollowCosignaturesResponse]:
-        """Take what is sent; grpc.RpcError when the call fails."""
-        ...
-
-    def cancel(self) -> bool:
-        """End it; False when that has been."""
-        ...
-
-
-class WantedCall(Protocol):
-    """A follow of what is wanted under way, as gRPC makes it."""
-
-    def __iter__(self) -> Iterator[relay_pb2.FollowWantedResponse]:
+    def __iter__(self) -> Iterator[Response_co]:
         """Take what is sent; grpc.RpcError when the call fails."""
         ...
 
@@ -218,21 +196,23 @@ class Upstream:
         except ValueError as error:
             raise _closed() from error
 
-    def follow_addressed(self, stream: str, held: Sequence[addressed_pb2.AddressedPosition]) -> FollowCall:
+    def follow_addressed(
+        self, stream: str, held: Sequence[addressed_pb2.AddressedPosition]
+    ) -> FollowCall[relay_pb2.FollowAddressedResponse]:
         """Open a follow of what is addressed to this platform. Raises ServiceError as `push_entries`."""
         try:
             return self._stub.FollowAddressed(relay_pb2.FollowAddressedRequest(stream=stream, positions=held))
         except ValueError as error:
             raise _closed() from error
 
-    def follow_cosignatures(self) -> CosignatureCall:
+    def follow_cosignatures(self) -> FollowCall[relay_pb2.FollowCosignaturesResponse]:
         """Open a follow of cosignatures. Raises ServiceError as `push_entries`."""
         try:
             return self._stub.FollowCosignatures(relay_pb2.FollowCosignaturesRequest())
         except ValueError as error:
             raise _closed() from error
 
-    def follow_wanted(self) -> WantedCall:
+    def follow_wanted(self) -> FollowCall[relay_pb2.FollowWantedResponse]:
         """Open a follow of which evidence is wanted. Raises ServiceError as `push_entries`."""
         try:
             return self._stub.FollowWanted(relay_pb2.FollowWantedRequest())
