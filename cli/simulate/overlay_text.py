@@ -28,11 +28,6 @@ def _glyph(sign: str) -> Image.Image:
     return Image.frombytes("1", (width_px, GLYPH_HEIGHT_PX), bytes.fromhex(bitmap)).convert("L")
 
 
-def has_glyph(sign: str) -> bool:
-    """Return whether a sign can be drawn as itself; others become a question mark."""
-    return sign in _bitmaps()
-
-
 def line_mask(text: str, scale: int) -> Image.Image:
     """Return a line of text as a mask, white on black, each pixel of a glyph `scale` pixels wide and high."""
     glyphs = [_glyph(sign) for sign in text]

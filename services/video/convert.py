@@ -114,4 +114,4 @@ def optional_timestamp(instant: datetime | None) -> Timestamp | None:
 
 
 def _optional(message: evidence_pb2.Evidence, field: str) -> datetime | None:
-    return moment(getattr(message, field)) if message.HasField(field) else None  # type: ignore[arg-type]  # as above
+    return moment(getattr(message, field)) if message.HasField(field) else None  # type: ignore[arg-type]  # one of its fields

@@ -1,6 +1,7 @@
 """What custody events add up to: which holds stand, until when evidence is kept, what is asked for, whether bytes are
 gone. Pure, and the same in whatever order the logs of several platforms arrive: within one log its sequences decide,
-and what several platforms say never contradicts.
+and what several platforms say never contradicts. Holds and retention are asked of tables that the projection keeps;
+here stands what these have to say, and tests hold the two together.
 """
 
 from collections.abc import Iterable, Sequence

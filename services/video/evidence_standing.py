@@ -1,6 +1,5 @@
 """How stored evidence stands, for status and figures: what is held, what is missing, what the last tests found."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -48,6 +47,3 @@ def _totals(engine: Engine, scrub: ScrubState, seconds_max: float) -> Totals:
         if scrub.count_time is None:
             raise
         return scrub.totals
-
-
-StandingReader = Callable[[], Standing]

@@ -3,7 +3,7 @@
 import importlib
 import logging
 import re
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import pypdf
 
@@ -72,13 +72,13 @@ def _pages(file: BinaryIO) -> int:
     return count
 
 
-def _check_first_page(node: object) -> None:
+def _check_first_page(node: Any) -> None:
     for _ in range(100):
-        node = node.get_object()  # type: ignore[attr-defined]  # of any kind of node
-        if "/Kids" not in node:  # type: ignore[operator]  # as above
+        node = node.get_object()
+        if "/Kids" not in node:
             break
-        node = node["/Kids"][0]  # type: ignore[index]  # as above
-    if node.get("/Type") != "/Page":  # type: ignore[attr-defined]  # as above
+        node = node["/Kids"][0]
+    if node.get("/Type") != "/Page":
         raise _unreadable()
 
 

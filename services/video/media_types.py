@@ -12,9 +12,6 @@ PDF: Final = "application/pdf"
 CONTENT_TYPES: Final = (JPEG, PNG, MP4, PDF)
 """Media types that are taken, as `EvidenceDraft.content_type` says."""
 
-PICTURE_TYPES: Final = frozenset((JPEG, PNG))
-"""Media types of a photo; a document may be a scan in one of them."""
-
 PREVIEWED_TYPES: Final = frozenset((JPEG, PNG, MP4))
 """Media types of which a thumbnail is made; of documents none is."""
 

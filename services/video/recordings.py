@@ -4,6 +4,8 @@ report of a camera is news. Pure.
 A recorder keeps a stretch of time and writes over what is older. How long the stretch is follows from a report: from
 the oldest recording to the moment at which the report came. What was recorded at some moment is held until the moment
 is that long ago. A recorder that fills up for the first time says so anew every day.
+
+Lists of what is missing work `recording_until` out in the database; a test holds the two together.
 """
 
 from collections.abc import Iterable

@@ -11,6 +11,9 @@ BUSY_RETRY_SECONDS = 2.0
 SPACE_RETRY_SECONDS = 60.0
 """Uploads end within minutes; a spool that is full of those that broke off, within a day."""
 
+INSPECTION_RETRY_SECONDS = 2.0
+"""A process that looks at files and has died is there again at once; one that is busy is done in moments."""
+
 REGISTRY_RETRY_SECONDS = 2.0
 """A registry that restarts is back at once."""
 
@@ -94,7 +97,7 @@ def inspection_unavailable() -> ServiceError:
         "files cannot be inspected now: what came is kept, call again",
         message_zh="文件检查暂不可用，已接收的数据保留，请稍后重试",
         metadata={"service": "video"},
-        retry_after_seconds=REGISTRY_RETRY_SECONDS,
+        retry_after_seconds=INSPECTION_RETRY_SECONDS,
     )
 
 
