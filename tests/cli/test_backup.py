@@ -1,12 +1,10 @@
 """`zhichao backup`: a copy of everything at one moment, checked, and restored elsewhere; with real servers."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,37 +26,30 @@ from cli.platform_state import DataLock, PlatformState
 from cli.postgres import EmbeddedPostgres
 from services.common.database import raw_connection, upgrade
 from services.journal.entries import EntryBuilder
+from tests.cli.kept_platform import KeptPlatform, backup, home, stack
 from tests.cli.verified_journals import COUNTY, KIND, Keys, opened, write_county
+
+__all__ = ["backup", "home", "stack"]
+# Fixtures that pytest finds by their names here.
 
 SIZE = 301
 
 
-class Home:
-    """The data directory of a platform with one database, as `zhichao up` leaves it."""
+class Home(KeptPlatform):
+    """A platform with one database."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.files = PlatformFiles(directory)
-        directory.mkdir()
+        super().__init__(directory)
         self.keys = Keys(directory)
         self.key_file = directory / f"{COUNTY}.pem"
-        self.state = PlatformState(COUNTY, "stopped", os.getpid(), str(directory))
-        platform_state.write(self.files.state, self.state)
         with EmbeddedPostgres(self.files.postgres, databases=["weighing"]) as server:
             upgrade(server.url("weighing"), "services.weighing.migrations")
             write_county(server.url("weighing"), self.keys, size=SIZE)
 
     def run(self, stack: ExitStack) -> str:
         """Run the server as a platform does; return the URL of its database."""
-        lock = DataLock(self.files)
-        lock.acquire()
-        stack.callback(lock.release)
-        server = stack.enter_context(EmbeddedPostgres(self.files.postgres))
-        urls = {"weighing": server.url("weighing")}
-        running = replace(self.state, phase="serving", database_urls=urls, postgres_pid=server.pid)
-        platform_state.write(self.files.state, running)
-        stack.callback(platform_state.write, self.files.state, self.state)
-        return urls["weighing"]
+        self.lock(stack)
+        return self.serve(stack, stack.enter_context(EmbeddedPostgres(self.files.postgres)), "weighing")
 
 
 @pytest.fixture(scope="module")
@@ -68,22 +59,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Path]:
     home = Home(directory / "home")
     create(home.directory, directory / "copy")
     return home, directory / "copy"
-
-
-@pytest.fixture
-def home(made: tuple[Home, Path]) -> Home:
-    return made[0]
-
-
-@pytest.fixture
-def backup(made: tuple[Home, Path], tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made[1], tmp_path / "backup"))
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as opened_last:
-        yield opened_last
 
 
 def size_of(url: str) -> int:

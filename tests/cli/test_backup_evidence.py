@@ -4,11 +4,8 @@ store is checked by its list. Real PostgreSQL, real S3 server.
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +13,6 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from cli import platform_state
 from cli.backup import evidence, evidence_list
 from cli.backup.create import create
 from cli.backup.record import BackupError
@@ -24,37 +20,32 @@ from cli.backup.restore import check, restore
 from cli.main import main
 from cli.object_server import ObjectServer
 from cli.platform_layout import PlatformFiles, free_port
-from cli.platform_state import DataLock, PlatformState
 from cli.postgres import EmbeddedPostgres
 from services.common.database import upgrade
 from services.video.object_store import object_key
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
+from tests.cli.kept_platform import KeptPlatform, backup, home, stack
 from tests.cli.verified_journals import COUNTY
+
+__all__ = ["backup", "home", "stack"]
+# Fixtures that pytest finds by their names here.
 
 CONTENTS = [f"evidence {number}".encode() * (number + 1) for number in range(6)]
 RETAINED = timedelta(days=30)
 
 
-class Home:
-    """The data directory of a platform with its own store, as `zhichao up` leaves it."""
+class Home(KeptPlatform):
+    """A platform with a store of its own."""
 
     def __init__(self, directory: Path) -> None:
-        self.files = PlatformFiles(directory)
-        directory.mkdir()
-        self.state = PlatformState(COUNTY, "stopped", os.getpid(), str(directory))
-        platform_state.write(self.files.state, self.state)
+        super().__init__(directory)
         with EmbeddedPostgres(self.files.postgres, databases=["video"]) as server:
             upgrade(server.url("video"), "services.video.migrations")
             with self.store(self.files.object_server) as store:
                 store.ensure_bucket()
                 for content in CONTENTS:
                     seal(server.url("video"), store, content)
-
-    @property
-    def directory(self) -> Path:
-        """The data directory."""
-        return self.files.directory
 
     def server(self, directory: Path) -> ObjectServer:
         """Make the S3 server on a directory."""
@@ -71,22 +62,11 @@ class Home:
 
     def run(self, stack: ExitStack) -> tuple[str, S3ObjectStore]:
         """Run both servers as a platform does; return the URL of the database, and the store."""
-        lock = DataLock(self.files)
-        lock.acquire()
-        stack.callback(lock.release)
+        self.lock(stack)
         database = stack.enter_context(EmbeddedPostgres(self.files.postgres))
         opened = self.store(self.files.object_server)
         store = stack.enter_context(opened)
-        running = replace(
-            self.state,
-            phase="serving",
-            database_urls={"video": database.url("video")},
-            postgres_pid=database.pid,
-            object_endpoint=opened.server.endpoint,
-        )
-        platform_state.write(self.files.state, running)
-        stack.callback(platform_state.write, self.files.state, self.state)
-        return database.url("video"), store
+        return self.serve(stack, database, "video", object_endpoint=opened.server.endpoint), store
 
 
 class Opened:
@@ -140,22 +120,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Path]:
     home = Home(directory / "home")
     create(home.directory, directory / "copy")
     return home, directory / "copy"
-
-
-@pytest.fixture
-def home(made: tuple[Home, Path]) -> Home:
-    return made[0]
-
-
-@pytest.fixture
-def backup(made: tuple[Home, Path], tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made[1], tmp_path / "backup"))
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as opened_last:
-        yield opened_last
 
 
 def test_a_backup_holds_the_bytes_that_its_databases_name(backup: Path) -> None:
