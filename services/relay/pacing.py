@@ -114,7 +114,7 @@ class Pacer:
 
     @property
     def pushed_bytes(self) -> int:
-        """Bytes granted since the start."""
+        """Bytes of entries granted since the start; those of evidence are counted where they are sent."""
         return self._pushed_bytes
 
     @property
@@ -151,15 +151,12 @@ class Pacer:
     def ask(self, key: LogKey, byte_count: int) -> float:
         """Return 0 if a batch of a log may go, and count it; else the seconds to wait before asking again."""
         with self._guard:
-            cap = self._schedule.bytes_per_second(self._clock.now()) if self._schedule.spans else None
             now = self._clock.monotonic()
+            cap = self._fill(now)
             if cap is None:
-                self._balance = self._trickle = 0.0
-                self._filled_at = now
                 self._askers.pop(key, None)
                 self._pushed_bytes += byte_count
                 return 0.0
-            self._fill(cap, now)
             asker = self._note(key, now)
             self._forget_silent(now)
             first = min(self._askers.values(), key=lambda one: (one.start, one.order))
@@ -179,14 +176,11 @@ class Pacer:
         It goes when no entries wait, and by the trickle when they do.
         """
         with self._guard:
-            cap = self._schedule.bytes_per_second(self._clock.now()) if self._schedule.spans else None
             now = self._clock.monotonic()
+            cap = self._fill(now)
             if cap is None:
-                self._balance = self._trickle = 0.0
-                self._filled_at = now
                 self._evidence_askers.pop(digest, None)
                 return 0.0
-            self._fill(cap, now)
             asker = self._evidence_askers.get(digest)
             if asker is None:
                 self._order += 1
@@ -211,11 +205,18 @@ class Pacer:
         with self._guard:
             self._evidence_askers.pop(digest, None)
 
-    def _fill(self, cap: int, now: float) -> None:
+    def _fill(self, now: float) -> int | None:
+        """Return the cap in force, with what it has let through by now; without one nothing is saved up or owed."""
+        cap = self._schedule.bytes_per_second(self._clock.now()) if self._schedule.spans else None
+        if cap is None:
+            self._balance = self._trickle = 0.0
+            self._filled_at = now
+            return None
         seconds = max(now - self._filled_at, 0.0)
         self._balance = min(self._balance + cap * seconds, cap * BURST_SECONDS)
         self._trickle = min(self._trickle + cap * TRICKLE_SHARE * seconds, cap * TRICKLE_SHARE * BURST_SECONDS)
         self._filled_at = now
+        return cap
 
     def _note(self, key: LogKey, now: float) -> _Asker:
         asker = self._askers.get(key)
