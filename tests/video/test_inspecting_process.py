@@ -262,24 +262,33 @@ def test_sixteen_uploads_share_two_processes(honest: InspectingProcesses) -> Non
     assert len(honest.pids) == 2
 
 
+class SlowBytes:
+    """Bytes that come when a test lets them."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.entered, self.may_go = threading.Event(), threading.Event()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Wait, then return a range of them."""
+        self.entered.set()
+        assert self.may_go.wait(10)
+        return self._content[offset : offset + length]
+
+
 def test_who_waits_too_long_for_a_process_may_come_again(
     processes: InspectingProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspecting_process, "WAIT_SECONDS_MAX", 0.05)
     running = InspectingProcesses(1)
-    entered, may_go = threading.Event(), threading.Event()
-
-    def read(offset: int, length: int) -> bytes:
-        entered.set()
-        assert may_go.wait(10)
-        return b"sound"[offset : offset + length]
+    sound = SlowBytes(b"sound")
 
     with ThreadPoolExecutor(1) as pool:
-        busy = pool.submit(running.inspect_ranges, read, 5, JPEG)
-        assert entered.wait(10)
+        busy = pool.submit(running.inspect_ranges, sound.read, 5, JPEG)
+        assert sound.entered.wait(10)
         with pytest.raises(InspectionUnavailable, match="busy"):
             look(running, "sound")
-        may_go.set()
+        sound.may_go.set()
         assert busy.result() == SOUND
     running.stop()
 
@@ -295,18 +304,13 @@ def test_without_a_process_nothing_is_refused(processes: InspectingProcesses, mo
 
 def test_after_stop_no_process_is_left_and_none_is_started(processes: InspectingProcesses) -> None:
     look(processes, "sound")
-    entered, may_go = threading.Event(), threading.Event()
-
-    def read(offset: int, length: int) -> bytes:
-        entered.set()
-        assert may_go.wait(10)
-        return b"sound"[offset : offset + length]
+    sound = SlowBytes(b"sound")
 
     with ThreadPoolExecutor(1) as pool:
-        busy = pool.submit(processes.inspect_ranges, read, 5, JPEG)
-        assert entered.wait(10)
+        busy = pool.submit(processes.inspect_ranges, sound.read, 5, JPEG)
+        assert sound.entered.wait(10)
         processes.stop()
-        may_go.set()
+        sound.may_go.set()
         with pytest.raises(InspectionUnavailable, match="stopping"):
             busy.result()
     assert processes.pids == []

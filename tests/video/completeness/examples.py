@@ -21,6 +21,12 @@ NOON = datetime(2026, 7, 1, 4, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 
+IN_TIME = 30 * MINUTE
+"""Within what evidence has to follow its weighing."""
+
+KEEP = 30 * DAY
+"""How long sites must keep recordings."""
+
 PHOTO = EvidenceKind.PHOTO
 CLIP = EvidenceKind.CLIP
 DOCUMENT = EvidenceKind.DOCUMENT

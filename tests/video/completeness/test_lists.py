@@ -16,6 +16,8 @@ from tests.video.completeness.examples import (
     CLIP,
     COUNTY,
     DAY,
+    IN_TIME,
+    KEEP,
     MINUTE,
     NEIGHBOUR,
     NOON,
@@ -31,8 +33,6 @@ from tests.video.completeness.examples import (
 
 Connection = psycopg.Connection[Any]
 
-IN_TIME = 30 * MINUTE
-KEEP = 30 * DAY
 TODAY = date(2026, 7, 1)
 
 

@@ -18,6 +18,8 @@ from services.video.weighing_follower import WeighingFollower
 from tests.video.completeness.examples import (
     COUNTY,
     DAY,
+    IN_TIME,
+    KEEP,
     MINUTE,
     NEIGHBOUR,
     NOON,
@@ -31,9 +33,6 @@ from tests.video.completeness.examples import (
 
 Connection = psycopg.Connection[Any]
 Scrape = Callable[[datetime], dict[str, float]]
-
-IN_TIME = 30 * MINUTE
-KEEP = 30 * DAY
 
 
 def never() -> Any:

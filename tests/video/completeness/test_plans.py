@@ -16,6 +16,7 @@ from services.video.store.weighings import ReadLog
 from tests.video.completeness.examples import (
     COUNTY,
     DAY,
+    KEEP,
     MINUTE,
     NEIGHBOUR,
     NOON,
@@ -30,7 +31,6 @@ from tests.video.completeness.examples import (
 
 Connection = psycopg.Connection[Any]
 
-KEEP = 30 * DAY
 OF_EVIDENCE = re.compile(r"Index (Only )?Scan using \w+ on evidence e\b")
 TODAY = NOON.date()
 
