@@ -46,6 +46,13 @@ class NoConnectionFreeError(Exception):
     """Every connection of the pool is in use: figures take none from those who work."""
 
 
+def refuse_without_connection(engine: Engine) -> None:
+    """Raise NoConnectionFreeError while every connection of the pool is in use."""
+    usage = pool_usage(engine)
+    if usage.in_use >= usage.size:
+        raise NoConnectionFreeError
+
+
 @dataclass(slots=True)
 class Timing:
     """One timed transaction; set `is_void` when it turned out that nothing was done."""
@@ -111,9 +118,7 @@ class JournalMetrics:
         return {_IN_USE.name: [Sample(labels, usage.in_use)], _POOL.name: [Sample(labels, usage.size)]}
 
     def _read_logs(self) -> Mapping[str, Sequence[Sample]]:
-        usage = pool_usage(self._engine)
-        if usage.in_use >= usage.size:
-            raise NoConnectionFreeError
+        refuse_without_connection(self._engine)
         with translate_errors(), reading(self._engine, timeout_seconds=READ_SECONDS_MAX) as pooled:
             connection = raw_connection(pooled)
             heads = store.read_heads(connection)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-from services.common.database import Engine, RawConnection, pool_usage, raw_connection, reading, translate_errors
+from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
 from services.common.metrics import OTHER, Gauge, Metrics, Sample
-from services.journal.metrics import ORIGINS_MAX, READ_SECONDS_MAX, NoConnectionFreeError
+from services.journal.metrics import ORIGINS_MAX, READ_SECONDS_MAX, refuse_without_connection
 from services.video.recordings import RecordingState
 from services.video.store import cameras as camera_store
 from services.video.store import completeness as store
@@ -120,9 +120,7 @@ class CompletenessMetrics:
 
     @contextmanager
     def _looking(self) -> Iterator[RawConnection]:
-        usage = pool_usage(self._engine)
-        if usage.in_use >= usage.size:
-            raise NoConnectionFreeError
+        refuse_without_connection(self._engine)
         with translate_errors(), reading(self._engine, timeout_seconds=READ_SECONDS_MAX) as pooled:
             yield raw_connection(pooled)
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
-from services.common.database import Engine, pool_usage
+from services.common.database import Engine
 from services.common.metrics import Counter, Gauge, Metrics, Sample
-from services.journal.metrics import NoConnectionFreeError
+from services.journal.metrics import refuse_without_connection
+from services.video.domain import EvidenceKind
 from services.video.evidence_standing import read_standing
 from services.video.object_store import (
     BucketMissingError,
@@ -24,9 +25,6 @@ from services.video.store_watch import StoreWatch
 SEAL_SECONDS_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """A photo is sealed in some tens of milliseconds, a clip of 8 MB in some hundred (docs/benchmarks.md); files of
 gigabytes are written to the store for minutes."""
-
-KINDS: Final = ("photo", "clip", "document")
-"""Kinds of evidence, in the order of the contract's numbers from 1."""
 
 ERRORS: Final[Mapping[type[StoreError], str]] = {
     StoreUnavailableError: "unavailable",
@@ -66,7 +64,7 @@ class VideoMetrics:
         self._engine = engine
         sealed = metrics.counter("zhichao_evidence_sealed_total", "Evidence sealed here, by kind.", ("kind",))
         # All from the beginning, at 0: an alarm needs a value before the first one.
-        self._sealed: dict[int, Counter] = {number: sealed.labels(kind) for number, kind in enumerate(KINDS, 1)}
+        self._sealed: dict[int, Counter] = {kind: sealed.labels(kind.name.lower()) for kind in EvidenceKind}
         self._sealed_bytes = metrics.counter("zhichao_evidence_sealed_bytes_total", "Bytes of evidence sealed here.")
         self._seconds = metrics.histogram(
             "zhichao_evidence_seal_duration_seconds",
@@ -108,9 +106,7 @@ class VideoMetrics:
         )
 
     def _read_evidence(self) -> Mapping[str, Iterable[Sample]]:
-        usage = pool_usage(self._engine)
-        if usage.in_use >= usage.size:
-            raise NoConnectionFreeError
+        refuse_without_connection(self._engine)
         standing = read_standing(self._engine)
         test = standing.lock_test
         values = {
