@@ -15,6 +15,7 @@ from services.common.request import request_context
 from services.journal.entries import Place
 from services.journal.entry_writer import EntryWriter
 from services.video import kinds
+from services.video.convert import optional_timestamp
 from services.video.custody import CustodyAction, audience_of
 from services.video.store import custody as custody_store
 from services.video.store import damage as damage_store
@@ -75,7 +76,7 @@ class CustodyWriter:
             actor=who,
             event_time=timestamp(now),
             reference_id=reference_id,
-            until_time=timestamp(until_time) if until_time is not None else None,
+            until_time=optional_timestamp(until_time),
         )
         audience = audience_of(evidence.name.origin, self._own) if action in ADDRESSED_ACTIONS else ""
         (place,) = self._entries.write(
@@ -98,6 +99,12 @@ class CustodyWriter:
             now = self._clock.now()
             if not damage_store.mark_damaged(connection, digest, action, now):
                 return False
-            for evidence in custody_store.read_named_by(connection, digest, DAMAGED_NAMED_MAX):
-                self.write(connection, evidence, action, how, now, actor=SERVICE_ACTOR)
+            self.write_of_all(connection, digest, action, how, now)
         return True
+
+    def write_of_all(
+        self, connection: RawConnection, digest: bytes, action: CustodyAction, how: str, now: datetime
+    ) -> None:
+        """Write what the service itself did to bytes into the custody of all evidence that they are of."""
+        for evidence in custody_store.read_named_by(connection, digest, DAMAGED_NAMED_MAX):
+            self.write(connection, evidence, action, how, now, actor=SERVICE_ACTOR)

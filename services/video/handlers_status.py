@@ -1,11 +1,7 @@
 """The use case of operators: what the evidence store is, and what it enforces."""
 
-from datetime import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from services.common.database import Engine, raw_connection, reading, translate_errors
-from services.common.instants import timestamp
+from services.video.convert import optional_timestamp
 from services.video.evidence_standing import read_standing
 from services.video.object_store import ObjectStore
 from services.video.spool import Spool
@@ -42,20 +38,16 @@ class StatusHandlers:
             bucket=address.bucket,
             is_reachable=reachable.is_reachable,
             lock_state=pb.LockState.ValueType(test.lock_state) if test is not None else pb.LOCK_STATE_UNSPECIFIED,
-            lock_test_time=_time(test.test_time if test is not None else None),
+            lock_test_time=optional_timestamp(test.test_time if test is not None else None),
             lock_detail=detail,
             object_count=standing.totals.object_count,
             object_bytes=standing.totals.object_bytes,
             missing_count=standing.troubles.missing_count,
             changed_count=standing.troubles.changed_count,
-            scrub_complete_time=_time(standing.scrub.scrub_complete_time),
+            scrub_complete_time=optional_timestamp(standing.scrub.scrub_complete_time),
             orphan_count=standing.troubles.orphan_count,
-            reconcile_time=_time(standing.reconcile_time),
+            reconcile_time=optional_timestamp(standing.reconcile_time),
             upload_count=usage.upload_count + staged_count,
             upload_bytes=usage.received_bytes,
             wanted_count=standing.troubles.wanted_count,
         )
-
-
-def _time(moment: datetime | None) -> Timestamp | None:
-    return timestamp(moment) if moment is not None else None

@@ -3,15 +3,13 @@ right again, deleted. The decision and its entry are one transaction.
 """
 
 from contextlib import AbstractContextManager
-from datetime import datetime
 from typing import Final
 
 from services.common.clock import Clock
 from services.common.database import RawConnection
 from services.video.custody import CustodyAction
-from services.video.custody_writer import DAMAGED_NAMED_MAX, SERVICE_ACTOR, CustodyWriter
+from services.video.custody_writer import CustodyWriter
 from services.video.keeping_rules import Keeper, may_delete, next_look
-from services.video.store import custody as custody_store
 from services.video.store import keeping as store
 
 DELETED_PURPOSE: Final = "Retention is over, no hold stands 保存期满, 无保全"
@@ -39,7 +37,7 @@ class KeepingLog:
             now = self._clock.now()
             if not store.mark_restored(connection, digest, now):
                 return False
-            self._write(connection, digest, CustodyAction.RESTORED, how, now)
+            self._custody.write_of_all(connection, digest, CustodyAction.RESTORED, how, now)
         return True
 
     def found(self, digest: bytes, size_bytes: int, how: str) -> bool:
@@ -51,7 +49,7 @@ class KeepingLog:
             now = self._clock.now()
             if not store.mark_found(connection, digest, size_bytes, now):
                 return False
-            self._write(connection, digest, CustodyAction.RESTORED, how, now)
+            self._custody.write_of_all(connection, digest, CustodyAction.RESTORED, how, now)
         return True
 
     def lost(self, digest: bytes, size_bytes: int, how: str) -> bool:
@@ -60,7 +58,7 @@ class KeepingLog:
             now = self._clock.now()
             if not store.mark_lost(connection, digest, size_bytes, now):
                 return False
-            self._write(connection, digest, CustodyAction.FOUND_MISSING, how, now)
+            self._custody.write_of_all(connection, digest, CustodyAction.FOUND_MISSING, how, now)
         return True
 
     def delete(self, digest: bytes) -> bool:
@@ -77,13 +75,9 @@ class KeepingLog:
                 return False
             if not store.mark_deleted(connection, digest):
                 return False
-            self._write(connection, digest, CustodyAction.DELETED, DELETED_PURPOSE, now)
+            self._custody.write_of_all(connection, digest, CustodyAction.DELETED, DELETED_PURPOSE, now)
         return True
 
     def _writing(self, digest: bytes) -> AbstractContextManager[RawConnection]:
         """Open a transaction that holds the object, and then the log: everybody takes them in this order."""
         return self._custody.writing(lambda connection: store.lock_object(connection, digest))
-
-    def _write(self, connection: RawConnection, digest: bytes, action: CustodyAction, how: str, now: datetime) -> None:
-        for evidence in custody_store.read_named_by(connection, digest, DAMAGED_NAMED_MAX):
-            self._custody.write(connection, evidence, action, how, now, actor=SERVICE_ACTOR)
