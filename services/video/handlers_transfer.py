@@ -157,14 +157,14 @@ class TransferHandlers:
         Raises ServiceError DATABASE_UNAVAILABLE.
         """
         ended = _end_of_call(self._news)
-        # What is named: digests and when they were stored, as far back as each look goes.
-        named_before = dict(self._held())
+        # As far back as each look goes.
+        named_before = set(self._held())
         yield pb.WatchHeldResponse()
         while not ended.is_set():
             seen = self._news.count
-            held = dict(self._held())
+            held = self._held()
             fresh = [digest for digest in held if digest not in named_before]
-            named_before = held
+            named_before = set(held)
             for start in range(0, len(fresh), HELD_MAX):
                 yield pb.WatchHeldResponse(digests=fresh[start : start + HELD_MAX])
             if not ended.wait(PAUSE_SECONDS):
@@ -212,11 +212,10 @@ class TransferHandlers:
             )
         return wanted
 
-    def _held(self) -> list[tuple[bytes, object]]:
+    def _held(self) -> list[bytes]:
         since = self._clock.now() - timedelta(seconds=OVERLAP_SECONDS)
         with translate_errors(), reading(self._engine) as pooled:
-            rows = store.list_held_since(raw_connection(pooled), since, b"", HELD_ROWS_MAX)
-        return [(digest, stored_time) for stored_time, digest in rows]
+            return store.list_held_since(raw_connection(pooled), since, HELD_ROWS_MAX)
 
     def _send(self, digest: bytes, offset: int) -> Generator[pb.SendObjectResponse, None, None]:
         row = self._find(digest)

@@ -310,16 +310,13 @@ def put_other_origin(connection: RawConnection, digest: bytes, origin: str, seal
 # What has come
 
 
-def list_held_since(
-    connection: RawConnection, since: datetime, after: bytes, count: int
-) -> list[tuple[datetime, bytes]]:
-    """Return what came to be held after a time and, within that, a digest: time and digest, in order."""
+def list_held_since(connection: RawConnection, since: datetime, count: int) -> list[bytes]:
+    """Return what came to be held since a time, the first first."""
     rows = connection.execute(
-        "SELECT stored_time, digest FROM objects WHERE state = 1 AND (stored_time, digest) > (%s, %s)"
-        " ORDER BY stored_time, digest LIMIT %s",
-        (since, after, count),
+        "SELECT digest FROM objects WHERE state = 1 AND stored_time >= %s ORDER BY stored_time, digest LIMIT %s",
+        (since, count),
     )
-    return [(row[0], row[1]) for row in rows]
+    return [row[0] for row in rows]
 
 
 def read_retain_until(connection: RawConnection, digest: bytes) -> datetime | None:
