@@ -4,7 +4,7 @@ Pure; standard library only.
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from services.common.errors import FieldViolation, ServiceError, invalid
@@ -27,6 +27,11 @@ class Violation(NamedTuple):
 
     field: str
     description: str
+
+
+def described(checked: Iterable[tuple[str, str]]) -> list[Violation]:
+    """Return what is wrong of fields that were checked: those whose description is not empty."""
+    return [Violation(field, description) for field, description in checked if description]
 
 
 def bad_fields(violations: Sequence[Violation], prefix: str = "") -> ServiceError:

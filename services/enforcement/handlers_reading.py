@@ -8,6 +8,7 @@ from typing import Any
 
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
+from services.common.forms import described
 from services.common.paging import Page, decode_token, encode_token, filter_digest, key_time, page_size, time_key
 from services.common.request import request_context
 from services.enforcement import forms, kinds, refusals, store
@@ -45,7 +46,7 @@ class Wanted:
             ("filter.issuer", forms.division_code(self.issuer) if self.issuer else ""),
             ("division_code", forms.division_code(self.division_code) if self.division_code else ""),
         ]
-        return [Violation(field, description) for field, description in checked if description]
+        return described(checked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ class ReadingHandlers:
             (kind.id_field, forms.directive_id(directive_id)),
             ("division_code", forms.division_code(division_code) if division_code else ""),
         ]
-        violations = [Violation(field, description) for field, description in checked if description]
+        violations = described(checked)
         if violations:
             raise refusals.bad_fields(violations)
         return Name(issuer or self._holding.own, directive_id)

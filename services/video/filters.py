@@ -1,4 +1,4 @@
-"""What callers name and ask lists for: read from the messages of the contract, with everything that is wrong. Pure."""
+"""What callers name and ask lists for: read from the messages of the contract, with everything that is wrong."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -6,7 +6,10 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from services.common.access.readable import readable_origin
+from services.common.forms import bad_fields, described
 from services.common.instants import moment
+from services.common.request import request_context
 from services.video import forms
 from services.video.domain import BytesState, EvidenceKind, Name, Subject, SubjectKind
 from services.video.forms import Violation
@@ -25,14 +28,26 @@ def evidence_name(name: evidence_pb2.EvidenceName, own: str, field: str = "name"
         ("source_unit_id", forms.source_unit_id(name.source_unit_id)),
         ("evidence_id", forms.evidence_id(name.evidence_id)),
     ]
-    violations = [Violation(f"{field}.{part}", description) for part, description in checked if description]
-    return Name(name.origin or own, name.source_unit_id, name.evidence_id), violations
+    named = Name(name.origin or own, name.source_unit_id, name.evidence_id)
+    return named, described((f"{field}.{part}", description) for part, description in checked)
+
+
+def readable_name(message: evidence_pb2.EvidenceName, own: str, others: Iterable[Violation] = ()) -> Name:
+    """Read the name of evidence that the caller may look at; `others` are refused with what is wrong with it.
+
+    Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE.
+    """
+    name, violations = evidence_name(message, own)
+    if violations := [*violations, *others]:
+        raise bad_fields(violations)
+    readable_origin(request_context().principal, own, name.origin, "name.origin")
+    return name
 
 
 def evidence_filter(narrow: pb.EvidenceFilter) -> tuple[EvidenceFilter, list[Violation]]:
     """Read what a list is asked for."""
-    start_time, start_description = _time(narrow, "start_time")
-    end_time, end_description = _time(narrow, "end_time")
+    start_time, start_description = optional_time(narrow, "start_time")
+    end_time, end_description = optional_time(narrow, "end_time")
     has_two_subjects = bool(narrow.record_id and narrow.acceptance_id)
     needs_unit = "is only unique within a source unit: name source_unit_id, too" if not narrow.source_unit_id else ""
     checked = [
@@ -63,10 +78,11 @@ def evidence_filter(narrow: pb.EvidenceFilter) -> tuple[EvidenceFilter, list[Vio
         tuple(sorted(set(narrow.bytes_states))),
         narrow.is_held,
     )
-    return read, [Violation(f"filter.{field}", description) for field, description in checked if description]
+    return read, described((f"filter.{field}", description) for field, description in checked)
 
 
-def _time(message: Message, field: str) -> tuple[datetime | None, str]:
+def optional_time(message: Message, field: str) -> tuple[datetime | None, str]:
+    """Read a time that may be absent, and what is wrong with one that is none."""
     if not message.HasField(field):
         return None, ""
     try:

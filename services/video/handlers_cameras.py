@@ -8,7 +8,7 @@ from services.common.access.control import AccessControl
 from services.common.access.readable import readable_origin
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
-from services.common.forms import bad_fields
+from services.common.forms import bad_fields, described
 from services.common.instants import moment, timestamp
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
 from services.common.request import request_context
@@ -89,7 +89,7 @@ class CameraHandlers:
             ("source_unit_id", forms.source_unit_id(request.source_unit_id) if request.source_unit_id else ""),
             ("states", _states(request.states)),
         )
-        if violations := [Violation(field, description) for field, description in checked if description]:
+        if violations := described(checked):
             raise bad_fields(violations)
         origin = readable_origin(request_context().principal, self._own, request.origin, "origin")
         states = tuple(sorted({int(state) for state in request.states}))
@@ -151,12 +151,11 @@ class CameraHandlers:
 def _check(reports: Sequence[camera_pb2.CameraReport], now: datetime) -> None:
     if not 1 <= len(reports) <= REPORTS_MAX:
         raise bad_fields([Violation("reports", f"has {len(reports)} values, but takes 1 to {REPORTS_MAX}")])
-    violations = [
-        Violation(f"reports[{place}].{field}", description)
+    violations = described(
+        (f"reports[{place}].{field}", description)
         for place, report in enumerate(reports)
         for field, description in _violations(report, now)
-        if description
-    ]
+    )
     if violations:
         raise bad_fields(violations)
 

@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 from services.common.access.readable import readable_origin
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
 from services.common.errors import ServiceError
-from services.common.forms import bad_fields
-from services.common.instants import moment, timestamp
+from services.common.forms import bad_fields, described
+from services.common.instants import timestamp
 from services.common.paging import decode_token, encode_token, filter_digest, key_time, page_size, time_key
 from services.common.reasons import Reason
 from services.common.request import request_context
-from services.video import forms
+from services.video import filters, forms
 from services.video.config import VideoSettings
-from services.video.forms import Violation
 from services.video.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from services.video.store import completeness as store
 from services.video.store.completeness import DayFilter, MissingFilter, MissingKey, MissingRow
@@ -82,7 +81,7 @@ class CompletenessHandlers:
         All pages go by the time of the first one. Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE,
         INVALID_PAGE_TOKEN.
         """
-        start_time, start_violation = _start_time(request)
+        start_time, start_violation = filters.optional_time(request, "start_time")
         _refuse_bad(
             ("origin", forms.division_code(request.origin) if request.origin else ""),
             ("source_unit_id", forms.source_unit_id(request.source_unit_id) if request.source_unit_id else ""),
@@ -145,8 +144,7 @@ def _missing_message(row: MissingRow, part: int) -> pb.MissingEvidence:
 
 
 def _refuse_bad(*checked: tuple[str, str]) -> None:
-    violations = [Violation(field, description) for field, description in checked if description]
-    if violations:
+    if violations := described(checked):
         raise bad_fields(violations)
 
 
@@ -161,15 +159,6 @@ def _day(text: str) -> tuple[date | None, str]:
     if day is None or day.isoformat() != text:
         return None, f"is {forms.shown(text)}, but must be a day like 2026-07-01"
     return day, ""
-
-
-def _start_time(request: pb.ListMissingEvidenceRequest) -> tuple[datetime | None, str]:
-    if not request.HasField("start_time"):
-        return None, ""
-    try:
-        return moment(request.start_time), ""
-    except ValueError as error:
-        return None, str(error)
 
 
 def _day_of_key(ordinal: int) -> date:

@@ -3,7 +3,7 @@ bytes below, and the list of all that was done.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,8 +11,7 @@ from services.common.access.control import AccessControl
 from services.common.access.readable import readable_origin
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
-from services.common.forms import bad_fields
-from services.common.instants import moment
+from services.common.forms import bad_fields, described
 from services.common.paging import decode_token, encode_token, filter_digest, key_time, page_size, time_key
 from services.common.reasons import Reason
 from services.common.request import request_context
@@ -29,7 +28,7 @@ from services.video.store import reading as reading_store
 from services.video.store import requests as requests_store
 from services.video.store.custody import EventRow
 from services.video.store.reading import HeldRow
-from zhichao.video.v1 import custody_pb2, evidence_pb2
+from zhichao.video.v1 import custody_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
 EXPORTS_MAX: Final = 100
@@ -95,7 +94,7 @@ class CustodyHandlers:
 
         Raises ServiceError INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXISTS, BYTES_EXPIRED.
         """
-        name = self._name(request.name, _hold_violations(request))
+        name = filters.readable_name(request.name, self._own, _hold_violations(request))
         with self._custody.writing() as connection:
             row = self._find(connection, name)
             standing = self._own_hold(connection, name, request.hold_id)
@@ -120,7 +119,7 @@ class CustodyHandlers:
 
         Raises ServiceError INVALID_ARGUMENT, NOT_FOUND, NOT_OWNED.
         """
-        name = self._name(request.name, _hold_violations(request))
+        name = filters.readable_name(request.name, self._own, _hold_violations(request))
         with self._custody.writing() as connection:
             row = self._find(connection, name)
             platforms = custody_store.read_hold_platforms(connection, name, request.hold_id)
@@ -144,11 +143,15 @@ class CustodyHandlers:
 
         Raises ServiceError INVALID_ARGUMENT, NOT_FOUND, RETENTION_SHORTENED, BYTES_EXPIRED.
         """
-        until_time, unreadable = _moment(request, "retain_until_time")
-        violations = [*unreadable, *_described(("purpose", forms.purpose(request.purpose)))]
-        if until_time is None and not unreadable:
-            violations.append(Violation("retain_until_time", "is missing"))
-        name = self._name(request.name, violations)
+        until_time, unreadable = filters.optional_time(request, "retain_until_time")
+        violations = described(
+            (
+                ("retain_until_time", unreadable),
+                ("purpose", forms.purpose(request.purpose)),
+                ("retain_until_time", "is missing" if until_time is None and not unreadable else ""),
+            )
+        )
+        name = filters.readable_name(request.name, self._own, violations)
         if until_time is None:
             raise LookupError("a time that is missing was not refused")
         with self._custody.writing() as connection:
@@ -177,7 +180,7 @@ class CustodyHandlers:
 
         Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE, NOT_FOUND, INVALID_PAGE_TOKEN.
         """
-        name = self._name(request.name, [])
+        name = filters.readable_name(request.name, self._own)
         size = page_size(request.page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         digest = filter_digest("ListCustody", *name)
         key = decode_token(request.page_token, digest, (int, str, int))
@@ -197,14 +200,13 @@ class CustodyHandlers:
         Raises ServiceError INVALID_ARGUMENT, NOT_FOUND, BYTES_EXPIRED, and EVIDENCE_MISSING or EVIDENCE_CHANGED for
         what this platform has sealed itself and lost.
         """
-        deadline_time, unreadable = _moment(request, "deadline_time")
+        deadline_time, unreadable = filters.optional_time(request, "deadline_time")
         now = self._clock.now()
         late = custody.deadline_violation(deadline_time, now) if deadline_time is not None else ""
-        violations = [
-            *unreadable,
-            *_described(("purpose", forms.purpose(request.purpose)), ("deadline_time", late)),
-        ]
-        name = self._name(request.name, violations)
+        violations = described(
+            (("deadline_time", unreadable), ("purpose", forms.purpose(request.purpose)), ("deadline_time", late))
+        )
+        name = filters.readable_name(request.name, self._own, violations)
         with self._custody.writing() as connection:
             row = self._find(connection, name)
             request_id = ""
@@ -271,17 +273,10 @@ class CustodyHandlers:
             raise LookupError("evidence that was just there is not there")
         return held
 
-    def _name(self, message: evidence_pb2.EvidenceName, others: Sequence[Violation]) -> Name:
-        name, violations = filters.evidence_name(message, self._own)
-        if violations or others:
-            raise bad_fields([*violations, *others])
-        readable_origin(request_context().principal, self._own, name.origin, "name.origin")
-        return name
-
     def _export_names(self, request: pb.RecordExportRequest) -> list[Name]:
         """Return what is exported, held against what the caller is bound to."""
-        violations = _described(
-            ("purpose", forms.purpose(request.purpose)), ("bundle_id", forms.reference_id(request.bundle_id))
+        violations = described(
+            (("purpose", forms.purpose(request.purpose)), ("bundle_id", forms.reference_id(request.bundle_id)))
         )
         if not 1 <= len(request.names) <= EXPORTS_MAX:
             violations.append(Violation("names", f"has {len(request.names)} values, but takes 1 to {EXPORTS_MAX}"))
@@ -307,23 +302,7 @@ class CustodyHandlers:
 
 
 def _hold_violations(request: pb.PlaceLegalHoldRequest | pb.ReleaseLegalHoldRequest) -> list[Violation]:
-    return _described(("hold_id", forms.reference_id(request.hold_id)), ("purpose", forms.purpose(request.purpose)))
-
-
-def _moment(
-    request: pb.ExtendRetentionRequest | pb.FetchEvidenceRequest, field: str
-) -> tuple[datetime | None, list[Violation]]:
-    """Read a time that may be absent, and what is wrong with one that is none."""
-    if not request.HasField(field):  # type: ignore[arg-type]  # is one of its fields
-        return None, []
-    try:
-        return moment(getattr(request, field)), []
-    except ValueError as error:
-        return None, [Violation(field, str(error))]
-
-
-def _described(*checked: tuple[str, str]) -> list[Violation]:
-    return [Violation(field, description) for field, description in checked if description]
+    return described((("hold_id", forms.reference_id(request.hold_id)), ("purpose", forms.purpose(request.purpose))))
 
 
 def _token_after(digest: str, row: EventRow) -> str:

@@ -7,19 +7,17 @@ from typing import Final
 
 from services.common.access.readable import readable_origin
 from services.common.database import Engine, raw_connection, reading, translate_errors
-from services.common.forms import bad_fields
+from services.common.forms import bad_fields, described
 from services.common.instants import timestamp
 from services.common.paging import decode_token, encode_token, filter_digest, key_time, page_size, time_key
 from services.common.request import request_context
 from services.video import answers, filters, forms, holding
 from services.video import refusals_reading as refusals
-from services.video.domain import Name
 from services.video.forms import Violation
 from services.video.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from services.video.outgoing_bytes import OutgoingBytes, Rendition
 from services.video.store import reading as reading_store
 from services.video.store.reading import EvidenceFilter, HeldRow
-from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
 PAGE_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -43,7 +41,7 @@ class ReadingHandlers:
 
     def get_evidence(self, request: pb.GetEvidenceRequest) -> pb.GetEvidenceResponse:
         """Return one piece of evidence. Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE, NOT_FOUND."""
-        name = self._name(request.name, [])
+        name = filters.readable_name(request.name, self._own)
         with translate_errors(), reading(self._engine) as pooled:
             held = holding.find(raw_connection(pooled), name)
         if held is None:
@@ -78,7 +76,7 @@ class ReadingHandlers:
 
         Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE, and as `OutgoingBytes.send`.
         """
-        name = self._name(request.name, _read_violations(request))
+        name = filters.readable_name(request.name, self._own, _read_violations(request))
         parts = self._outgoing.send(
             name,
             Rendition(request.rendition or Rendition.ORIGINAL),
@@ -94,16 +92,9 @@ class ReadingHandlers:
 
     def get_playback_url(self, request: pb.GetPlaybackUrlRequest) -> pb.GetPlaybackUrlResponse:
         """Return a link. Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE, and as `OutgoingBytes.link`."""
-        name = self._name(request.name, _link_violations(request))
+        name = filters.readable_name(request.name, self._own, _link_violations(request))
         url, expire_time = self._outgoing.link(name, request.seconds or LINK_SECONDS_DEFAULT, request.purpose)
         return pb.GetPlaybackUrlResponse(url=url, expire_time=timestamp(expire_time))
-
-    def _name(self, message: evidence_pb2.EvidenceName, others: list[Violation]) -> Name:
-        name, violations = filters.evidence_name(message, self._own)
-        if violations or others:
-            raise bad_fields([*violations, *others])
-        readable_origin(request_context().principal, self._own, name.origin, "name.origin")
-        return name
 
 
 def _filter_digest(narrow: EvidenceFilter) -> str:
@@ -143,7 +134,7 @@ def _read_violations(request: pb.ReadEvidenceRequest) -> list[Violation]:
         ("length", "" if request.length >= 0 else f"is {request.length}, but must be 0 (to the end) or more"),
         ("purpose", forms.purpose(request.purpose)),
     ]
-    return [Violation(field, description) for field, description in checked if description]
+    return described(checked)
 
 
 def _link_violations(request: pb.GetPlaybackUrlRequest) -> list[Violation]:
@@ -156,4 +147,4 @@ def _link_violations(request: pb.GetPlaybackUrlRequest) -> list[Violation]:
         ),
         ("purpose", forms.purpose(request.purpose)),
     ]
-    return [Violation(field, description) for field, description in checked if description]
+    return described(checked)
