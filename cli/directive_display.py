@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.directive_options import CHINA_TIME
+from cli.enum_words import words
 from zhichao.enforcement.v1 import directive_pb2, duty_check_pb2, notice_pb2
 from zhichao.enforcement.v1 import service_pb2 as pb
 
@@ -187,27 +188,20 @@ def notice_state(recipient: pb.NoticeRecipient) -> Text:
 
 def duty_check_state(recipient: pb.DutyCheckRecipient) -> Text:
     """Return how far a duty check has come with a recipient."""
-    words, style = _STATES.get(recipient.state, (str(recipient.state), ""))
+    told, style = _STATES.get(recipient.state, (str(recipient.state), ""))
     if recipient.state == pb.DUTY_CHECK_STATE_ANSWERED_LATE and recipient.is_received_late:
-        words += ", received late 逾期送达"
-    return _with_clock(Text(words, style), is_doubtful=recipient.is_clock_doubtful)
+        told += ", received late 逾期送达"
+    return _with_clock(Text(told, style), is_doubtful=recipient.is_clock_doubtful)
 
 
 def notice_kind(number: int) -> str:
     """Return the name of a kind of notice; the number of one that this release does not know."""
-    return _kind(notice_pb2.NoticeKind.DESCRIPTOR.values_by_number, number, "NOTICE_KIND_", NOTICE_KINDS)
+    return words(notice_pb2.NoticeKind.DESCRIPTOR, number, NOTICE_KINDS)
 
 
 def answer_kind(number: int) -> str:
     """Return the name of a form of answer; the number of one that this release does not know."""
-    return _kind(duty_check_pb2.AnswerKind.DESCRIPTOR.values_by_number, number, "ANSWER_KIND_", ANSWER_KINDS)
-
-
-def _kind(values: Mapping[int, Any], number: int, prefix: str, names: Mapping[str, str]) -> str:
-    if number not in values:
-        return str(number)
-    name = str(values[number].name).removeprefix(prefix).lower().replace("_", "-")
-    return f"{name} {names.get(name, '')}".strip()
+    return words(duty_check_pb2.AnswerKind.DESCRIPTOR, number, ANSWER_KINDS)
 
 
 def _table(*, whole: Sequence[str], folded: Sequence[str]) -> Table:

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.directive_display import CAPTION, local_time
-from cli.evidence_options import BYTES_STATES, KINDS, VIEWS, full_name, words
+from cli.enum_words import word, words
+from cli.evidence_options import BYTES_STATES, KINDS, VIEWS, full_name
 from zhichao.video.v1 import camera_pb2, custody_pb2, evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
@@ -118,10 +119,7 @@ def evidence_facts(held: pb.HeldEvidence) -> Table:
         for hold in held.holds
     ]
     if evidence.flags:
-        names = evidence_pb2.EvidenceFlag.DESCRIPTOR.values_by_number
-        doubts = [
-            words(_FLAGS, flag, {n: v.name for n, v in names.items()}, "EVIDENCE_FLAG_") for flag in evidence.flags
-        ]
+        doubts = [words(evidence_pb2.EvidenceFlag.DESCRIPTOR, flag, _FLAGS) for flag in evidence.flags]
         rows.append(("Doubtful 存疑", Text(", ".join(doubts), "yellow")))
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True, style="dim")
@@ -136,14 +134,13 @@ def custody_table(held: Iterable[pb.HeldCustodyEvent]) -> Table:
     table = _table(
         "When\n时间", "Platform\n平台", "Action\n操作", "Who\n操作人", "Why\n目的", "Reference, until\n编号、至"
     )
-    names = {n: v.name for n, v in custody_pb2.CustodyAction.DESCRIPTOR.values_by_number.items()}
     for one in held:
         event = one.event
         until = local_time(event, "until_time") if event.HasField("until_time") else ""
         table.add_row(
             local_time(event, "event_time"),
             f"{one.origin}:{one.sequence}",
-            words(_ACTIONS, event.action, names, "CUSTODY_ACTION_"),
+            words(custody_pb2.CustodyAction.DESCRIPTOR, event.action, _ACTIONS),
             event.actor,
             event.purpose,
             _lines(*(part for part in (event.reference_id, until) if part)),
@@ -162,16 +159,15 @@ def camera_table(held: Sequence[pb.HeldCamera]) -> Table:
         "Holds since\n最早录像",
         "Reported\n上报",
     )
-    names = {n: v.name for n, v in camera_pb2.RecordingState.DESCRIPTOR.values_by_number.items()}
     for one in held:
         report = one.report
-        word = names.get(report.state, "").removeprefix("RECORDING_STATE_").lower().replace("_", "-")
-        chinese, style = _RECORDING.get(word, ("", ""))
+        state = word(camera_pb2.RecordingState.DESCRIPTOR, report.state)
+        chinese, style = _RECORDING.get(state, ("", ""))
         table.add_row(
             one.origin,
             report.source_unit_id,
             _lines(report.camera_id, view(report.view)),
-            Text(f"{word or report.state} {chinese}".rstrip(), style),
+            Text(f"{state or report.state} {chinese}".rstrip(), style),
             local_time(report, "state_time"),
             local_time(report, "oldest_recording_time"),
             local_time(report, "receive_time"),
@@ -219,22 +215,19 @@ def missing_table(found: Sequence[pb.MissingEvidence]) -> Table:
 
 def kind(number: int) -> str:
     """Return the words of a kind."""
-    names = {n: v.name for n, v in evidence_pb2.EvidenceKind.DESCRIPTOR.values_by_number.items()}
-    return words(KINDS, number, names, "EVIDENCE_KIND_")
+    return words(evidence_pb2.EvidenceKind.DESCRIPTOR, number, KINDS)
 
 
 def view(number: int) -> str:
     """Return the words of a view; empty when it is not known."""
     if not number:
         return ""
-    names = {n: v.name for n, v in evidence_pb2.CameraView.DESCRIPTOR.values_by_number.items()}
-    return words(VIEWS, number, names, "CAMERA_VIEW_")
+    return words(evidence_pb2.CameraView.DESCRIPTOR, number, VIEWS)
 
 
 def bytes_state(held: pb.HeldEvidence) -> Text:
     """Return where the bytes are, and how many have come of those on their way."""
-    names = {n: v.name for n, v in pb.BytesState.DESCRIPTOR.values_by_number.items()}
-    told = words(BYTES_STATES, held.bytes_state, names, "BYTES_STATE_")
+    told = words(pb.BytesState.DESCRIPTOR, held.bytes_state, BYTES_STATES)
     if held.bytes_state == pb.BYTES_STATE_WANTED and held.evidence.size_bytes:
         told += f" {held.received_bytes * 100 // held.evidence.size_bytes} %"
     return Text(told, _STATE_STYLES.get(held.bytes_state, ""))

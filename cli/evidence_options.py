@@ -112,9 +112,3 @@ UNIT = click.option(
 def full_name(origin: str, unit: str, evidence_id: str) -> str:
     """Write a name as the commands read it."""
     return f"{origin}/{unit}/{evidence_id}"
-
-
-def words(table: Mapping[str, str], number: int, names: Mapping[int, str], prefix: str) -> str:
-    """Return the word of an enum's number in both languages; the number of one that this release does not know."""
-    word = names.get(number, "").removeprefix(prefix).lower().replace("_", "-")
-    return f"{word} {table[word]}" if word in table else word or str(number)
