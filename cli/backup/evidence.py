@@ -13,7 +13,7 @@ from typing import Final
 
 from cli.backup import database, evidence_list
 from cli.backup.evidence_list import LIST_FILE, ListedObject
-from cli.backup.record import BackupError, EvidenceRecord
+from cli.backup.record import BackupError, EvidenceRecord, digest_of
 from cli.object_server import ObjectServer, ObjectServerError
 from cli.platform_layout import PlatformFiles, free_port
 from services.video.config import VideoSettings
@@ -37,11 +37,7 @@ def own_store(files: PlatformFiles, endpoint: str) -> Iterator[ObjectStore]:
 
     Raises BackupError when it does not start.
     """
-    if endpoint:
-        with _opened(files, endpoint) as store:
-            yield store
-        return
-    with _started(files, files.object_server) as store:
+    with _opened(files, endpoint) if endpoint else _started(files, files.object_server) as store:
         yield store
 
 
@@ -87,7 +83,7 @@ def list_only(url: str, target: Path) -> EvidenceRecord:
 def check(record: EvidenceRecord, directory: Path) -> None:
     """Compare the list, and where bytes were copied each of them. Raises BackupError that names the first wrong one."""
     listed = directory / LIST_FILE
-    if evidence_list.digest_of(listed) != record.list_sha256:
+    if digest_of(listed) != record.list_sha256:
         raise BackupError(f"{listed} is not the list that the backup was made with 证据清单与制作时不符")
     if record.mode != "copied":
         return
@@ -95,7 +91,7 @@ def check(record: EvidenceRecord, directory: Path) -> None:
     def compare(one: ListedObject) -> str:
         place = directory / one.path
         is_right = place.is_file() and place.stat().st_size == one.size_bytes
-        return "" if is_right and evidence_list.digest_of(place) == one.digest.hex() else str(place)
+        return "" if is_right and digest_of(place) == one.digest.hex() else str(place)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         wrong = [place for place in pool.map(compare, evidence_list.read(listed)) if place]
@@ -214,7 +210,7 @@ def _fetch(store: ObjectStore, one: ListedObject, place: Path) -> None:
 def _is_linked(source: Path, place: Path, one: ListedObject) -> bool:
     """Link an object of an earlier backup, which never changes; False where there is none or no link is possible."""
     try:
-        if source.stat().st_size != one.size_bytes or evidence_list.digest_of(source) != one.digest.hex():
+        if source.stat().st_size != one.size_bytes or digest_of(source) != one.digest.hex():
             return False
         os.link(source, place)
     except (OSError, BackupError):

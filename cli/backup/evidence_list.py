@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cli.backup.record import BackupError
+from services.video.object_store import object_key
 
 LIST_FILE: Final = "objects.txt"
 """Name of the list within a backup's evidence."""
@@ -30,7 +31,7 @@ class ListedObject(NamedTuple):
     @property
     def path(self) -> str:
         """Where it lies below a directory of objects, and in a bucket."""
-        return f"sha256/{self.digest.hex()[:2]}/{self.digest.hex()}"
+        return object_key(self.digest)
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,3 @@ def read(path: Path) -> Iterator[ListedObject]:
                 yield ListedObject(bytes.fromhex(digest), int(size))
     except (OSError, ValueError) as error:
         raise BackupError(f"{path} cannot be read: {error} 无法读取") from error
-
-
-def digest_of(path: Path) -> str:
-    """Return the digest of a file. Raises BackupError."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BackupError(f"{path} cannot be read: {error.strerror} 无法读取") from error

@@ -106,7 +106,11 @@ class BackupRecord:
 
 def manifest_digest(directory: Path) -> str:
     """Return the digest of the manifest of a backup's files. Raises BackupError."""
-    path = directory / CLUSTER_DIRECTORY / MANIFEST
+    return digest_of(directory / CLUSTER_DIRECTORY / MANIFEST)
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal. Raises BackupError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
