@@ -31,7 +31,8 @@ from tests.fuzzing.methods import Rpc, rpcs_of
 from tests.fuzzing.values import Pool
 from tests.registry import access_examples, examples
 from tests.system.waiting import wait_until
-from tests.video.harness import draft_of, messages, photo
+from tests.video.harness import draft_of, messages
+from tests.video.media_files import photo
 from tests.weighing import records
 from zhichao.access.v1 import service_pb2 as access_pb2
 from zhichao.access.v1.service_pb2_grpc import AccessServiceStub

@@ -8,24 +8,12 @@ from typing import Any, Final
 from services.common.instants import timestamp
 from tests.system.joined import CALL_SECONDS, WAIT_SECONDS, Joined
 from tests.system.waiting import wait_until
-from tests.video.media_files import jpeg
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
 from zhichao.video.v1 import custody_pb2, evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 from zhichao.video.v1.service_pb2_grpc import VideoServiceStub
 
 CHUNK_BYTES: Final = 1 << 20
-COMMENT_BYTES: Final = 60_000
-
-
-def photo(size_bytes: int = 0) -> bytes:
-    """Make a photo like no other, of about so many bytes at least."""
-    content = jpeg(1920, 1080)
-    while len(content) < size_bytes or b"only once" not in content:
-        comment = b"only once" + secrets.token_bytes(COMMENT_BYTES)
-        parts = [content[:2], b"\xff\xfe", (len(comment) + 2).to_bytes(2, "big"), comment, content[2:]]
-        content = b"".join(parts)
-    return content
 
 
 class Evidence:

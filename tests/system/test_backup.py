@@ -14,9 +14,10 @@ import pytest
 
 from cli.simulate.site import CITY, COUNTY
 from cli.up_options import ExitCode
-from tests.system.evidence import photo, seal
+from tests.system.evidence import seal
 from tests.system.joined import WAIT_SECONDS, Joined
 from tests.system.waiting import wait_until
+from tests.video.media_files import photo
 from zhichao.weighing.v1 import record_pb2
 
 pytestmark = pytest.mark.system

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from cli.simulate.site import CITY, COUNTY, PROVINCE
-from tests.system.evidence import Evidence, evidence_progress, photo, seal
+from tests.system.evidence import Evidence, evidence_progress, seal
 from tests.system.joined import WAIT_SECONDS, Joined
 from tests.system.waiting import wait_until
+from tests.video.media_files import large_photo, photo
 
 pytestmark = pytest.mark.system
 
@@ -92,7 +93,7 @@ def test_the_city_is_down_for_a_while(three: Joined) -> None:
 
 @pytest.mark.parametrize("killed", [CITY, COUNTY])
 def test_a_platform_is_killed_while_bytes_are_on_their_way(three: Joined, killed: str) -> None:
-    content = photo(BIG_BYTES)
+    content = large_photo(BIG_BYTES)
     evidence = seal(three, content)
     evidence.wait_for(PROVINCE, "BELOW")
     wait_on_the_way(three, evidence)
@@ -125,7 +126,7 @@ def spooled_bytes(three: Joined) -> int:
 
 
 def test_bytes_that_are_damaged_on_the_way_are_got_again(three: Joined) -> None:
-    content = photo(BIG_BYTES)
+    content = large_photo(BIG_BYTES)
     evidence = seal(three, content)
     evidence.wait_for(PROVINCE, "BELOW")
     wait_on_the_way(three, evidence)

@@ -26,7 +26,7 @@ from tests.access import Access, service_token_file
 from tests.conftest import Databases
 from tests.registry.harness import TIMEOUT_SECONDS, Refused
 from tests.running_service import RunningService, SharedClock
-from tests.video.media_files import jpeg
+from tests.video.media_files import photo
 from tests.video.stores.servers import Server
 from tests.waiting import wait_until
 from zhichao.journal.v1.journal_pb2_grpc import JournalServiceStub
@@ -223,28 +223,6 @@ class RunningVideo(RunningService):
 
 
 # Evidence to upload
-
-
-_PHOTO: Final = jpeg(1920, 1080)
-
-
-def photo() -> bytes:
-    """Make a photo of two million pixels that is like no other."""
-    return unlike(_PHOTO)
-
-
-def unlike(content: bytes) -> bytes:
-    """Return a JPEG with a comment that makes it another one."""
-    comment = secrets.token_hex(16).encode()
-    return content[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + content[2:]
-
-
-def large_photo(size_bytes_min: int) -> bytes:
-    """Make a photo of a little more than so many bytes that is like no other."""
-    content, half = photo(), 32 * 1024
-    comment = b"\xff\xfe" + half.to_bytes(2, "big")
-    comments = (comment + secrets.token_bytes(half - 2) for _ in range(-(-size_bytes_min // half)))
-    return b"".join((content[:2], *comments, content[2:]))
 
 
 def draft_of(content: bytes, now: datetime, **fields: Any) -> pb.EvidenceDraft:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import av
 import pytest
@@ -54,6 +54,28 @@ def jpeg(
     content = io.BytesIO()
     (image or picture(width, height)).save(content, "JPEG", quality=85, exif=exif, progressive=is_progressive)
     return content.getvalue()
+
+
+_PHOTO: Final = jpeg(1920, 1080)
+
+
+def photo() -> bytes:
+    """Make a photo of two million pixels that is like no other."""
+    return unlike(_PHOTO)
+
+
+def unlike(content: bytes) -> bytes:
+    """Return a JPEG with a comment that makes it another one."""
+    comment = secrets.token_hex(16).encode()
+    return content[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + content[2:]
+
+
+def large_photo(size_bytes_min: int) -> bytes:
+    """Make a photo of a little more than so many bytes that is like no other."""
+    content, length = photo(), 32 * 1024
+    marker = b"\xff\xfe" + length.to_bytes(2, "big")
+    comments = (marker + secrets.token_bytes(length - 2) for _ in range(-(-size_bytes_min // length)))
+    return b"".join((content[:2], *comments, content[2:]))
 
 
 def png(width: int = 320, height: int = 240, *, mode: str = "RGB", is_animated: bool = False) -> bytes:

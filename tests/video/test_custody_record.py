@@ -13,7 +13,8 @@ from services.common.reasons import Reason
 from tests.running_service import carry_up
 from tests.video.bytes_read import PURPOSE, actions, events, read, remove, replace
 from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, OTHER_UNIT, PROVINCE, UNIT, RunningVideo, photo
+from tests.video.harness import CITY, COUNTY, OTHER_UNIT, PROVINCE, UNIT, RunningVideo
+from tests.video.media_files import photo
 from tests.video.transfer.carrying import Levels, name_of, state_of
 from zhichao.video.v1 import custody_pb2, evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb

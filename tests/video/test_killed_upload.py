@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from tests.registry.harness import TIMEOUT_SECONDS, RunningRegistry
-from tests.video.harness import RunningVideo, draft_of, messages, photo
+from tests.video.harness import RunningVideo, draft_of, messages
+from tests.video.media_files import photo
 from tests.video.processes import VideoProcess, steward_token
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2

@@ -8,7 +8,8 @@ import pytest
 from services.video import background, keeping, store_watch
 from tests.metrics import Scrape, shown_by
 from tests.video.conftest import MakeVideo
-from tests.video.harness import COUNTY, RunningVideo, draft_of, messages, photo
+from tests.video.harness import COUNTY, RunningVideo, draft_of, messages
+from tests.video.media_files import photo
 from tests.video.stores.servers import SeaweedServer
 from tests.waiting import wait_until
 

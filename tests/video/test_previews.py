@@ -17,8 +17,8 @@ from services.video.inspecting_process import InspectingProcesses, Previews
 from services.video.media_types import ContentRefused, InspectionUnavailable
 from services.video.object_store import ObjectStore, StoreUnavailableError, object_key, rendition_key
 from services.video.previews import PreviewMaker
-from tests.video.harness import COUNTY, RunningVideo, photo, unlike
-from tests.video.media_files import clip, jpeg, pdf
+from tests.video.harness import COUNTY, RunningVideo
+from tests.video.media_files import clip, jpeg, pdf, photo, unlike
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb

@@ -13,7 +13,8 @@ from tests.registry.harness import TIMEOUT_SECONDS
 from tests.running_service import carry_up
 from tests.video.bytes_read import PURPOSE, actions, events, read, refusal, remove, replace, request_of
 from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, UNIT, RunningVideo, large_photo, photo
+from tests.video.harness import CITY, COUNTY, UNIT, RunningVideo
+from tests.video.media_files import large_photo, photo
 from tests.video.transfer.carrying import name_of, state_of
 from tests.waiting import wait_until
 from zhichao.video.v1 import custody_pb2, evidence_pb2

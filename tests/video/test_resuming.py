@@ -11,7 +11,8 @@ from services.common.reasons import Reason
 from services.common.rpc_client import service_error
 from tests.registry.harness import TIMEOUT_SECONDS
 from tests.video.conftest import MakeVideo
-from tests.video.harness import COUNTY, RunningVideo, draft_of, messages, photo, unlike
+from tests.video.harness import COUNTY, RunningVideo, draft_of, messages
+from tests.video.media_files import photo, unlike
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb

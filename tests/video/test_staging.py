@@ -27,7 +27,8 @@ from tests.video.direct_uploads import (
     request_of,
     staged,
 )
-from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo, draft_of, photo
+from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo, draft_of
+from tests.video.media_files import photo
 from zhichao.video.v1 import service_pb2 as pb
 
 

@@ -11,7 +11,8 @@ from services.common.reasons import Reason
 from services.video import background, keeping, store_watch
 from services.video.object_store import object_key
 from tests.video.conftest import MakeVideo
-from tests.video.harness import COUNTY, RunningVideo, draft_of, photo
+from tests.video.harness import COUNTY, RunningVideo, draft_of
+from tests.video.media_files import photo
 from tests.video.stores.servers import SeaweedServer, harmful_client
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2

@@ -6,7 +6,8 @@ from services.common.access.permissions import Role
 from services.common.instants import timestamp
 from services.common.reasons import Reason
 from tests.video.conftest import MakeVideo
-from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo, draft_of, messages, photo
+from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo, draft_of, messages
+from tests.video.media_files import photo
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 

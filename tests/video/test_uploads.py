@@ -13,8 +13,8 @@ from services.common.errors import ServiceError
 from services.common.instants import moment, timestamp
 from services.common.reasons import Reason
 from services.video.object_store import object_key
-from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo, draft_of, photo
-from tests.video.media_files import clip, jpeg, pdf
+from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo, draft_of
+from tests.video.media_files import clip, jpeg, pdf, photo
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 

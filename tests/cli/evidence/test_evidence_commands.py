@@ -15,7 +15,8 @@ from cli.main import main
 from services.common.access.permissions import Role
 from services.common.errors import ServiceError
 from tests.video.conftest import county, county_registry, day, evidence_store, video_of
-from tests.video.harness import COUNTY, UNIT, RunningVideo, photo
+from tests.video.harness import COUNTY, UNIT, RunningVideo
+from tests.video.media_files import photo
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb

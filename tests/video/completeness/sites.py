@@ -7,8 +7,8 @@ from typing import Any
 from services.common.instants import timestamp
 from tests.registry.harness import TIMEOUT_SECONDS
 from tests.running_service import carry_up
-from tests.video.harness import UNIT, RunningVideo, photo
-from tests.video.media_files import clip
+from tests.video.harness import UNIT, RunningVideo
+from tests.video.media_files import clip, photo
 from tests.waiting import wait_until
 from tests.weighing.harness import RunningWeighing
 from tests.weighing.records import BY_VERDICT, SUSPECTED, record

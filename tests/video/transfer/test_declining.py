@@ -6,7 +6,8 @@ from services.video.wanted import RETRY_SECONDS_MIN
 from tests.running_service import carry_up
 from tests.video.bytes_read import remove
 from tests.video.conftest import MakeVideo
-from tests.video.harness import COUNTY, UNIT, RunningVideo, draft_of, photo
+from tests.video.harness import COUNTY, UNIT, RunningVideo, draft_of
+from tests.video.media_files import photo
 from tests.video.transfer.carrying import (
     FRESH,
     REQUESTED,

@@ -15,7 +15,8 @@ from services.video.wanted import RETRY_SECONDS_MIN
 from tests.registry.harness import TIMEOUT_SECONDS
 from tests.running_service import carry_up
 from tests.video.bytes_read import replace
-from tests.video.harness import CITY, COUNTY, RunningVideo, large_photo, photo
+from tests.video.harness import CITY, COUNTY, RunningVideo
+from tests.video.media_files import large_photo, photo
 from tests.video.transfer.carrying import (
     PIECE_BYTES,
     custody,

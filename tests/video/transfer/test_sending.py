@@ -2,7 +2,8 @@
 
 from tests.running_service import carry_up
 from tests.video.bytes_read import remove
-from tests.video.harness import COUNTY, RunningVideo, photo
+from tests.video.harness import COUNTY, RunningVideo
+from tests.video.media_files import photo
 from tests.video.transfer.carrying import (
     custody,
     decline,
