@@ -187,7 +187,8 @@ def test_a_part_of_another_size_has_to_come_again(county: RunningVideo) -> None:
     content = large_clip()
     draft = clip_draft(county, content)
     prepared = prepare(county, draft)
-    put_all(prepared.parts, content)
+    put_all(prepared.parts[:2], content)
+    # Not over a right one: which of two that come within a second counts, stores decide as they like.
     assert put(prepared.parts[2].url, content[:500]) == 200
     assert [part.part_number for part in prepare(county, draft).parts] == [3]
     assert county.refusal("CompleteUpload", request_of(draft)).metadata == {"parts": "3"}
