@@ -174,11 +174,11 @@ class OutgoingBytes:
         content_type: str,
     ) -> Iterator[Part]:
         """Write down who looks, while the first chunk comes, then send."""
-        with ReadAhead(reader) as ahead:
+        # Hashed where it is read, while the chunk before is on its way.
+        with ReadAhead(CheckedChunks(reader, wanted, digest)) as ahead:
             self._custody.record(row.named, action, purpose)
             is_first = True
-            # Hashed here while the next chunk comes.
-            for chunk in CheckedChunks(ahead, wanted, digest):
+            for chunk in ahead:
                 yield Part(chunk, size_bytes, content_type) if is_first else Part(chunk, 0, "")
                 is_first = False
             if is_first:
