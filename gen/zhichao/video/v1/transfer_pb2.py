@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from zhichao.common.v1 import access_pb2 as zhichao_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fzhichao/video/v1/transfer.proto\x12\x10zhichao.video.v1\x1a\x1ezhichao/common/v1/access.proto\"4\n\x0eTransferObject\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\x8c\x01\n\x0cWantedObject\x12\x30\n\x06object\x18\x01 \x01(\x0b\x32 .zhichao.video.v1.TransferObject\x12\x16\n\x0ereceived_bytes\x18\x02 \x01(\x03\x12\x32\n\x07urgency\x18\x03 \x01(\x0e\x32!.zhichao.video.v1.TransferUrgency\"&\n\x12WatchWantedRequest\x12\x10\n\x08platform\x18\x01 \x01(\t\"r\n\x13WatchWantedResponse\x12.\n\x06wanted\x18\x01 \x03(\x0b\x32\x1e.zhichao.video.v1.WantedObject\x12\x14\n\x0cobject_count\x18\x02 \x01(\x03\x12\x15\n\rmissing_bytes\x18\x03 \x01(\x03\"y\n\x14ReceiveObjectRequest\x12\x30\n\x06object\x18\x01 \x01(\x0b\x32 .zhichao.video.v1.TransferObject\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\"D\n\x15ReceiveObjectResponse\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x03\x12\x13\n\x0bis_complete\x18\x02 \x01(\x08\"I\n\x14\x44\x65\x63lineObjectRequest\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0f\n\x07is_gone\x18\x03 \x01(\x08\"\x17\n\x15\x44\x65\x63lineObjectResponse\"3\n\x11SendObjectRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"#\n\x12SendObjectResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x12\n\x10WatchHeldRequest\"$\n\x11WatchHeldResponse\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c*\x8e\x01\n\x0fTransferUrgency\x12 \n\x1cTRANSFER_URGENCY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTRANSFER_URGENCY_REQUESTED\x10\x01\x12\x1a\n\x16TRANSFER_URGENCY_FRESH\x10\x02\x12\x1d\n\x19TRANSFER_URGENCY_BACKFILL\x10\x03\x32\x9e\x04\n\x0fTransferService\x12\x66\n\x0bWatchWanted\x12$.zhichao.video.v1.WatchWantedRequest\x1a%.zhichao.video.v1.WatchWantedResponse\"\x08\xca\xc1\x18\x04\x08\x1d \x01\x30\x01\x12p\n\rReceiveObject\x12&.zhichao.video.v1.ReceiveObjectRequest\x1a\'.zhichao.video.v1.ReceiveObjectResponse\"\x0c\xca\xc1\x18\x08\x08\x1d \x01\x30\x80\x80H(\x01\x12j\n\rDeclineObject\x12&.zhichao.video.v1.DeclineObjectRequest\x1a\'.zhichao.video.v1.DeclineObjectResponse\"\x08\xca\xc1\x18\x04\x08\x1d \x01\x12\x63\n\nSendObject\x12#.zhichao.video.v1.SendObjectRequest\x1a$.zhichao.video.v1.SendObjectResponse\"\x08\xca\xc1\x18\x04\x08\x1d \x01\x30\x01\x12`\n\tWatchHeld\x12\".zhichao.video.v1.WatchHeldRequest\x1a#.zhichao.video.v1.WatchHeldResponse\"\x08\xca\xc1\x18\x04\x08\x1d \x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fzhichao/video/v1/transfer.proto\x12\x10zhichao.video.v1\x1a\x1ezhichao/common/v1/access.proto\"4\n\x0eTransferObject\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\x8c\x01\n\x0cWantedObject\x12\x30\n\x06object\x18\x01 \x01(\x0b\x32 .zhichao.video.v1.TransferObject\x12\x16\n\x0ereceived_bytes\x18\x02 \x01(\x03\x12\x32\n\x07urgency\x18\x03 \x01(\x0e\x32!.zhichao.video.v1.TransferUrgency\"&\n\x12WatchWantedRequest\x12\x10\n\x08platform\x18\x01 \x01(\t\"r\n\x13WatchWantedResponse\x12.\n\x06wanted\x18\x01 \x03(\x0b\x32\x1e.zhichao.video.v1.WantedObject\x12\x14\n\x0cobject_count\x18\x02 \x01(\x03\x12\x15\n\rmissing_bytes\x18\x03 \x01(\x03\"y\n\x14ReceiveObjectRequest\x12\x30\n\x06object\x18\x01 \x01(\x0b\x32 .zhichao.video.v1.TransferObject\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\"D\n\x15ReceiveObjectResponse\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x03\x12\x13\n\x0bis_complete\x18\x02 \x01(\x08\"I\n\x14\x44\x65\x63lineObjectRequest\x12\x10\n\x08platform\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0f\n\x07is_gone\x18\x03 \x01(\x08\"\x17\n\x15\x44\x65\x63lineObjectResponse\"\\\n\x16WantForUpstreamRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x32\n\x07urgency\x18\x02 \x01(\x0e\x32!.zhichao.video.v1.TransferUrgency\"\x19\n\x17WantForUpstreamResponse\"3\n\x11SendObjectRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"#\n\x12SendObjectResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x12\n\x10WatchHeldRequest\"$\n\x11WatchHeldResponse\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c*\x8e\x01\n\x0fTransferUrgency\x12 \n\x1cTRANSFER_URGENCY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTRANSFER_URGENCY_REQUESTED\x10\x01\x12\x1a\n\x16TRANSFER_URGENCY_FRESH\x10\x02\x12\x1d\n\x19TRANSFER_URGENCY_BACKFILL\x10\x03\x32\x90\x05\n\x0fTransferService\x12\x66\n\x0bWatchWanted\x12$.zhichao.video.v1.WatchWantedRequest\x1a%.zhichao.video.v1.WatchWantedResponse\"\x08\xca\xc1\x18\x04\x08\x1d \x01\x30\x01\x12p\n\rReceiveObject\x12&.zhichao.video.v1.ReceiveObjectRequest\x1a\'.zhichao.video.v1.ReceiveObjectResponse\"\x0c\xca\xc1\x18\x08\x08\x1d \x01\x30\x80\x80H(\x01\x12j\n\rDeclineObject\x12&.zhichao.video.v1.DeclineObjectRequest\x1a\'.zhichao.video.v1.DeclineObjectResponse\"\x08\xca\xc1\x18\x04\x08\x1d \x01\x12p\n\x0fWantForUpstream\x12(.zhichao.video.v1.WantForUpstreamRequest\x1a).zhichao.video.v1.WantForUpstreamResponse\"\x08\xca\xc1\x18\x04\x08\x1d \x01\x12\x63\n\nSendObject\x12#.zhichao.video.v1.SendObjectRequest\x1a$.zhichao.video.v1.SendObjectResponse\"\x08\xca\xc1\x18\x04\x08\x1d \x01\x30\x01\x12`\n\tWatchHeld\x12\".zhichao.video.v1.WatchHeldRequest\x1a#.zhichao.video.v1.WatchHeldResponse\"\x08\xca\xc1\x18\x04\x08\x1d \x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,12 +38,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSFERSERVICE'].methods_by_name['ReceiveObject']._serialized_options = b'\312\301\030\010\010\035 \0010\200\200H'
   _globals['_TRANSFERSERVICE'].methods_by_name['DeclineObject']._loaded_options = None
   _globals['_TRANSFERSERVICE'].methods_by_name['DeclineObject']._serialized_options = b'\312\301\030\004\010\035 \001'
+  _globals['_TRANSFERSERVICE'].methods_by_name['WantForUpstream']._loaded_options = None
+  _globals['_TRANSFERSERVICE'].methods_by_name['WantForUpstream']._serialized_options = b'\312\301\030\004\010\035 \001'
   _globals['_TRANSFERSERVICE'].methods_by_name['SendObject']._loaded_options = None
   _globals['_TRANSFERSERVICE'].methods_by_name['SendObject']._serialized_options = b'\312\301\030\004\010\035 \001'
   _globals['_TRANSFERSERVICE'].methods_by_name['WatchHeld']._loaded_options = None
   _globals['_TRANSFERSERVICE'].methods_by_name['WatchHeld']._serialized_options = b'\312\301\030\004\010\035 \001'
-  _globals['_TRANSFERURGENCY']._serialized_start=880
-  _globals['_TRANSFERURGENCY']._serialized_end=1022
+  _globals['_TRANSFERURGENCY']._serialized_start=1001
+  _globals['_TRANSFERURGENCY']._serialized_end=1143
   _globals['_TRANSFEROBJECT']._serialized_start=85
   _globals['_TRANSFEROBJECT']._serialized_end=137
   _globals['_WANTEDOBJECT']._serialized_start=140
@@ -60,14 +62,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECLINEOBJECTREQUEST']._serialized_end=704
   _globals['_DECLINEOBJECTRESPONSE']._serialized_start=706
   _globals['_DECLINEOBJECTRESPONSE']._serialized_end=729
-  _globals['_SENDOBJECTREQUEST']._serialized_start=731
-  _globals['_SENDOBJECTREQUEST']._serialized_end=782
-  _globals['_SENDOBJECTRESPONSE']._serialized_start=784
-  _globals['_SENDOBJECTRESPONSE']._serialized_end=819
-  _globals['_WATCHHELDREQUEST']._serialized_start=821
-  _globals['_WATCHHELDREQUEST']._serialized_end=839
-  _globals['_WATCHHELDRESPONSE']._serialized_start=841
-  _globals['_WATCHHELDRESPONSE']._serialized_end=877
-  _globals['_TRANSFERSERVICE']._serialized_start=1025
-  _globals['_TRANSFERSERVICE']._serialized_end=1567
+  _globals['_WANTFORUPSTREAMREQUEST']._serialized_start=731
+  _globals['_WANTFORUPSTREAMREQUEST']._serialized_end=823
+  _globals['_WANTFORUPSTREAMRESPONSE']._serialized_start=825
+  _globals['_WANTFORUPSTREAMRESPONSE']._serialized_end=850
+  _globals['_SENDOBJECTREQUEST']._serialized_start=852
+  _globals['_SENDOBJECTREQUEST']._serialized_end=903
+  _globals['_SENDOBJECTRESPONSE']._serialized_start=905
+  _globals['_SENDOBJECTRESPONSE']._serialized_end=940
+  _globals['_WATCHHELDREQUEST']._serialized_start=942
+  _globals['_WATCHHELDREQUEST']._serialized_end=960
+  _globals['_WATCHHELDRESPONSE']._serialized_start=962
+  _globals['_WATCHHELDRESPONSE']._serialized_end=998
+  _globals['_TRANSFERSERVICE']._serialized_start=1146
+  _globals['_TRANSFERSERVICE']._serialized_end=1802
 # @@protoc_insertion_point(module_scope)

@@ -30,7 +30,7 @@ class _TransferUrgencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Trans
     TRANSFER_URGENCY_REQUESTED: _TransferUrgency.ValueType  # 1
     """Somebody has asked for it."""
     TRANSFER_URGENCY_FRESH: _TransferUrgency.ValueType  # 2
-    """Due by the policy of the platform that wants it, and sealed within the last hour."""
+    """Due by the policy of the platform that wants it, or of one above it, and sealed within the last hour."""
     TRANSFER_URGENCY_BACKFILL: _TransferUrgency.ValueType  # 3
     """Due by the policy, from before."""
 
@@ -42,7 +42,7 @@ TRANSFER_URGENCY_UNSPECIFIED: TransferUrgency.ValueType  # 0
 TRANSFER_URGENCY_REQUESTED: TransferUrgency.ValueType  # 1
 """Somebody has asked for it."""
 TRANSFER_URGENCY_FRESH: TransferUrgency.ValueType  # 2
-"""Due by the policy of the platform that wants it, and sealed within the last hour."""
+"""Due by the policy of the platform that wants it, or of one above it, and sealed within the last hour."""
 TRANSFER_URGENCY_BACKFILL: TransferUrgency.ValueType  # 3
 """Due by the policy, from before."""
 Global___TransferUrgency: _TypeAlias = TransferUrgency  # noqa: Y015
@@ -267,6 +267,49 @@ class DeclineObjectResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeclineObjectResponse: _TypeAlias = DeclineObjectResponse  # noqa: Y015
+
+@_typing.final
+class WantForUpstreamRequest(_message.Message):
+    """WantForUpstreamRequest names an object that the platform above wants."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    URGENCY_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """SHA-256, 32 bytes."""
+    urgency: Global___TransferUrgency.ValueType
+    """Why it is wanted there; whoever does not know leaves it out."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        urgency: Global___TransferUrgency.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "urgency", b"urgency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WantForUpstreamRequest: _TypeAlias = WantForUpstreamRequest  # noqa: Y015
+
+@_typing.final
+class WantForUpstreamResponse(_message.Message):
+    """WantForUpstreamResponse answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WantForUpstreamResponse: _TypeAlias = WantForUpstreamResponse  # noqa: Y015
 
 @_typing.final
 class SendObjectRequest(_message.Message):

@@ -54,6 +54,11 @@ class TransferServiceStub:
                 request_serializer=zhichao_dot_video_dot_v1_dot_transfer__pb2.DeclineObjectRequest.SerializeToString,
                 response_deserializer=zhichao_dot_video_dot_v1_dot_transfer__pb2.DeclineObjectResponse.FromString,
                 _registered_method=True)
+        self.WantForUpstream = channel.unary_unary(
+                '/zhichao.video.v1.TransferService/WantForUpstream',
+                request_serializer=zhichao_dot_video_dot_v1_dot_transfer__pb2.WantForUpstreamRequest.SerializeToString,
+                response_deserializer=zhichao_dot_video_dot_v1_dot_transfer__pb2.WantForUpstreamResponse.FromString,
+                _registered_method=True)
         self.SendObject = channel.unary_stream(
                 '/zhichao.video.v1.TransferService/SendObject',
                 request_serializer=zhichao_dot_video_dot_v1_dot_transfer__pb2.SendObjectRequest.SerializeToString,
@@ -79,7 +84,9 @@ class TransferServiceServicer:
         asked for, then what is fresh, then what is due from before. Goes on as wishes come and go, until the caller ends it.
 
         Wanted is what this platform, or one above it, has asked for and not received before its deadline (custody events REQUESTED);
-        what the policy of this platform says; and what its own store has lost or changed. What was declined is left out for a while.
+        what the policy of this platform says; what its own store has lost or changed; and what the platform above wants, for
+        whatever reason, and this one does not hold (WantForUpstream). What was declined is left out for a while, and then listed
+        beside what was not, a few at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,12 +113,22 @@ class TransferServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WantForUpstream(self, request, context):
+        """Says that the platform above wants an object that this platform does not hold now: it is wanted from below as well, for some
+        hours, and listed with what this platform wants itself. No custody event is written: nobody here has asked. Whoever goes on
+        wanting it says so again. Idempotent; of what no manifest names, or is held here, nothing happens.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SendObject(self, request, context):
         """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. No custody event is written: the
         platform that receives it writes that it has it.
 
         FAILED_PRECONDITION (BYTES_NOT_HERE) if it is not held here now and may come, (BYTES_EXPIRED) if it was deleted after its
-        retention. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and nobody below has it.
+        retention and nobody below has it. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and
+        nobody below has it.
         OUT_OF_RANGE (BEYOND_END).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -143,6 +160,11 @@ def add_TransferServiceServicer_to_server(servicer, server):
                     servicer.DeclineObject,
                     request_deserializer=zhichao_dot_video_dot_v1_dot_transfer__pb2.DeclineObjectRequest.FromString,
                     response_serializer=zhichao_dot_video_dot_v1_dot_transfer__pb2.DeclineObjectResponse.SerializeToString,
+            ),
+            'WantForUpstream': grpc.unary_unary_rpc_method_handler(
+                    servicer.WantForUpstream,
+                    request_deserializer=zhichao_dot_video_dot_v1_dot_transfer__pb2.WantForUpstreamRequest.FromString,
+                    response_serializer=zhichao_dot_video_dot_v1_dot_transfer__pb2.WantForUpstreamResponse.SerializeToString,
             ),
             'SendObject': grpc.unary_stream_rpc_method_handler(
                     servicer.SendObject,
@@ -241,6 +263,33 @@ class TransferService:
             '/zhichao.video.v1.TransferService/DeclineObject',
             zhichao_dot_video_dot_v1_dot_transfer__pb2.DeclineObjectRequest.SerializeToString,
             zhichao_dot_video_dot_v1_dot_transfer__pb2.DeclineObjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WantForUpstream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhichao.video.v1.TransferService/WantForUpstream',
+            zhichao_dot_video_dot_v1_dot_transfer__pb2.WantForUpstreamRequest.SerializeToString,
+            zhichao_dot_video_dot_v1_dot_transfer__pb2.WantForUpstreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

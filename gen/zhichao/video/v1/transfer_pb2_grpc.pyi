@@ -43,7 +43,9 @@ class TransferServiceStub:
     asked for, then what is fresh, then what is due from before. Goes on as wishes come and go, until the caller ends it.
 
     Wanted is what this platform, or one above it, has asked for and not received before its deadline (custody events REQUESTED);
-    what the policy of this platform says; and what its own store has lost or changed. What was declined is left out for a while.
+    what the policy of this platform says; what its own store has lost or changed; and what the platform above wants, for
+    whatever reason, and this one does not hold (WantForUpstream). What was declined is left out for a while, and then listed
+    beside what was not, a few at a time.
     """
     ReceiveObject: _grpc.StreamUnaryMultiCallable[_transfer_pb2.ReceiveObjectRequest, _transfer_pb2.ReceiveObjectResponse]
     """Takes the bytes of one object that is wanted, listed now or not. The first message names it; the answer says how far it has
@@ -58,12 +60,18 @@ class TransferServiceStub:
     """Says that a platform below does not hold an object now: it is asked for again later, after growing pauses, and taken at any
     time. What is gone for good is not asked for again, and shown as gone. Idempotent; of what is not wanted nothing happens.
     """
+    WantForUpstream: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.WantForUpstreamRequest, _transfer_pb2.WantForUpstreamResponse]
+    """Says that the platform above wants an object that this platform does not hold now: it is wanted from below as well, for some
+    hours, and listed with what this platform wants itself. No custody event is written: nobody here has asked. Whoever goes on
+    wanting it says so again. Idempotent; of what no manifest names, or is held here, nothing happens.
+    """
     SendObject: _grpc.UnaryStreamMultiCallable[_transfer_pb2.SendObjectRequest, _transfer_pb2.SendObjectResponse]
     """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. No custody event is written: the
     platform that receives it writes that it has it.
 
     FAILED_PRECONDITION (BYTES_NOT_HERE) if it is not held here now and may come, (BYTES_EXPIRED) if it was deleted after its
-    retention. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and nobody below has it.
+    retention and nobody below has it. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and
+    nobody below has it.
     OUT_OF_RANGE (BEYOND_END).
     """
     WatchHeld: _grpc.UnaryStreamMultiCallable[_transfer_pb2.WatchHeldRequest, _transfer_pb2.WatchHeldResponse]
@@ -86,7 +94,9 @@ class TransferServiceAsyncStub(TransferServiceStub):
     asked for, then what is fresh, then what is due from before. Goes on as wishes come and go, until the caller ends it.
 
     Wanted is what this platform, or one above it, has asked for and not received before its deadline (custody events REQUESTED);
-    what the policy of this platform says; and what its own store has lost or changed. What was declined is left out for a while.
+    what the policy of this platform says; what its own store has lost or changed; and what the platform above wants, for
+    whatever reason, and this one does not hold (WantForUpstream). What was declined is left out for a while, and then listed
+    beside what was not, a few at a time.
     """
     ReceiveObject: _aio.StreamUnaryMultiCallable[_transfer_pb2.ReceiveObjectRequest, _transfer_pb2.ReceiveObjectResponse]  # type: ignore[assignment]
     """Takes the bytes of one object that is wanted, listed now or not. The first message names it; the answer says how far it has
@@ -101,12 +111,18 @@ class TransferServiceAsyncStub(TransferServiceStub):
     """Says that a platform below does not hold an object now: it is asked for again later, after growing pauses, and taken at any
     time. What is gone for good is not asked for again, and shown as gone. Idempotent; of what is not wanted nothing happens.
     """
+    WantForUpstream: _aio.UnaryUnaryMultiCallable[_transfer_pb2.WantForUpstreamRequest, _transfer_pb2.WantForUpstreamResponse]  # type: ignore[assignment]
+    """Says that the platform above wants an object that this platform does not hold now: it is wanted from below as well, for some
+    hours, and listed with what this platform wants itself. No custody event is written: nobody here has asked. Whoever goes on
+    wanting it says so again. Idempotent; of what no manifest names, or is held here, nothing happens.
+    """
     SendObject: _aio.UnaryStreamMultiCallable[_transfer_pb2.SendObjectRequest, _transfer_pb2.SendObjectResponse]  # type: ignore[assignment]
     """Reads an object that this platform holds, from an offset, in messages of at most 1 MiB. No custody event is written: the
     platform that receives it writes that it has it.
 
     FAILED_PRECONDITION (BYTES_NOT_HERE) if it is not held here now and may come, (BYTES_EXPIRED) if it was deleted after its
-    retention. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and nobody below has it.
+    retention and nobody below has it. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and
+    nobody below has it.
     OUT_OF_RANGE (BEYOND_END).
     """
     WatchHeld: _aio.UnaryStreamMultiCallable[_transfer_pb2.WatchHeldRequest, _transfer_pb2.WatchHeldResponse]  # type: ignore[assignment]
@@ -132,7 +148,9 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         asked for, then what is fresh, then what is due from before. Goes on as wishes come and go, until the caller ends it.
 
         Wanted is what this platform, or one above it, has asked for and not received before its deadline (custody events REQUESTED);
-        what the policy of this platform says; and what its own store has lost or changed. What was declined is left out for a while.
+        what the policy of this platform says; what its own store has lost or changed; and what the platform above wants, for
+        whatever reason, and this one does not hold (WantForUpstream). What was declined is left out for a while, and then listed
+        beside what was not, a few at a time.
         """
 
     @_abc_1.abstractmethod
@@ -161,6 +179,17 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def WantForUpstream(
+        self,
+        request: _transfer_pb2.WantForUpstreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.WantForUpstreamResponse, _abc.Awaitable[_transfer_pb2.WantForUpstreamResponse]]:
+        """Says that the platform above wants an object that this platform does not hold now: it is wanted from below as well, for some
+        hours, and listed with what this platform wants itself. No custody event is written: nobody here has asked. Whoever goes on
+        wanting it says so again. Idempotent; of what no manifest names, or is held here, nothing happens.
+        """
+
+    @_abc_1.abstractmethod
     def SendObject(
         self,
         request: _transfer_pb2.SendObjectRequest,
@@ -170,7 +199,8 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         platform that receives it writes that it has it.
 
         FAILED_PRECONDITION (BYTES_NOT_HERE) if it is not held here now and may come, (BYTES_EXPIRED) if it was deleted after its
-        retention. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and nobody below has it.
+        retention and nobody below has it. DATA_LOSS (EVIDENCE_MISSING, EVIDENCE_CHANGED) if the store has lost or changed it and
+        nobody below has it.
         OUT_OF_RANGE (BEYOND_END).
         """
 
