@@ -37,6 +37,13 @@ from services.video.lock_following import FOLLOW_LOCK_KEY, LockFollower
 from services.video.metrics import VideoMetrics
 from services.video.outgoing_bytes import OutgoingBytes
 from services.video.previews import PreviewMaker
+from services.video.progress import (
+    PUSH_BYTES_MIN,
+    PUSH_SECONDS_MAX,
+    UPLOAD_BYTES_MIN,
+    UPLOAD_SECONDS_MAX,
+    ProgressWatch,
+)
 from services.video.projection import VideoProjection
 from services.video.receiving import ObjectReceiver
 from services.video.retention import RetentionTable
@@ -48,6 +55,8 @@ from services.video.servicer_transfer import TransferServicer
 from services.video.source_units import SourceUnits
 from services.video.spool import Spool
 from services.video.staging import Staging
+from services.video.store_troubles import StoreWrites
+from services.video.storing_ahead import StoringAhead
 from services.video.wanted import WantedPolicy
 from services.video.wanting import WANTING_LOCK_KEY, ObjectNews, Wanting
 from services.video.weighing_follower import WeighingFollower
@@ -111,14 +120,16 @@ class VideoApp:
             self._store = S3ObjectStore(S3Settings.of(settings))
         except ValueError as error:
             raise SettingsError(f"ZHICHAO_VIDEO_S3_CA_FILE: {error}") from error
-        objects = figures.counted(self._store)
+        writes = StoreWrites(clock)
+        objects = figures.counted(self._store, writes)
         self._spool = spool = Spool(
             settings.spool_directory, settings.spool_bytes_max, timedelta(hours=settings.upload_keep_hours), clock
         )
+        self._ahead = StoringAhead(objects, clock)
         self._inspecting = inspecting = InspectingProcesses()
         # Of their own, so that an upload never waits for a picture.
         self._drawing = drawing = InspectingProcesses(1)
-        self._keeping = keeping = KeepingParts(engine, settings, objects, custody, own, clock)
+        self._keeping = keeping = KeepingParts(engine, settings, objects, custody, own, clock, writes)
         self.store_watch = watch = keeping.watch
         figures.watch(spool, settings.spool_bytes_max, watch)
         CompletenessMetrics(
@@ -159,19 +170,26 @@ class VideoApp:
         keep = timedelta(hours=settings.upload_keep_hours)
         staging = Staging(engine, own, sealing, objects, inspecting, keep, clock, figures.sealed)
         self._background.append(BackgroundWork("staged-uploads", staging.sweep))
+        uploads = ProgressWatch(clock, UPLOAD_SECONDS_MAX, UPLOAD_BYTES_MIN)
+        pushes = ProgressWatch(clock, PUSH_SECONDS_MAX, PUSH_BYTES_MIN)
+        self._background += [
+            BackgroundWork("silent-uploads", uploads.step),
+            BackgroundWork("silent-pushes", pushes.step),
+        ]
         servicer = VideoServicer(
-            UploadingHandlers(engine, own, sealing, spool, objects, inspecting, figures.sealed),
+            UploadingHandlers(engine, own, sealing, spool, objects, self._ahead, inspecting, figures.sealed),
             PreparingHandlers(own, sealing, staging, objects, clock),
             ReadingHandlers(engine, own, OutgoingBytes(engine, own, custody, objects, clock)),
             CustodyHandlers(engine, own, custody, control, clock, locks.hurry, news.tell),
             CameraHandlers(engine, own, entries, self._units, control, clock),
             CompletenessHandlers(engine, own, settings, clock),
             StatusHandlers(engine, objects, spool, watch),
+            uploads,
         )
         divisions = control.knowledge.known_divisions
         receiver = ObjectReceiver(engine, own, divisions, custody, objects, spool, clock, news, keeping.make_room)
         transfer = TransferServicer(
-            TransferHandlers(engine, own, divisions, custody, objects, spool, receiver, clock, news)
+            TransferHandlers(engine, own, divisions, custody, objects, spool, receiver, clock, news), pushes
         )
         self.server = RpcServer.for_service(
             STREAM,
@@ -213,6 +231,7 @@ class VideoApp:
             self._spool.start()
             starting.callback(self._spool.stop)
             starting.callback(self._store.close)
+            starting.callback(self._ahead.stop)
             starting.callback(self._inspecting.stop)
             starting.callback(self._drawing.stop)
             # 2. The journal, and who may do what.

@@ -16,8 +16,9 @@ from services.video.inspecting_process import InspectingProcesses
 from services.video.limits import CHUNK_BYTES_MAX
 from services.video.media_types import ContentRefused, Inspection, InspectionUnavailable
 from services.video.object_store import ObjectStore
-from services.video.sealing import Sealing
+from services.video.sealing import Sealing, TakenDraft
 from services.video.spool import OpenUpload, Spool, SpoolKey
+from services.video.storing_ahead import AheadUpload, StoringAhead
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
@@ -35,6 +36,7 @@ class UploadingHandlers:
         sealing: Sealing,
         spool: Spool,
         objects: ObjectStore,
+        ahead: StoringAhead,
         inspecting: InspectingProcesses,
         on_sealed: OnSealed = lambda kind, size_bytes, seconds: None,
     ) -> None:
@@ -43,6 +45,7 @@ class UploadingHandlers:
         self._sealing = sealing
         self._spool = spool
         self._objects = objects
+        self._ahead = ahead
         self._inspecting = inspecting
         self._on_sealed = on_sealed
 
@@ -58,20 +61,23 @@ class UploadingHandlers:
         offset, chunks = first.offset, _chunks(first, requests)
         # Its bytes are not kept for as long as the call lasts.
         del first
-        with self._opened(draft, offset) as upload:
-            _receive(upload, draft, offset, chunks)
+        with self._opened(draft, offset) as upload, self._ahead_of(taken, upload) as ahead:
+            _receive(upload, draft, offset, chunks, ahead.came)
             received_at = time.monotonic()
             inspection = self._inspected(upload, draft)
             try:
                 sealed = self._sealing.seal(
                     taken,
                     inspection,
-                    lambda retain_until: self._objects.put(
-                        draft.digest,
-                        upload.path,
-                        draft.size_bytes,
-                        content_type=inspection.content_type,
-                        retain_until=retain_until,
+                    lambda retain_until: (
+                        ahead.finish(retain_until)
+                        or self._objects.put(
+                            draft.digest,
+                            upload.path,
+                            draft.size_bytes,
+                            content_type=inspection.content_type,
+                            retain_until=retain_until,
+                        )
                     ),
                 )
             except ServiceError as error:
@@ -110,6 +116,11 @@ class UploadingHandlers:
             raise refusals.offset_mismatch(offset, expected)
         return self._spool.open(key, draft.digest, draft.size_bytes)
 
+    def _ahead_of(self, taken: TakenDraft, upload: OpenUpload) -> AheadUpload:
+        """Follow the upload with sending it to the store; of the type that it is said to be, which is checked."""
+        draft = taken.draft
+        return self._ahead.of(draft.digest, upload.path, draft.size_bytes, draft.content_type, taken.retention_class)
+
     def _inspected(self, upload: OpenUpload, draft: Draft) -> Inspection:
         try:
             return self._inspecting.inspect_file(upload.path, draft.content_type)
@@ -132,12 +143,16 @@ def own_name(message: evidence_pb2.EvidenceName, own: str) -> Name:
     return Name(own, message.source_unit_id, message.evidence_id)
 
 
-def _receive(upload: OpenUpload, draft: Draft, offset: int, chunks: Iterator[bytes | memoryview]) -> None:
+def _receive(
+    upload: OpenUpload, draft: Draft, offset: int, chunks: Iterator[bytes | memoryview], came: Callable[[int], None]
+) -> None:
     """Take all bytes and compare them. What came is kept unless they are others than those of the draft."""
     if offset != upload.received_bytes:
         raise refusals.offset_mismatch(offset, upload.received_bytes)
+    came(upload.received_bytes)
     for chunk in chunks:
         _append(upload, draft, chunk)
+        came(upload.received_bytes)
         # A thread that waits for the next one holds none.
         del chunk
     if upload.received_bytes < draft.size_bytes:

@@ -20,6 +20,7 @@ from typing import Final, Protocol, Self
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.video import refusals_reading
+from services.video.growing_file import GrowingFile
 from services.video.store_contents import BucketFacts, ObjectFacts, ObjectVersion, StoreAddress, StoredPart
 
 CHUNK_BYTES_MAX: Final = 1024 * 1024
@@ -250,7 +251,7 @@ class ObjectStore(Protocol):
     def put(
         self,
         digest: bytes,
-        source: Path | bytes,
+        source: Path | bytes | GrowingFile,
         size_bytes: int,
         *,
         content_type: str = "application/octet-stream",
@@ -263,7 +264,8 @@ class ObjectStore(Protocol):
         version (COMPLIANCE) where the bucket has locks and their use is not switched off, unless that time has passed;
         the lock of an object that was there is extended, never shortened. Raises BytesDifferError if the file has
         another size, or if the store says that it has another digest; not every store does
-        (docs/operate/object-stores.md).
+        (docs/operate/object-stores.md). A file that still grows is sent as it comes, and raises AbandonedError when it
+        goes on no more; nothing is stored then.
         """
         ...
 

@@ -23,6 +23,7 @@ from minio.credentials.providers import Provider
 from urllib3.util import Retry, Timeout
 
 from services.video.config import VideoSettings
+from services.video.growing_file import GrowingFile
 from services.video.object_store import WrongCredentialsError
 
 BLOCK_BYTES: Final = 256 * 1024
@@ -156,6 +157,22 @@ class HashedBody:
         """Go to a position."""
         self._position = position
         return position
+
+
+class GrowingBody(HashedBody):
+    """The bytes of a file that still comes: reading waits for them, and raises AbandonedError when they end."""
+
+    def __init__(self, file: IO[bytes], growing: GrowingFile, signed_digest: str) -> None:
+        super().__init__(file, 0, growing.size_bytes, signed_digest)
+        self._growing = growing
+
+    def read(self, count: int = -1) -> bytes:
+        """Return the next bytes as far as they are there, at least one but at the end."""
+        left = self.size_bytes - self.tell()
+        if not left:
+            return b""
+        ready = self._growing.wait(self.tell())
+        return super().read(ready if count < 0 else min(count, ready))
 
 
 class S3Connection(Minio):

@@ -13,6 +13,7 @@ from minio.datatypes import Part
 from minio.error import S3Error
 
 from services.video import lock_self_test
+from services.video.growing_file import GrowingFile
 from services.video.object_store import DeleteResult, LockTest, ObjectStore, PutResult
 from services.video.s3_bucket import S3Bucket
 from services.video.s3_connection import S3Connection, S3Settings, connect, presigner
@@ -66,7 +67,7 @@ class S3ObjectStore(ObjectStore):
     def put(
         self,
         digest: bytes,
-        source: Path | bytes,
+        source: Path | bytes | GrowingFile,
         size_bytes: int,
         *,
         content_type: str = "application/octet-stream",

@@ -15,6 +15,7 @@ from minio.retention import Retention
 from minio.time import to_iso8601utc
 from urllib3 import BaseHTTPResponse
 
+from services.video.growing_file import AbandonedError, GrowingFile
 from services.video.object_store import (
     BytesDifferError,
     PutResult,
@@ -23,7 +24,7 @@ from services.video.object_store import (
     object_key,
 )
 from services.video.s3_bucket import S3Bucket
-from services.video.s3_connection import UNSIGNED, HashedBody
+from services.video.s3_connection import UNSIGNED, GrowingBody, HashedBody
 from services.video.s3_errors import NOT_FOUND, code_of, status_of
 
 SINGLE_PUT_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -52,10 +53,20 @@ class S3Writer:
         self._has_checksums = False
 
     def put(
-        self, digest: bytes, source: Path | bytes, size_bytes: int, content_type: str, retain_until: datetime | None
+        self,
+        digest: bytes,
+        source: Path | bytes | GrowingFile,
+        size_bytes: int,
+        content_type: str,
+        retain_until: datetime | None,
     ) -> PutResult:
         """Store bytes under the key of their digest unless they are there (see ObjectStore.put)."""
         with ExitStack() as stack:
+            if isinstance(source, GrowingFile):
+                grown = stack.enter_context(source.path.open("rb"))
+                if (put := self._put_once(digest, grown, size_bytes, content_type, retain_until, source)) is None:
+                    raise AbandonedError("the same bytes are put from elsewhere")
+                return put
             file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else io.BytesIO(source)
             if (found := file.seek(0, io.SEEK_END)) != size_bytes:
                 raise BytesDifferError(f"the file has {found} bytes and not {size_bytes} 文件大小不符")
@@ -102,7 +113,13 @@ class S3Writer:
         return PutResult(target, was_there=False)
 
     def _put_once(
-        self, digest: bytes, file: IO[bytes] | io.BytesIO, size_bytes: int, content_type: str, until: datetime | None
+        self,
+        digest: bytes,
+        file: IO[bytes] | io.BytesIO,
+        size_bytes: int,
+        content_type: str,
+        until: datetime | None,
+        growing: GrowingFile | None = None,
     ) -> PutResult | None:
         """Put unless it is there; None when somebody else put something in the same moment."""
         key = object_key(digest)
@@ -116,7 +133,7 @@ class S3Writer:
         with self._bucket.errors(key, is_write=True):
             try:
                 if size_bytes <= SINGLE_PUT_BYTES_MAX:
-                    self._put_single(key, digest, file, size_bytes, headers, until)
+                    self._put_single(key, digest, file, size_bytes, headers, until, growing)
                 else:
                     self._put_parts(key, file, size_bytes, content_type, until)
             except S3Error as error:
@@ -146,6 +163,7 @@ class S3Writer:
         size_bytes: int,
         headers: dict[str, Any],
         until: datetime | None,
+        growing: GrowingFile | None,
     ) -> None:
         # Stores compare the digest of the signature, or this one, or both: SeaweedFS this one only. Hashing twice costs
         # them a sixth of the time, so where this one is compared, the other is left out. With a lock S3 wants this one.
@@ -154,7 +172,8 @@ class S3Writer:
             headers["x-amz-object-lock-mode"] = retention.mode
             headers["x-amz-object-lock-retain-until-date"] = to_iso8601utc(retention.retain_until_date)
         signed = UNSIGNED if self._has_checksums else digest.hex()
-        response = self._send(key, HashedBody(file, 0, size_bytes, signed), headers)
+        body = HashedBody(file, 0, size_bytes, signed) if growing is None else GrowingBody(file, growing, signed)
+        response = self._send(key, body, headers)
         # A store that compares it says so in its answer.
         self._has_checksums = response.headers.get(_CHECKSUM) == headers[_CHECKSUM]
 
