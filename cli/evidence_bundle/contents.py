@@ -4,6 +4,7 @@ proves it with its bytes, and what was done with that evidence.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from google.protobuf.json_format import Error as JsonError
@@ -40,6 +41,9 @@ KINDS: Final[Mapping[str, type[Message]]] = {
 """What bundles hold."""
 
 HELD: Final = "HELD"
+
+UNSHOWN: Final = (DecodeError, JsonError, ValueError, OverflowError)
+"""What protobuf raises for a message that JSON cannot hold, such as a time beyond the year 9999."""
 
 Proven = Mapping[str, tuple[ProvenEntry, bytes]]
 Note = Callable[[str, str], None]
@@ -82,15 +86,8 @@ def readable(
 
     Raises what protobuf does.
     """
-    documents: list[Mapping[str, Any]] = []
-    for proven, content in entries:
-        entry = entry_pb2.Entry.FromString(content)
-        kind = KINDS.get(entry.kind)
-        payload = _document(kind.FromString(entry.payload)) if kind is not None else None
-        said = _document(entry)
-        said.pop("payload", None)
-        documents.append({"file": proven.file, "entry": said, "payload": payload})
-    documents += [{"file": name, "entry": None, "payload": _document(event)} for name, event in unproven]
+    documents = [_entry_document(proven, content) for proven, content in entries]
+    documents += [_event_document(name, event) for name, event in unproven]
     return canonical(documents)
 
 
@@ -153,19 +150,15 @@ def _check_rules(archive: Archive, index: Index, reader: _Reader, found: Content
     if found.weighing is None:
         return
     judgement = found.weighing.judgement
+    owner = judgement.rule_set_origin or found.weighing_origin
     if index.rule_set:
         if index.rule_set_is_proven:
             read = reader.read(index.rule_set, resources_pb2.RuleSet)
             found.rule_set = read[1] if read else None
-            owner = read[0].origin if read else ""
-            if read and owner != (judgement.rule_set_origin or found.weighing_origin):
+            if read and read[0].origin != owner:
                 note(index.rule_set, "is not of the platform whose rule set judged 规则集来源不符")
         else:
-            content = archive.content(index.rule_set, ENTRY_BYTES_MAX)
-            try:
-                found.rule_set = resources_pb2.RuleSet.FromString(content or b"")
-            except (DecodeError, ValueError):
-                note(index.rule_set, "cannot be read 规则集无法读取")
+            found.rule_set = _unproven_rules(archive, index, owner, found.weighing_origin, note)
         found.rule_set_is_proven = index.rule_set_is_proven
         rules = found.rule_set
         judged_by = (judgement.rule_set_id, judgement.rule_set_version)
@@ -183,6 +176,24 @@ def _check_rules(archive: Archive, index: Index, reader: _Reader, found: Content
                 note(index.certificate, "is not the certificate that the judgement names 不是判定所引用的检定证书")
     elif judgement.certificate_number:
         note(INDEX_NAME, "the certificate that the judgement names is not there 缺少判定所引用的检定证书")
+
+
+def _unproven_rules(
+    archive: Archive, index: Index, owner: str, weighing_origin: str, note: Note
+) -> resources_pb2.RuleSet | None:
+    """Read a rule set that nothing proves: it may only be of a platform whose registry log was not to be had."""
+    # Whoever exports holds its own logs and those of the platform that weighed; and what is in the bundle it held, too.
+    held = {weighing_origin, index.platform, *(log.origin for log in index.logs if log.stream == "registry")}
+    if owner in held:
+        note(index.rule_set, f"is of {owner[:16]}, whose registry log was at hand: it could be proven 应附证明而未附")
+    try:
+        rules = resources_pb2.RuleSet.FromString(archive.content(index.rule_set, ENTRY_BYTES_MAX) or b"")
+    except (DecodeError, ValueError):
+        note(index.rule_set, "cannot be read 规则集无法读取")
+        return None
+    if rules.info.origin != owner:
+        note(index.rule_set, "is not of the platform whose rule set judged 规则集来源不符")
+    return rules
 
 
 def _check_evidence(index: Index, reader: _Reader, digests: Mapping[str, str], found: Contents, note: Note) -> None:
@@ -280,13 +291,32 @@ def _check_readable(
     if len(proven) != len(index.entries) or len(unproven) != len(index.custody_unproven):
         # What is missing was noted, and is missing here too.
         return
-    try:
-        expected = readable([proven[one.file] for one in index.entries], unproven)
-    except (DecodeError, JsonError, ValueError):
-        # Noted where it is read.
-        return
-    if archive.content(READABLE_NAME, TEXT_BYTES_MAX) != expected:
+    ways = [(one.file, partial(_entry_document, *proven[one.file])) for one in index.entries]
+    ways += [(file, partial(_event_document, file, event)) for file, event in unproven]
+    documents = []
+    for file, document in ways:
+        try:
+            documents.append(document())
+        except UNSHOWN:
+            note(file, "holds what has no readable form 内容无法转为可读形式")
+    if len(documents) != len(ways):
+        # Nothing says then that people read what the entries say.
+        note(READABLE_NAME, "cannot be compared with what the entries say 无法与条目内容比对")
+    elif archive.content(READABLE_NAME, TEXT_BYTES_MAX) != canonical(documents):
         note(READABLE_NAME, "says something else than the entries 可读文件与条目内容不符")
+
+
+def _entry_document(proven: ProvenEntry, content: bytes) -> Mapping[str, Any]:
+    entry = entry_pb2.Entry.FromString(content)
+    kind = KINDS.get(entry.kind)
+    payload = _document(kind.FromString(entry.payload)) if kind is not None else None
+    said = _document(entry)
+    said.pop("payload", None)
+    return {"file": proven.file, "entry": said, "payload": payload}
+
+
+def _event_document(name: str, event: service_pb2.HeldCustodyEvent) -> Mapping[str, Any]:
+    return {"file": name, "entry": None, "payload": _document(event)}
 
 
 def _name(one: EvidenceFound) -> tuple[str, str, str]:

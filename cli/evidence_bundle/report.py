@@ -8,6 +8,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli.evidence_bundle.check import BundleCheck, LogFacts
+from cli.evidence_bundle.contents import UNSHOWN, Contents
 from zhichao.video.v1 import evidence_pb2
 from zhichao.weighing.v1 import weighing_pb2
 
@@ -44,13 +45,7 @@ def check_document(path: Path, check: BundleCheck) -> dict[str, Any]:
         "proof_count": check.proof_count,
         "bundle_id": check.index.bundle_id if check.index else None,
         "platform": check.index.platform if check.index else None,
-        "weighing": {
-            "origin": contents.weighing_origin,
-            "sequence": contents.weighing_sequence,
-            **MessageToDict(contents.weighing, preserving_proto_field_name=True),
-        }
-        if contents.weighing is not None
-        else None,
+        "weighing": _weighing_document(contents),
         "rule_set_is_proven": contents.rule_set_is_proven,
         "evidence": [
             {
@@ -80,6 +75,17 @@ def check_document(path: Path, check: BundleCheck) -> dict[str, Any]:
         ],
         "findings": [{"place": one.place, "detail": one.detail} for one in check.findings],
     }
+
+
+def _weighing_document(contents: Contents) -> dict[str, Any] | None:
+    if contents.weighing is None:
+        return None
+    try:
+        said = MessageToDict(contents.weighing, preserving_proto_field_name=True)
+    except UNSHOWN:
+        # That it has no readable form is among the findings.
+        return None
+    return {"origin": contents.weighing_origin, "sequence": contents.weighing_sequence, **said}
 
 
 def show_check(console: "Console", path: Path, check: BundleCheck) -> None:

@@ -19,7 +19,7 @@ from zhichao.registry.v1 import resources_pb2
 from zhichao.video.v1 import custody_pb2, evidence_pb2, service_pb2
 from zhichao.weighing.v1 import record_pb2, weighing_pb2
 
-COUNTY, CITY = "141025", "141000"
+COUNTY, CITY, PROVINCE = "141025", "141000", "140000"
 UNIT, RECORD, BUNDLE = "141025-S1-001", "r-1", "b-1"
 NOW = datetime(2025, 3, 1, 4, 0, tzinfo=UTC)
 PHOTO, CLIP = b"a photo" * 40, b"a clip" * 60
@@ -86,7 +86,7 @@ class Log:
         return signed.format()
 
 
-def weighing(*, is_judged: bool = True) -> weighing_pb2.Weighing:
+def weighing(*, is_judged: bool = True, rule_set_origin: str = "") -> weighing_pb2.Weighing:
     made = weighing_pb2.Weighing(
         record=record_pb2.WeighingRecord(
             record_id=RECORD, source_unit_id=UNIT, weighing_point_id="P1", scale_id="C1", gross_weight_kg=58_200
@@ -97,6 +97,7 @@ def weighing(*, is_judged: bool = True) -> weighing_pb2.Weighing:
             rule_set_version=1,
             excess_kg=9_200,
             certificate_number="SIM-1",
+            rule_set_origin=rule_set_origin,
         )
         if is_judged
         else weighing_pb2.Judgement(verdict=weighing_pb2.VERDICT_NOT_JUDGED),
@@ -143,20 +144,28 @@ def requested(manifest: evidence_pb2.Evidence) -> custody_pb2.CustodyEvent:
     return event
 
 
+def rule_set_told(origin: str, version: int = 1) -> bytes:
+    """Return a rule set as a registry tells it that holds no log of its owner."""
+    told = resources_pb2.RuleSet(rule_set_id="order-62-2016", version=version, title="Order")
+    told.info.origin = origin
+    return told.SerializeToString()
+
+
 class Case:
     """Three logs of a county with a weighing, its photo and its clip, and what becomes a bundle of them.
 
     The city has asked for the clip, which the county was told.
 
-    A small one has a weighing that nothing judged, and its photo.
+    A small one has a weighing that nothing judged, and its photo. With `rule_set_origin`, a rule set of that platform
+    judged, of which the county was told.
     """
 
-    def __init__(self, seed: int = 0, *, is_small: bool = False) -> None:
+    def __init__(self, seed: int = 0, *, is_small: bool = False, rule_set_origin: str = "") -> None:
         self.logs = {name: Log(name, COUNTY, seed) for name in ("weighing", "video", "registry")}
         video = self.logs["video"]
         self.photo = evidence("e-photo", PHOTO, evidence_pb2.EVIDENCE_KIND_PHOTO)
         self.clip = evidence("e-clip", CLIP, evidence_pb2.EVIDENCE_KIND_CLIP)
-        self.weighing = self.logs["weighing"].append(weighing(is_judged=not is_small))
+        self.weighing = self.logs["weighing"].append(weighing(is_judged=not is_small, rule_set_origin=rule_set_origin))
         for number in range(5):
             self.logs["weighing"].append(weighing_pb2.Weighing(division_code=str(number)))
         self.manifests = [video.append(self.photo), video.append(self.clip)]
@@ -166,6 +175,8 @@ class Case:
         self.rule_set: EntryKey | bytes | None = registry.append(
             resources_pb2.RuleSet(rule_set_id="order-62-2016", version=1, title="Order")
         )
+        if rule_set_origin:
+            self.rule_set = rule_set_told(rule_set_origin)
         self.certificate: EntryKey | None = registry.append(
             resources_pb2.VerificationCertificate(source_unit_id=UNIT, scale_id="C1", certificate_number="SIM-1")
         )

@@ -6,27 +6,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from cli.evidence_bundle import check
+from cli.evidence_bundle import check, packing
 from cli.evidence_bundle.archive import Archive
 from cli.evidence_bundle.check import check_bundle
-from cli.evidence_bundle.index import INDEX_NAME, Index, UnreadableIndexError
+from cli.evidence_bundle.contents import readable
+from cli.evidence_bundle.index import INDEX_NAME, READABLE_NAME, Index, UnreadableIndexError
 from cli.evidence_bundle.packing import EvidencePart
+from cli.main import main
 from services.journal.notes import SignedCheckpoint
 from tests.cli.evidence.bundles import (
     BUNDLE,
     CITY,
     COUNTY,
     PHOTO,
+    PROVINCE,
     Case,
     evidence,
     exported,
     key_of,
     part,
+    rule_set_told,
     signer,
+    weighing,
 )
 from tests.cli.evidence.changed_bundles import details, places, repacked
-from zhichao.registry.v1 import resources_pb2
 from zhichao.video.v1 import evidence_pb2, service_pb2
 
 
@@ -162,6 +167,39 @@ def test_what_platforms_above_did_is_told_apart_from_what_is_proven(tmp_path: Pa
     assert f"is of {COUNTY}, whose log is in the bundle" in details(check_bundle(case.pack(tmp_path / "b.zip")))
 
 
+def test_what_people_read_is_compared_although_something_has_no_readable_form(tmp_path: Path) -> None:
+    """A time that JSON cannot hold must not be a way to change the weight that people read."""
+    case = Case()
+    bundle = case.pack(tmp_path / "b.zip")
+    with Archive.open(bundle) as archive:
+        (name,) = Index.from_json(archive.content(INDEX_NAME, 10**9) or b"").custody_unproven
+        said = archive.content(READABLE_NAME, 10**9) or b""
+    lie = said.replace(b"58200", b"28200")
+    assert lie != said
+    assert places(check_bundle(repacked(bundle, {READABLE_NAME: lie}))) == {READABLE_NAME}
+    (told,) = case.told
+    told.event.event_time.seconds = 10**15
+    check = check_bundle(repacked(bundle, {READABLE_NAME: lie, name: told.SerializeToString()}))
+    assert places(check) == {READABLE_NAME, name}
+    assert "has no readable form" in details(check)
+
+
+def test_an_entry_that_has_no_readable_form_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has the key of a log can have any entry proven."""
+    case = Case()
+    timeless = weighing()
+    timeless.record.weigh_time.seconds = 10**15
+    case.weighing = case.logs["weighing"].append(timeless)
+    monkeypatch.setattr(packing, "readable", lambda entries, unproven: b"[]\n")
+    bundle = case.pack(tmp_path / "b.zip")
+    check = check_bundle(bundle)
+    (entry,) = {place for place in places(check) if place.startswith("entries/weighing-")}
+    assert places(check) == {READABLE_NAME, entry}
+    document = CliRunner().invoke(main, ["verify", str(bundle), "--json"])
+    assert (document.exit_code, json.loads(document.stdout)["weighing"]) == (1, None)
+    assert CliRunner().invoke(main, ["verify", str(bundle)]).exit_code == 1
+
+
 def test_two_manifests_of_the_same_bytes_hold_them_once(tmp_path: Path) -> None:
     case = Case()
     again = evidence("e-again", PHOTO, evidence_pb2.EVIDENCE_KIND_PHOTO)
@@ -174,14 +212,44 @@ def test_two_manifests_of_the_same_bytes_hold_them_once(tmp_path: Path) -> None:
 
 
 def test_a_rule_set_that_could_not_be_proven_is_told_so(tmp_path: Path) -> None:
-    case = Case()
-    case.rule_set = resources_pb2.RuleSet(rule_set_id="order-62-2016", version=1).SerializeToString()
+    case = Case(rule_set_origin=PROVINCE)
     check = check_bundle(case.pack(tmp_path / "b.zip"))
     assert check.findings == []
     assert check.contents.rule_set is not None
     assert not check.contents.rule_set_is_proven
-    case.rule_set = resources_pb2.RuleSet(rule_set_id="order-62-2016", version=2).SerializeToString()
+    case.rule_set = rule_set_told(PROVINCE, version=2)
     assert "is not the rule set that judged" in details(check_bundle(case.pack(tmp_path / "c.zip")))
+    case.rule_set = rule_set_told(CITY)
+    assert "is not of the platform whose rule set judged" in details(check_bundle(case.pack(tmp_path / "d.zip")))
+
+
+def test_a_rule_set_that_could_be_proven_and_is_not_is_named(bundle: Path, tmp_path: Path) -> None:
+    """A forged one is put in the place of the one that is proven, and all is made to fit."""
+    with Archive.open(bundle) as archive:
+        contents = {name: archive.content(name, 10**9) or b"" for name in archive.members}
+    index = Index.from_json(contents[INDEX_NAME])
+    entries = tuple(one for one in index.entries if one.file != index.rule_set)
+    told = [(name, service_pb2.HeldCustodyEvent.FromString(contents[name])) for name in index.custody_unproven]
+    changes: dict[str, bytes | None] = {
+        index.rule_set: None,
+        "rule-set.pb": rule_set_told(COUNTY),
+        READABLE_NAME: readable([(one, contents[one.file]) for one in entries], told),
+    }
+
+    def edit(index: Index) -> Index:
+        return dataclasses.replace(index, rule_set="rule-set.pb", rule_set_is_proven=False, entries=entries)
+
+    check = check_bundle(repacked(bundle, changes, edit))
+    assert places(check) == {"rule-set.pb"}
+    assert f"is of {COUNTY}, whose registry log was at hand" in details(check)
+
+
+@pytest.mark.parametrize("owner", [COUNTY, CITY])
+def test_a_platform_that_exports_proves_the_rule_sets_of_its_own(tmp_path: Path, owner: str) -> None:
+    """Also where nothing else of its registry log is in the bundle."""
+    case = Case(rule_set_origin=owner)
+    bundle = case.pack(tmp_path / "b.zip", platform=CITY)
+    assert f"is of {owner}, whose registry log was at hand" in details(check_bundle(bundle))
 
 
 def test_evidence_of_another_weighing_is_named(tmp_path: Path) -> None:
