@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from services.common.access.principal import NOBODY, Principal
+from services.common.errors import ServiceError
 from services.common.tracing import CallTrace
 
 # As long as a trace id's half; 64 random bits do not collide within the life of a log.
@@ -56,6 +57,13 @@ class RequestContext:
         returns at once and may be called twice. A unary call is left to finish: a stop does not call back.
         """
         del callback  # Nothing ends outside of a call.
+
+    def end_with(self, error: ServiceError) -> None:
+        """End a stream with a refusal, from any thread: also one that waits for its caller's next message.
+
+        Only for streams. The caller of one that answers once sees CANCELLED.
+        """
+        del error  # As above.
 
     def after_answer(self, do: Callable[[], None]) -> None:
         """Do what its caller need not wait for once a unary call has its answer; at once anywhere else.

@@ -59,6 +59,15 @@ def ended_early(received: int, size: int) -> ServiceError:
     )
 
 
+def silent(seconds: float) -> ServiceError:
+    """End a call that brought too little for a while; what came is kept. Its caller sees that it was cancelled."""
+    return ServiceError(
+        Reason.UPLOAD_INCOMPLETE,
+        f"hardly anything came for {seconds:.0f} s: ask how far the upload has come, and send on from there",
+        message_zh=f"{seconds:.0f} 秒内几乎未收到数据，调用已结束，请查询进度后续传",
+    )
+
+
 def digest_mismatch(expected: bytes, actual: bytes) -> ServiceError:
     """Refuse bytes of another digest."""
     return ServiceError(

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import grpc
 
+from services.common.rpc_threads import give_back_turn
 from services.video.handlers_cameras import CameraHandlers
 from services.video.handlers_completeness import CompletenessHandlers
 from services.video.handlers_custody import CustodyHandlers
@@ -14,6 +15,7 @@ from services.video.handlers_reading import ReadingHandlers
 from services.video.handlers_status import StatusHandlers
 from services.video.handlers_uploading import UploadingHandlers
 from services.video.incoming_bytes import UploadMessage, parse_upload
+from services.video.progress import ProgressWatch
 from zhichao.video.v1 import service_pb2 as pb
 from zhichao.video.v1 import service_pb2_grpc
 
@@ -39,6 +41,7 @@ class VideoServicer(service_pb2_grpc.VideoServiceServicer):
         cameras: CameraHandlers,
         completeness: CompletenessHandlers,
         status: StatusHandlers,
+        progress: ProgressWatch,
     ) -> None:
         self._uploading = uploading
         self._preparing = preparing
@@ -47,13 +50,14 @@ class VideoServicer(service_pb2_grpc.VideoServiceServicer):
         self._cameras = cameras
         self._completeness = completeness
         self._status = status
+        self._progress = progress
 
     # Uploads
 
     def UploadEvidence(  # type: ignore[override]  # one of PARSERS
         self, request_iterator: Iterator[UploadMessage], context: _Context
     ) -> pb.UploadEvidenceResponse:
-        return self._uploading.upload_evidence(request_iterator)
+        return self._uploading.upload_evidence(self._progress.watched(request_iterator))
 
     def GetUpload(self, request: pb.GetUploadRequest, context: _Context) -> pb.GetUploadResponse:
         return self._uploading.get_upload(request)
@@ -62,6 +66,8 @@ class VideoServicer(service_pb2_grpc.VideoServiceServicer):
         return self._preparing.prepare_upload(request)
 
     def CompleteUpload(self, request: pb.CompleteUploadRequest, context: _Context) -> pb.CompleteUploadResponse:
+        # Gigabytes are read back, or others are waited for that do so: what is asked meanwhile is answered.
+        give_back_turn()
         return self._preparing.complete_upload(request)
 
     # Reading

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import grpc
 
 from services.video.handlers_transfer import TransferHandlers
+from services.video.progress import ProgressWatch
 from zhichao.video.v1 import transfer_pb2 as pb
 from zhichao.video.v1 import transfer_pb2_grpc
 
@@ -14,8 +15,9 @@ _Context = grpc.ServicerContext
 class TransferServicer(transfer_pb2_grpc.TransferServiceServicer):
     """Serves the relay of this platform."""
 
-    def __init__(self, transfer: TransferHandlers) -> None:
+    def __init__(self, transfer: TransferHandlers, progress: ProgressWatch) -> None:
         self._transfer = transfer
+        self._progress = progress
 
     def WatchWanted(self, request: pb.WatchWantedRequest, context: _Context) -> Iterator[pb.WatchWantedResponse]:
         return self._transfer.watch_wanted(request)
@@ -23,7 +25,7 @@ class TransferServicer(transfer_pb2_grpc.TransferServiceServicer):
     def ReceiveObject(
         self, request_iterator: Iterator[pb.ReceiveObjectRequest], context: _Context
     ) -> pb.ReceiveObjectResponse:
-        return self._transfer.receive_object(request_iterator)
+        return self._transfer.receive_object(self._progress.watched(request_iterator))
 
     def DeclineObject(self, request: pb.DeclineObjectRequest, context: _Context) -> pb.DeclineObjectResponse:
         return self._transfer.decline_object(request)
