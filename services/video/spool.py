@@ -12,7 +12,6 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ import structlog
 from services.common.clock import Clock
 from services.common.settings import SettingsError
 from services.video import refusals_uploading as refusals
+from services.video.spool_entry import SpoolEntry, files
 
 GROUP_SHARE: Final = 4
 """A source unit takes at most this part of the spool with more than one upload: no site can keep out all others."""
@@ -77,22 +77,6 @@ class SpoolUsage:
 
     upload_count: int
     received_bytes: int
-
-
-@dataclass(slots=True)
-class _Entry:
-    """An upload known here. While it is open its whole size is taken, afterwards what was received."""
-
-    path: Path
-    digest: bytes
-    size_bytes: int
-    received_bytes: int
-    touched_time: datetime
-    is_open: bool = False
-
-    @property
-    def taken_bytes(self) -> int:
-        return self.size_bytes if self.is_open else self.received_bytes
 
 
 class OpenUpload:
@@ -189,7 +173,9 @@ class Spool:
         self._keep = keep
         self._clock = clock
         self._guard = threading.Lock()
-        self._entries: dict[SpoolKey, _Entry] = {}
+        self._entries: dict[SpoolKey, SpoolEntry] = {}
+        # Those that calls have open: as many as a service has streams.
+        self._open: dict[SpoolKey, SpoolEntry] = {}
         # Sums over the entries, so that no call looks at all of them.
         self._taken_bytes = 0
         self._received_bytes = 0
@@ -225,6 +211,7 @@ class Spool:
         """Let go of the directory; what is in it stays for the next start."""
         with self._guard:
             self._entries.clear()
+            self._open.clear()
             self._taken_bytes = self._received_bytes = 0
             self._group_bytes.clear()
             self._group_uploads.clear()
@@ -251,7 +238,7 @@ class Spool:
             received = held.received_bytes if held is not None else 0
             if not self._has_room(key, size_bytes - received, is_new=held is None):
                 raise refusals.no_space(self._bytes_max)
-            entry = held or _Entry(path, digest, size_bytes, 0, self._clock.now())
+            entry = held or SpoolEntry(path, digest, size_bytes, 0, self._clock.now())
             if held is None:
                 self._add(key, entry)
             self._set(key, entry, received, is_open=True)
@@ -265,8 +252,7 @@ class Spool:
                 return None
             received = entry.received_bytes
             if entry.is_open:
-                with suppress(OSError):
-                    received = min(entry.path.stat().st_size, entry.size_bytes)
+                received = entry.written_bytes()
                 expire_time = self._clock.now() + self._keep
             else:
                 expire_time = entry.touched_time + self._keep
@@ -330,24 +316,34 @@ class Spool:
             return False
         if others and self._group_bytes[key.group] + more_bytes > self._bytes_max // GROUP_SHARE:
             return False
-        return shutil.disk_usage(self._directory).free >= more_bytes
+        # What others have been let in for, and have not written yet, is free only until it comes.
+        return shutil.disk_usage(self._directory).free - self._coming_bytes() >= more_bytes
 
-    def _add(self, key: SpoolKey, entry: _Entry) -> None:
+    def _coming_bytes(self) -> int:
+        """Return how much the open uploads will still write."""
+        return sum(entry.size_bytes - entry.written_bytes() for entry in self._open.values())
+
+    def _add(self, key: SpoolKey, entry: SpoolEntry) -> None:
         self._entries[key] = entry
         self._group_uploads[key.group] += 1
         self._taken_bytes += entry.taken_bytes
         self._group_bytes[key.group] += entry.taken_bytes
         self._received_bytes += entry.received_bytes
 
-    def _set(self, key: SpoolKey, entry: _Entry, received_bytes: int, *, is_open: bool) -> None:
+    def _set(self, key: SpoolKey, entry: SpoolEntry, received_bytes: int, *, is_open: bool) -> None:
         taken = entry.taken_bytes
         self._received_bytes += received_bytes - entry.received_bytes
         entry.received_bytes, entry.is_open = received_bytes, is_open
+        if is_open:
+            self._open[key] = entry
+        else:
+            self._open.pop(key, None)
         self._taken_bytes += entry.taken_bytes - taken
         self._group_bytes[key.group] += entry.taken_bytes - taken
 
     def _forget(self, key: SpoolKey) -> None:
         entry = self._entries.pop(key)
+        self._open.pop(key, None)
         self._taken_bytes -= entry.taken_bytes
         self._received_bytes -= entry.received_bytes
         self._group_bytes[key.group] -= entry.taken_bytes
@@ -360,7 +356,7 @@ class Spool:
     def _learn(self) -> int:
         """Read the directory. Files that no release of ours has written are left alone."""
         now = self._clock.now()
-        for path, status in _files(self._directory):
+        for path, status in files(self._directory):
             matched = _FILE_NAME.fullmatch(path.name)
             if matched is None:
                 if path.name != _LOCK_FILE:
@@ -369,7 +365,7 @@ class Spool:
             key, size_bytes = SpoolKey(matched["group"], matched["name"]), int(matched["size"])
             # A clock that was wrong must not keep a file for ever.
             touched = min(datetime.fromtimestamp(status.st_mtime, UTC), now)
-            entry = _Entry(path, bytes.fromhex(matched["digest"]), size_bytes, status.st_size, touched)
+            entry = SpoolEntry(path, bytes.fromhex(matched["digest"]), size_bytes, status.st_size, touched)
             if not 0 < status.st_size <= size_bytes:
                 path.unlink(missing_ok=True)
                 continue
@@ -383,10 +379,3 @@ class Spool:
                     self._forget(key)
                 self._add(key, entry)
         return len(self._entries)
-
-
-def _files(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    with os.scandir(directory) as found:
-        for one in found:
-            if one.is_file(follow_symlinks=False):
-                yield Path(one.path), one.stat(follow_symlinks=False)
