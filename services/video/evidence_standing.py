@@ -21,6 +21,8 @@ class Standing:
     troubles: Troubles
     scrub: ScrubState
     lock_test: LockTestRow | None
+    oldest_check_time: datetime | None
+    """When the held object was checked whose last check is the oldest; None where nothing is held."""
 
     @property
     def reconcile_time(self) -> datetime | None:
@@ -35,7 +37,8 @@ def read_standing(engine: Engine, count_seconds_max: float = COUNT_SECONDS_MAX) 
         scrub = store.read_scrub_state(connection)
         troubles = store.count_troubles(connection)
         lock_test = store.newest_lock_test(connection)
-    return Standing(_totals(engine, scrub, count_seconds_max), troubles, scrub, lock_test)
+        oldest = store.oldest_check_time(connection)
+    return Standing(_totals(engine, scrub, count_seconds_max), troubles, scrub, lock_test, oldest)
 
 
 def _totals(engine: Engine, scrub: ScrubState, seconds_max: float) -> Totals:

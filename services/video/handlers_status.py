@@ -31,15 +31,14 @@ class StatusHandlers:
             staged_count = uploads_store.count_uploads(raw_connection(pooled))
         address = self._objects.address
         test = standing.lock_test
-        reachable = self._watch.standing
-        detail = test.detail if test is not None else ""
+        trouble = self._watch.trouble
         return pb.GetStoreStatusResponse(
             endpoint=address.endpoint,
             bucket=address.bucket,
-            is_reachable=reachable.is_reachable,
+            is_reachable=self._watch.standing.is_reachable,
             lock_state=pb.LockState.ValueType(test.lock_state) if test is not None else pb.LOCK_STATE_UNSPECIFIED,
             lock_test_time=optional_timestamp(test.test_time if test is not None else None),
-            lock_detail=detail,
+            lock_detail=test.detail if test is not None else "",
             object_count=standing.totals.object_count,
             object_bytes=standing.totals.object_bytes,
             missing_count=standing.troubles.missing_count,
@@ -50,4 +49,8 @@ class StatusHandlers:
             upload_count=usage.upload_count + staged_count,
             upload_bytes=usage.received_bytes,
             wanted_count=standing.troubles.wanted_count,
+            trouble=pb.StoreTrouble.ValueType(trouble.kind.value if trouble is not None else 0),
+            trouble_detail=trouble.detail if trouble is not None else "",
+            trouble_time=optional_timestamp(trouble.seen_time if trouble is not None else None),
+            oldest_check_time=optional_timestamp(standing.oldest_check_time),
         )

@@ -19,6 +19,7 @@ from services.video.object_store import ObjectStore
 from services.video.reconciling import Reconciler
 from services.video.scrubber import RATE_WITHOUT, Scrubber
 from services.video.store.objects import read_object
+from services.video.store_troubles import StoreWrites
 from services.video.store_watch import StoreWatch
 
 THREADS: Final = 3
@@ -43,6 +44,7 @@ class KeepingParts:
         custody: CustodyWriter,
         own: str,
         clock: Clock,
+        writes: StoreWrites,
     ) -> None:
         self._engine = engine
         self._objects = objects
@@ -51,7 +53,7 @@ class KeepingParts:
         upload_keep = timedelta(hours=settings.upload_keep_hours)
         rate = settings.scrub_bytes_per_second or RATE_WITHOUT
         self.log = KeepingLog(custody, own, clock)
-        self.watch = StoreWatch(engine, objects, clock)
+        self.watch = StoreWatch(engine, objects, clock, writes)
         # A pace each: what reconciliation reads is little, and does not wait for the scrubber.
         scrubbing = Checker(objects, self.log, clock, self._stopping, rate)
         comparing = Checker(objects, self.log, clock, self._stopping, rate)

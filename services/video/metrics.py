@@ -14,12 +14,14 @@ from services.video.object_store import (
     ObjectMissingError,
     ObjectReader,
     ObjectStore,
+    PutResult,
     StoreError,
     StoreFullError,
     StoreUnavailableError,
     WrongCredentialsError,
 )
 from services.video.spool import Spool
+from services.video.store_troubles import StoreTrouble, StoreWrites
 from services.video.store_watch import StoreWatch
 
 SEAL_SECONDS_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -37,6 +39,9 @@ ERRORS: Final[Mapping[type[StoreError], str]] = {
 
 OTHER: Final = "other"
 
+WRITES: Final = frozenset({"put", "put_rendition", "copy_from_staging", "complete_multipart"})
+"""What stores bytes: a store that is full, or lets this key only read, is known by these alone."""
+
 _OBJECTS: Final = Gauge("zhichao_evidence_objects", "Objects that should be in the store here.")
 _BYTES: Final = Gauge("zhichao_evidence_bytes", "Their bytes.")
 _MISSING: Final = Gauge("zhichao_evidence_missing_objects", "Of these, found missing.")
@@ -46,11 +51,15 @@ _WANTED: Final = Gauge("zhichao_evidence_wanted_objects", "Objects wanted from b
 _SCRUBBED: Final = Gauge(
     "zhichao_evidence_scrub_complete_timestamp_seconds", "When the scrubber last came to the end of all objects."
 )
+_OLDEST_CHECK: Final = Gauge(
+    "zhichao_evidence_oldest_check_timestamp_seconds", "When the object was checked whose check is the oldest of all."
+)
 _RECONCILED: Final = Gauge(
     "zhichao_evidence_reconcile_timestamp_seconds", "When store and tables were last compared to the end."
 )
 _LOCKS: Final = Gauge("zhichao_evidence_store_lock_state", "1 for what the last self-test of locks found.", ("state",))
 _REACHABLE: Final = Gauge("zhichao_evidence_store_reachable", "Whether the store answered last time.")
+_TROUBLE: Final = Gauge("zhichao_evidence_store_trouble", "1 for what keeps the store from its work.", ("trouble",))
 _UPLOADS: Final = Gauge("zhichao_evidence_uploads", "Uploads under way, also those that broke off.")
 _SPOOL: Final = Gauge("zhichao_evidence_spool_bytes", "Bytes that they hold on this replica's disk.")
 _SPOOL_MAX: Final = Gauge("zhichao_evidence_spool_bytes_max", "Most bytes that they may hold there.")
@@ -88,20 +97,20 @@ class VideoMetrics:
         """Note that the store did not do something."""
         self._errors[ERRORS.get(type(error), OTHER)].inc()
 
-    def counted(self, objects: ObjectStore) -> ObjectStore:
-        """Return a store whose errors are counted."""
-        return cast("ObjectStore", _CountedStore(objects, self.store_failed))
+    def counted(self, objects: ObjectStore, writes: StoreWrites) -> ObjectStore:
+        """Return a store whose errors are counted, and that tells `writes` which bytes it took."""
+        return cast("ObjectStore", _CountedStore(objects, self.store_failed, writes))
 
     def watch(self, spool: Spool, spool_bytes_max: int, watch: StoreWatch) -> None:
         """Show what is kept, and how store and spool stand."""
         self._metrics.gauges(
             "evidence",
-            [_OBJECTS, _BYTES, _MISSING, _CHANGED, _ORPHANS, _WANTED, _SCRUBBED, _RECONCILED, _LOCKS],
+            [_OBJECTS, _BYTES, _MISSING, _CHANGED, _ORPHANS, _WANTED, _SCRUBBED, _OLDEST_CHECK, _RECONCILED, _LOCKS],
             self._read_evidence,
         )
         self._metrics.gauges(
             "spool",
-            [_REACHABLE, _UPLOADS, _SPOOL, _SPOOL_MAX],
+            [_REACHABLE, _TROUBLE, _UPLOADS, _SPOOL, _SPOOL_MAX],
             lambda: _read_spool(spool, spool_bytes_max, watch),
         )
 
@@ -117,7 +126,11 @@ class VideoMetrics:
             _ORPHANS: standing.troubles.orphan_count,
             _WANTED: standing.troubles.wanted_count,
         }
-        times = {_SCRUBBED: standing.scrub.scrub_complete_time, _RECONCILED: standing.reconcile_time}
+        times = {
+            _SCRUBBED: standing.scrub.scrub_complete_time,
+            _OLDEST_CHECK: standing.oldest_check_time,
+            _RECONCILED: standing.reconcile_time,
+        }
         return {
             **{gauge.name: [Sample((), float(value))] for gauge, value in values.items()},
             **{gauge.name: [Sample((), moment.timestamp())] for gauge, moment in times.items() if moment is not None},
@@ -130,8 +143,12 @@ class VideoMetrics:
 
 def _read_spool(spool: Spool, spool_bytes_max: int, watch: StoreWatch) -> Mapping[str, Iterable[Sample]]:
     usage = spool.usage()
+    trouble = watch.trouble
     return {
         _REACHABLE.name: [Sample((), float(watch.standing.is_reachable))],
+        _TROUBLE.name: [
+            Sample((kind.name.lower(),), float(trouble is not None and trouble.kind is kind)) for kind in StoreTrouble
+        ],
         _UPLOADS.name: [Sample((), float(usage.upload_count))],
         _SPOOL.name: [Sample((), float(usage.received_bytes))],
         _SPOOL_MAX.name: [Sample((), float(spool_bytes_max))],
@@ -139,11 +156,12 @@ def _read_spool(spool: Spool, spool_bytes_max: int, watch: StoreWatch) -> Mappin
 
 
 class _CountedStore:
-    """A store that counts what it does not do. Everything else is the store's own."""
+    """A store that counts what it does not do, and tells which bytes it took. Everything else is the store's own."""
 
-    def __init__(self, objects: ObjectStore, failed: Callable[[StoreError], None]) -> None:
+    def __init__(self, objects: ObjectStore, failed: Callable[[StoreError], None], writes: StoreWrites) -> None:
         self._objects = objects
         self._failed = failed
+        self._writes = writes
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._objects, name)
@@ -155,7 +173,12 @@ class _CountedStore:
                 result = found(*arguments, **options)
             except StoreError as error:
                 self._failed(error)
+                if name in WRITES:
+                    self._writes.refused(error)
                 raise
+            # What was there already was not sent, and says nothing about room.
+            if name in WRITES and not (isinstance(result, PutResult) and result.was_there):
+                self._writes.taken()
             return _CountedReader(result, self._failed) if name == "read" else result
 
         return call

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import yaml
 
 from services.common.access.knowledge import AccessKnowledge
 from services.common.clock import SystemClock
@@ -25,6 +26,7 @@ from services.video.object_store import ObjectStore
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
 from services.video.spool import Spool
+from services.video.store_troubles import StoreWrites
 from services.video.store_watch import StoreWatch
 from services.video.weighing_follower import WeighingFollower
 from services.weighing.directory_metrics import add_directory_metrics
@@ -54,6 +56,7 @@ LABELS = {
     "state",
     "status",
     "stream",
+    "trouble",
     "verdict",
     "version",
 }
@@ -88,7 +91,7 @@ def offered() -> Iterator[dict[str, tuple[str, ...]]]:
     add_access_metrics(metrics, Bootstrap("141025", None))
     add_relay_metrics(metrics, NoLink(), DownstreamLinks(SystemClock()))
     spool = Spool(Path("nowhere"), 0, timedelta(), SystemClock())
-    watch = StoreWatch(engine, no_store(), SystemClock())
+    watch = StoreWatch(engine, no_store(), SystemClock(), StoreWrites(SystemClock()))
     VideoMetrics(metrics, engine).watch(spool, 0, watch)
     never = timedelta()
     CompletenessMetrics(engine, "141025", never, never, SystemClock().now).add_to(
@@ -130,3 +133,18 @@ def test_what_alarms_name_exists(offered: dict[str, tuple[str, ...]], path: str)
 
     assert named
     assert [name for name in sorted(named) if HISTOGRAM_SUFFIX.sub("", name) not in known] == []
+
+
+def test_an_alarm_on_the_age_of_evidence_fires_also_when_the_age_is_absent() -> None:
+    """A scrubber or comparison that never comes to an end has no end whose age could be told."""
+    rows = dict(
+        re.findall(r"^\| `(zhichao_evidence_\w+)` \| gauge \|.*?\| (.*) \|$", DOCUMENT.read_text("utf-8"), re.M)
+    )
+    absent_before = {name for name, meaning in rows.items() if "absent before" in meaning}
+    rules = yaml.safe_load((ROOT / "deploy/k8s/components/metrics/rules.yaml").read_text(encoding="utf-8"))
+    expressions = [rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]]
+    aged = {name for one in expressions if one.startswith("time() -") for name in NAME.findall(one)}
+    told_when_absent = {name for one in expressions for name in NAME.findall(one.partition(" unless ")[2])}
+
+    assert "zhichao_evidence_reconcile_timestamp_seconds" in aged & absent_before
+    assert aged & absent_before - told_when_absent == set()

@@ -45,6 +45,19 @@ def test_locks_rounds_and_comparisons_are_shown(county: RunningVideo) -> None:
     assert states == {"enforced": 1.0, "not_enforced": 0.0, "unsupported": 0.0, "unknown": 0.0}
 
 
+def test_the_oldest_check_grows_old_also_when_the_scrubber_never_comes_to_an_end(county: RunningVideo) -> None:
+    assert "zhichao_evidence_oldest_check_timestamp_seconds" not in shown(county).names
+    sealed = county.clock.now()
+    county.sealed()
+    county.clock.advance(hours=5)
+    county.sealed()
+
+    found = shown(county)
+
+    assert "zhichao_evidence_scrub_complete_timestamp_seconds" not in found.names
+    assert found.value("zhichao_evidence_oldest_check_timestamp_seconds") == sealed.timestamp()
+
+
 def test_what_is_missing_changed_and_wanted_is_shown(county: RunningVideo) -> None:
     held = [county.sealed() for _ in range(3)]
     for one, (state, damage) in zip(held, ((4, 11), (4, 12), (3, None)), strict=True):
@@ -87,6 +100,8 @@ def test_what_the_store_does_not_do_is_counted_by_cause(
             lambda: shown(county).values("zhichao_evidence_store_errors_total", "error")["unavailable"] > before,
             "the errors are counted",
         )
-        assert shown(county).value("zhichao_evidence_store_reachable") == 0
+        wait_until(lambda: shown(county).value("zhichao_evidence_store_reachable") == 0, "the store is away")
+        troubles = shown(county).values("zhichao_evidence_store_trouble", "trouble")
+        assert {name for name, value in troubles.items() if value} == {"unavailable"}
     finally:
         own_store.stop()

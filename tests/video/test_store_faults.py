@@ -3,20 +3,29 @@ again without a restart.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.common.reasons import Reason
 from services.video import background, keeping, store_watch
-from services.video.object_store import object_key
+from services.video.object_store import StoreFullError, object_key
 from tests.video.conftest import MakeVideo
 from tests.video.harness import COUNTY, RunningVideo, draft_of
 from tests.video.media_files import photo
+from tests.video.stores.gateway import Gateway, error
 from tests.video.stores.servers import SeaweedServer, harmful_client
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
+
+ERRORS = {
+    pb.STORE_TROUBLE_FULL: "StoreFullError",
+    pb.STORE_TROUBLE_WRONG_CREDENTIALS: "WrongCredentialsError",
+    pb.STORE_TROUBLE_UNAVAILABLE: "StoreUnavailableError",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +50,22 @@ def status(county: RunningVideo) -> pb.GetStoreStatusResponse:
     """Ask what the store is."""
     answer: pb.GetStoreStatusResponse = county.call("GetStoreStatus", pb.GetStoreStatusRequest())
     return answer
+
+
+def trouble(county: RunningVideo) -> tuple[int, bool]:
+    """Return what keeps the store from its work, and whether that is told in a sentence and with a time."""
+    found = status(county)
+    return found.trouble, bool(found.trouble_detail) and found.HasField("trouble_time")
+
+
+@dataclass
+class Before:
+    """A store behind something that answers for it."""
+
+    url: str
+    access_key_file: Path
+    secret_key_file: Path
+    ca_file: Path | None = None
 
 
 def test_the_status_says_what_the_store_is_and_enforces(county: RunningVideo) -> None:
@@ -84,6 +109,8 @@ def test_uploads_wait_for_a_store_that_is_away_and_all_else_goes_on(
 
     assert (refused.status, refused.reason) == ("UNAVAILABLE", Reason.OBJECT_STORE_UNAVAILABLE)
     wait_until(lambda: not status(county).is_reachable, "the store is away")
+    assert trouble(county) == (pb.STORE_TROUBLE_UNAVAILABLE, True)
+    assert "nothing answers at" in status(county).trouble_detail
     name = evidence_pb2.EvidenceName(
         source_unit_id=before.evidence.source_unit_id, evidence_id=before.evidence.evidence_id
     )
@@ -94,6 +121,7 @@ def test_uploads_wait_for_a_store_that_is_away_and_all_else_goes_on(
     own_store.start()
     assert county.upload(content, draft, offset=len(content)).held_evidence.evidence.digest == draft.digest
     wait_until(lambda: status(county).is_reachable, "the store is back")
+    assert trouble(county) == (pb.STORE_TROUBLE_UNSPECIFIED, False)
 
 
 def test_a_service_starts_while_its_store_is_away(video_of: MakeVideo, own_store: SeaweedServer) -> None:
@@ -124,6 +152,7 @@ def test_a_bucket_that_vanished_is_not_replaced_by_an_empty_one(video_of: MakeVi
 
     assert refused.reason is Reason.OBJECT_STORE_UNAVAILABLE
     assert not harmful_client(own_store).bucket_exists("removable")
+    wait_until(lambda: trouble(county) == (pb.STORE_TROUBLE_BUCKET_MISSING, True), "the bucket is missed")
     assert not status(county).is_reachable
     # Somebody makes it: uploads go on, and what is lost is told.
     county.objects.ensure_bucket()
@@ -145,9 +174,79 @@ def test_keys_that_are_wrong_and_put_right_need_no_restart(video_of: MakeVideo, 
 
     assert refused.reason is Reason.OBJECT_STORE_UNAVAILABLE
     wait_until(lambda: not status(county).is_reachable, "the keys are refused")
+    assert trouble(county) == (pb.STORE_TROUBLE_WRONG_CREDENTIALS, True)
     own_store.secret_key_file.write_text(right, "ascii")
-    wait_until(lambda: status(county).is_reachable, "the keys are taken")
+    # What was refused meanwhile says nothing any more, before anybody stores anything.
+    wait_until(lambda: trouble(county) == (pb.STORE_TROUBLE_UNSPECIFIED, False), "the keys are taken")
     assert county.upload(content, draft, offset=len(content)).held_evidence.evidence.digest == draft.digest
+
+
+@pytest.mark.parametrize(
+    ("code", "http_status", "kind"),
+    [
+        ("XMinioStorageFull", 507, pb.STORE_TROUBLE_FULL),
+        ("AccessDenied", 403, pb.STORE_TROUBLE_WRONG_CREDENTIALS),
+        ("SlowDownWrite", 503, pb.STORE_TROUBLE_UNAVAILABLE),
+    ],
+)
+def test_a_store_that_answers_and_takes_nothing_is_in_trouble(
+    video_of: MakeVideo, own_store: SeaweedServer, code: str, http_status: int, kind: int
+) -> None:
+    takes = {"objects": True}
+
+    def answer(method: str, path: str) -> tuple[int, bytes] | None:
+        refuses = method == "PUT" and "/sha256/" in path and not takes["objects"]
+        return error(code, http_status) if refuses else None
+
+    with Gateway(own_store.url.removeprefix("http://"), answer) as gateway:
+        county = video_of(
+            COUNTY, store_server=Before(gateway.url, own_store.access_key_file, own_store.secret_key_file)
+        )
+        there = photo()
+        county.sealed(there)
+        assert trouble(county) == (pb.STORE_TROUBLE_UNSPECIFIED, False)
+        takes["objects"] = False
+        content = photo()
+        draft = draft_of(content, county.clock.now())
+
+        with capture_logs() as logged:
+            refused = county.upload_refusal(content, draft)
+            county.upload_refusal(photo(), draft_of(content, county.clock.now()))
+
+        assert refused.reason is Reason.OBJECT_STORE_UNAVAILABLE
+        assert trouble(county) == (kind, True)
+        assert status(county).is_reachable
+        assert [one["error"] for one in logged if one["event"] == "store_write_refused"] == [ERRORS[kind]]
+        # What the store has already is not sent to it: that says nothing of its room.
+        county.sealed(there)
+        assert trouble(county) == (kind, True)
+        takes["objects"] = True
+        county.upload(content, draft, offset=len(content))
+        assert trouble(county) == (pb.STORE_TROUBLE_UNSPECIFIED, False)
+        county.close()
+
+
+def test_a_full_store_is_full_still_when_it_was_away(video_of: MakeVideo, own_store: SeaweedServer) -> None:
+    county = video_of(COUNTY, store_server=own_store)
+    watch = county.app.store_watch
+    watch._writes.refused(StoreFullError("no room left 空间已满"))
+    own_store.stop()
+    wait_until(lambda: trouble(county)[0] == pb.STORE_TROUBLE_UNAVAILABLE, "the store is away")
+
+    own_store.start()
+
+    wait_until(lambda: trouble(county)[0] == pb.STORE_TROUBLE_FULL, "the store is back, and full")
+    county.sealed()
+    assert trouble(county) == (pb.STORE_TROUBLE_UNSPECIFIED, False)
+
+
+def test_the_status_says_when_the_oldest_check_was(county: RunningVideo) -> None:
+    assert not status(county).HasField("oldest_check_time")
+    first, second = county.sealed(), county.sealed()
+    for held, moment in ((first, "2026-02-03T04:05:06Z"), (second, "2026-03-04T05:06:07Z")):
+        county.query("UPDATE objects SET scrub_time = %s WHERE digest = %s", moment, held.evidence.digest)
+
+    assert status(county).oldest_check_time.ToJsonString() == "2026-02-03T04:05:06Z"
 
 
 def test_bytes_that_are_uploaded_again_heal_what_was_changed(county: RunningVideo) -> None:

@@ -332,6 +332,15 @@ def count_troubles(connection: RawConnection) -> Troubles:
     return Troubles(*row) if row else Troubles(0, 0, 0, 0)
 
 
+def oldest_check_time(connection: RawConnection) -> datetime | None:
+    """Return when the held object was checked whose last check is the oldest; None where nothing is held."""
+    row = connection.execute(
+        "SELECT coalesce(scrub_time, stored_time) FROM objects WHERE state = 1"
+        " ORDER BY coalesce(scrub_time, stored_time, '-infinity'), digest LIMIT 1"
+    ).fetchone()
+    return row[0] if row else None
+
+
 def read_scrub_state(connection: RawConnection) -> ScrubState:
     """Return where scrubbing and reconciliation stand."""
     row = connection.execute(

@@ -29,6 +29,7 @@ from services.video.s3_store import S3ObjectStore
 from services.video.store import custody as custody_store
 from services.video.store import objects as objects_store
 from services.video.store.custody import Named
+from services.video.store_troubles import StoreWrites
 from tests.video.harness import COUNTY, UNIT
 from tests.video.stores.servers import Server, harmful_client, store
 from zhichao.video.v1 import custody_pb2, evidence_pb2
@@ -87,7 +88,15 @@ class Kept:
 
     def build(self, objects: ObjectStore | None = None) -> KeepingParts:
         """Make the parts anew, as after a restart."""
-        return KeepingParts(self.engine, self.settings, objects or self.objects, self.custody, COUNTY, self.clock)
+        return KeepingParts(
+            self.engine,
+            self.settings,
+            objects or self.objects,
+            self.custody,
+            COUNTY,
+            self.clock,
+            StoreWrites(self.clock),
+        )
 
     def store(self, **changes: Any) -> S3ObjectStore:
         """Open the bucket; short waits, because it is here or not at all. `changes` are laid over the settings."""

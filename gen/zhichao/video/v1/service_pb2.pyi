@@ -127,6 +127,42 @@ LOCK_STATE_UNKNOWN: LockState.ValueType  # 4
 """The test could not be made."""
 Global___LockState: _TypeAlias = LockState  # noqa: Y015
 
+class _StoreTrouble:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StoreTroubleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StoreTrouble.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STORE_TROUBLE_UNSPECIFIED: _StoreTrouble.ValueType  # 0
+    """None is known."""
+    STORE_TROUBLE_UNAVAILABLE: _StoreTrouble.ValueType  # 1
+    """It does not answer, or answers that it cannot now. Passes by itself once the store is back."""
+    STORE_TROUBLE_FULL: _StoreTrouble.ValueType  # 2
+    """It has no room: nothing is sealed, what is stored can be read."""
+    STORE_TROUBLE_BUCKET_MISSING: _StoreTrouble.ValueType  # 3
+    """It answers and has no bucket of this name."""
+    STORE_TROUBLE_WRONG_CREDENTIALS: _StoreTrouble.ValueType  # 4
+    """It refuses the key, its secret, or what the key wants to do; or the clocks are too far apart."""
+    STORE_TROUBLE_REFUSED: _StoreTrouble.ValueType  # 5
+    """It refuses for another cause, which `trouble_detail` tells."""
+
+class StoreTrouble(_StoreTrouble, metaclass=_StoreTroubleEnumTypeWrapper):
+    """StoreTrouble is what keeps the evidence store from doing its work."""
+
+STORE_TROUBLE_UNSPECIFIED: StoreTrouble.ValueType  # 0
+"""None is known."""
+STORE_TROUBLE_UNAVAILABLE: StoreTrouble.ValueType  # 1
+"""It does not answer, or answers that it cannot now. Passes by itself once the store is back."""
+STORE_TROUBLE_FULL: StoreTrouble.ValueType  # 2
+"""It has no room: nothing is sealed, what is stored can be read."""
+STORE_TROUBLE_BUCKET_MISSING: StoreTrouble.ValueType  # 3
+"""It answers and has no bucket of this name."""
+STORE_TROUBLE_WRONG_CREDENTIALS: StoreTrouble.ValueType  # 4
+"""It refuses the key, its secret, or what the key wants to do; or the clocks are too far apart."""
+STORE_TROUBLE_REFUSED: StoreTrouble.ValueType  # 5
+"""It refuses for another cause, which `trouble_detail` tells."""
+Global___StoreTrouble: _TypeAlias = StoreTrouble  # noqa: Y015
+
 @_typing.final
 class EvidenceDraft(_message.Message):
     """EvidenceDraft is what whoever uploads says about evidence."""
@@ -1674,12 +1710,16 @@ class GetStoreStatusResponse(_message.Message):
     UPLOAD_COUNT_FIELD_NUMBER: _builtins.int
     UPLOAD_BYTES_FIELD_NUMBER: _builtins.int
     WANTED_COUNT_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    TROUBLE_DETAIL_FIELD_NUMBER: _builtins.int
+    TROUBLE_TIME_FIELD_NUMBER: _builtins.int
+    OLDEST_CHECK_TIME_FIELD_NUMBER: _builtins.int
     endpoint: _builtins.str
     """Address and bucket, without secrets."""
     bucket: _builtins.str
     """Bucket."""
     is_reachable: _builtins.bool
-    """Whether the store answered last time."""
+    """Whether the store answered last time, knew the key and had the bucket. A full store is reachable: see `trouble`."""
     lock_state: Global___LockState.ValueType
     """What the last self-test found."""
     lock_detail: _builtins.str
@@ -1700,6 +1740,12 @@ class GetStoreStatusResponse(_message.Message):
     """Bytes that they hold."""
     wanted_count: _builtins.int
     """Objects wanted from below."""
+    trouble: Global___StoreTrouble.ValueType
+    """What keeps the store from doing its work, as the replica that answers has found: it does not answer as it should, or
+    it did not take the bytes that were to be stored last. Not set before the store was asked for the first time, too.
+    """
+    trouble_detail: _builtins.str
+    """A sentence about it, for a person, in English and Chinese; empty without trouble."""
     @_builtins.property
     def lock_test_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -1711,6 +1757,16 @@ class GetStoreStatusResponse(_message.Message):
     @_builtins.property
     def reconcile_time(self) -> _timestamp_pb2.Timestamp:
         """When the last reconciliation ended."""
+
+    @_builtins.property
+    def trouble_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was seen last."""
+
+    @_builtins.property
+    def oldest_check_time(self) -> _timestamp_pb2.Timestamp:
+        """When the object was checked whose last check is the oldest of all: the scrubber reads it next. Absent where no object
+        is held.
+        """
 
     def __init__(
         self,
@@ -1731,10 +1787,14 @@ class GetStoreStatusResponse(_message.Message):
         upload_count: _builtins.int = ...,
         upload_bytes: _builtins.int = ...,
         wanted_count: _builtins.int = ...,
+        trouble: Global___StoreTrouble.ValueType = ...,
+        trouble_detail: _builtins.str = ...,
+        trouble_time: _timestamp_pb2.Timestamp | None = ...,
+        oldest_check_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lock_test_time", b"lock_test_time", "reconcile_time", b"reconcile_time", "scrub_complete_time", b"scrub_complete_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lock_test_time", b"lock_test_time", "oldest_check_time", b"oldest_check_time", "reconcile_time", b"reconcile_time", "scrub_complete_time", b"scrub_complete_time", "trouble_time", b"trouble_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "changed_count", b"changed_count", "endpoint", b"endpoint", "is_reachable", b"is_reachable", "lock_detail", b"lock_detail", "lock_state", b"lock_state", "lock_test_time", b"lock_test_time", "missing_count", b"missing_count", "object_bytes", b"object_bytes", "object_count", b"object_count", "orphan_count", b"orphan_count", "reconcile_time", b"reconcile_time", "scrub_complete_time", b"scrub_complete_time", "upload_bytes", b"upload_bytes", "upload_count", b"upload_count", "wanted_count", b"wanted_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "changed_count", b"changed_count", "endpoint", b"endpoint", "is_reachable", b"is_reachable", "lock_detail", b"lock_detail", "lock_state", b"lock_state", "lock_test_time", b"lock_test_time", "missing_count", b"missing_count", "object_bytes", b"object_bytes", "object_count", b"object_count", "oldest_check_time", b"oldest_check_time", "orphan_count", b"orphan_count", "reconcile_time", b"reconcile_time", "scrub_complete_time", b"scrub_complete_time", "trouble", b"trouble", "trouble_detail", b"trouble_detail", "trouble_time", b"trouble_time", "upload_bytes", b"upload_bytes", "upload_count", b"upload_count", "wanted_count", b"wanted_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
