@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import IntEnum
-from threading import BoundedSemaphore
 from typing import Final, NamedTuple
 
 from services.common.clock import Clock
@@ -30,16 +29,10 @@ from services.video.object_store import (
     translate_store_errors,
 )
 from services.video.read_ahead import BytesChangedError, CheckedChunks, ReadAhead
+from services.video.read_places import ReadPlaces
 from services.video.store import reading as reading_store
 from services.video.store.reading import HeldRow
 from zhichao.video.v1 import evidence_pb2
-
-READS_MAX: Final = 32
-"""Reads of more than one message at once. Each holds up to four chunks of 1 MiB: one that lies ready, one that is sent,
-its message, and what gRPC has of it; so all together stay near 128 MiB when every reader is slow."""
-
-SMALL_BYTES_MAX: Final = 128 * 1024
-"""What has no more bytes than this is not counted among them: previews, and most photos are a message or less."""
 
 REFERENCE_BYTES: Final = 8
 """Random bytes in the id of a share: it names a link among those of one piece of evidence."""
@@ -73,7 +66,7 @@ class OutgoingBytes:
         self._custody = custody
         self._objects = objects
         self._clock = clock
-        self._reads = BoundedSemaphore(READS_MAX)
+        self._places = ReadPlaces()
 
     def send(
         self, name: Name, rendition: Rendition, offset: int, length: int, purpose: str, *, is_download: bool
@@ -131,7 +124,7 @@ class OutgoingBytes:
         digest = row.digest if wanted == row.size_bytes else None
         # Of the whole also what should not be there: bytes behind its end.
         bounded = None if digest is not None else wanted
-        with self._place(wanted), self._damage_told(row), translate_store_errors():
+        with self._places.one(wanted), self._damage_told(row), translate_store_errors():
             reader = self._objects.read(object_key(row.digest), offset, bounded)
             if reader.size_bytes != row.size_bytes:
                 reader.close()
@@ -183,19 +176,6 @@ class OutgoingBytes:
                 is_first = False
             if is_first:
                 yield Part(b"", size_bytes, content_type)
-
-    @contextmanager
-    def _place(self, wanted: int) -> Iterator[None]:
-        """Take one of the places for reads that hold memory. Raises ServiceError TOO_MANY_REQUESTS."""
-        if wanted <= SMALL_BYTES_MAX:
-            yield
-            return
-        if not self._reads.acquire(blocking=False):
-            raise refusals.too_many_reads(READS_MAX)
-        try:
-            yield
-        finally:
-            self._reads.release()
 
     @contextmanager
     def _damage_told(self, row: HeldRow) -> Iterator[None]:

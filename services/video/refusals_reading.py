@@ -95,6 +95,17 @@ def too_many_reads(limit: int) -> ServiceError:
     )
 
 
+def too_many_own_reads(limit: int) -> ServiceError:
+    """Refuse a read because its caller has as many under way as one caller may have."""
+    return ServiceError(
+        Reason.TOO_MANY_REQUESTS,
+        f"{limit} reads of evidence of yours are under way, which is the limit of one caller: end one first",
+        message_zh=f"您正在读取的证据已达单个调用者上限 {limit}，请先结束其中一个",
+        metadata={"limit": str(limit)},
+        retry_after_seconds=READS_RETRY_SECONDS,
+    )
+
+
 def no_links() -> ServiceError:
     """Refuse a link because nobody but the services of this platform reaches the store."""
     return ServiceError(

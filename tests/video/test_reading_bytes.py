@@ -7,7 +7,6 @@ import pytest
 
 from services.common.access.permissions import Role
 from services.common.reasons import Reason
-from services.video import outgoing_bytes
 from services.video.s3_reader import S3Reader
 from tests.registry.harness import TIMEOUT_SECONDS
 from tests.running_service import carry_up
@@ -328,20 +327,3 @@ def test_a_slow_reader_holds_little_memory(county: RunningVideo, monkeypatch: py
 
     assert ahead < len(content) / 2
     assert b"".join(came) == content
-
-
-def test_more_reads_than_there_is_memory_for_come_again(video_of: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outgoing_bytes, "READS_MAX", 1)
-    county = video_of(COUNTY)
-    held, small = county.sealed(large_photo(16 << 20)), county.sealed()
-    call: Any = county.stub.ReadEvidence(request_of(held), timeout=TIMEOUT_SECONDS)
-    next(call)
-
-    refused = refusal(county, held)
-    part = read(county, small, length=1_000)
-    call.cancel()
-
-    assert (refused.reason, refused.metadata["limit"]) == (Reason.TOO_MANY_REQUESTS, "1")
-    assert refused.retry_after_seconds
-    assert len(part.content) == 1_000
-    wait_until(lambda: read(county, held).refusal is None, "the place is free")
