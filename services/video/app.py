@@ -56,7 +56,6 @@ from services.video.source_units import SourceUnits
 from services.video.spool import Spool
 from services.video.staging import Staging
 from services.video.store_troubles import StoreWrites
-from services.video.store_troubles import StoreWrites
 from services.video.storing_ahead import StoringAhead
 from services.video.wanted import WantedPolicy
 from services.video.wanting import WANTING_LOCK_KEY, ObjectNews, Wanting
