@@ -16,7 +16,7 @@ from services.common.database import SchemaError, check, translate_errors
 from services.common.errors import ServiceError
 from services.journal.notes import NoteError, Signer, signer_name
 from services.video.store import keeping
-from services.video.store.keeping import LockTestRow, Troubles
+from services.video.store.keeping import LockTestRow, ScrubState, Troubles
 
 CONNECT_SECONDS_MAX: Final = 3
 """A database of the same site answers within milliseconds, or a person wants to know that it does not."""
@@ -57,6 +57,9 @@ class KnownEvidence:
 
     test: LockTestRow | None
     troubles: Troubles
+    scrub: ScrubState
+    # When the held object was checked whose last check is the oldest; None where nothing is held.
+    oldest_check_time: datetime | None
 
 
 def read_evidence(url: str) -> KnownEvidence | None:
@@ -65,7 +68,12 @@ def read_evidence(url: str) -> KnownEvidence | None:
         return None
     try:
         with _connect(url) as connection:
-            return KnownEvidence(keeping.newest_lock_test(connection), keeping.count_troubles(connection))
+            return KnownEvidence(
+                keeping.newest_lock_test(connection),
+                keeping.count_troubles(connection),
+                keeping.read_scrub_state(connection),
+                keeping.oldest_check_time(connection),
+            )
     except psycopg.Error:
         return None
 

@@ -1,4 +1,6 @@
-"""The check of the evidence store: reached, with its bucket, versions and locks, a right clock, and nothing lost."""
+"""The check of the evidence store: reached, with its bucket, versions and locks, a right clock, and room for more. What
+is kept in it is for `evidence_kept` to look at.
+"""
 
 import email.utils
 import urllib.error
@@ -10,10 +12,15 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import click
+import grpc
+
 from cli.doctor.database import KnownEvidence, read_evidence
 from cli.doctor.finding import Finding, Text, fail, ok, skip, warn
+from cli.doctor.services import read_figures
 from cli.doctor.settings import Check
 from cli.doctor.subject import Subject
+from cli.status_targets import TargetError, from_directory
 from services.common.settings import SettingsError, load
 from services.common.tls import is_local
 from services.video.config import VideoSettings
@@ -27,6 +34,8 @@ from services.video.object_store import (
 )
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
+from services.video.store_troubles import StoreTrouble
+from zhichao.video.v1 import service_pb2, service_pb2_grpc
 
 WAIT_SECONDS_MAX: Final = 2.5
 """For a connection and for each answer: a store of the same site answers within milliseconds, and the doctor ends
@@ -53,6 +62,12 @@ _REMEDIES: Final[dict[type[StoreError], Text]] = {
     WrongCredentialsError: Text(
         "correct the key files, the rights of the key, or the clock", "更正密钥文件、密钥权限或时钟"
     ),
+}
+_TROUBLES: Final[dict[StoreTrouble, Text]] = {
+    StoreTrouble.UNAVAILABLE: _REMEDIES[StoreUnavailableError],
+    StoreTrouble.FULL: _REMEDIES[StoreFullError],
+    StoreTrouble.BUCKET_MISSING: _REMEDIES[BucketMissingError],
+    StoreTrouble.WRONG_CREDENTIALS: _REMEDIES[WrongCredentialsError],
 }
 _CLOCKS: Final = Text("run NTP on both machines", "两台机器均应启用 NTP")
 _OTHERWISE: Final = Text("see the log of the store", "查看证据库日志")
@@ -90,6 +105,14 @@ def check_store(subject: Subject) -> Finding:
             Text(f"{place}: {error}", "证据库的 CA 文件无法使用"),
             Text("correct ZHICHAO_VIDEO_S3_CA_FILE", "更正 CA 文件设置"),
         )
+    # A store that is full, or lets the key only read, answers as if all were well: who stores something knows.
+    seen = _seen_by_service(subject)
+    if seen is not None:
+        trouble, detail = seen
+        return fail(
+            Text(f"{place}: the video service was refused: {detail or trouble.name.lower()}", "证据库拒绝写入"),
+            _TROUBLES.get(trouble, _OTHERWISE),
+        )
     return _judge(
         place,
         settings,
@@ -115,6 +138,34 @@ def _ask(settings: VideoSettings) -> bool:
         store.close()
 
 
+def _seen_by_service(subject: Subject) -> tuple[StoreTrouble, str] | None:
+    """Return what keeps the store from its work as the running service sees it, with its sentence if told."""
+    status = _status(subject.data_directory) if subject.data_directory is not None and subject.is_running else None
+    if status is not None:
+        kinds = {kind.value: kind for kind in StoreTrouble}
+        # One of a newer release is told all the same.
+        trouble = kinds.get(status.trouble, StoreTrouble.REFUSED) if status.trouble else None
+        return (trouble, status.trouble_detail) if trouble is not None else None
+    address = subject.metrics_addresses.get("video", "")
+    for (name, labels), value in ((read_figures(address) if address else None) or {}).items():
+        if name == "zhichao_evidence_store_trouble" and value:
+            return StoreTrouble.__members__.get(dict(labels)["trouble"].upper(), StoreTrouble.REFUSED), ""
+    return None
+
+
+def _status(data_directory: Path) -> service_pb2.GetStoreStatusResponse | None:
+    try:
+        with from_directory(data_directory).connect("video", "operator") as channel:
+            stub = service_pb2_grpc.VideoServiceStub(channel)
+            found: service_pb2.GetStoreStatusResponse = stub.GetStoreStatus(
+                service_pb2.GetStoreStatusRequest(), timeout=WAIT_SECONDS_MAX
+            )
+            return found
+    except (TargetError, KeyError, click.ClickException, grpc.RpcError):
+        # Whether it serves at all is for another check to tell.
+        return None
+
+
 def _judge(
     place: str, settings: VideoSettings, is_versioned: bool, known: KnownEvidence | None, skew: float | None
 ) -> Finding:
@@ -125,15 +176,6 @@ def _judge(
         told += f", clock {skew:+.0f} s"
     if skew is not None and abs(skew) > SKEW_SECONDS_FAIL:
         return fail(Text(told, f"证据库时钟相差 {skew:+.0f} 秒"), _CLOCKS)
-    if known is not None and known.troubles.missing_count + known.troubles.changed_count:
-        troubles = known.troubles
-        return fail(
-            Text(
-                f"{told}; {troubles.missing_count:,} objects are missing, {troubles.changed_count:,} are changed",
-                f"缺失 {troubles.missing_count:,} 个文件, 损坏 {troubles.changed_count:,} 个",
-            ),
-            Text("heal them: docs/operate/evidence.md", "按文档恢复"),
-        )
     if state is LockState.NOT_ENFORCED or (settings.object_lock == "require" and state is not LockState.ENFORCED):
         return fail(Text(told, "对象锁定无效"), Text("see docs/operate/object-stores.md", "参见对象存储文档"))
     if skew is not None and abs(skew) > SKEW_SECONDS_WARN:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from cli.doctor import database, evidence_store, link, services, settings
+from cli.doctor import database, evidence_kept, evidence_store, link, services, settings
 from cli.doctor.finding import Finding, Text, fail
 from cli.doctor.settings import Check
 from cli.doctor.subject import Subject
@@ -52,6 +52,7 @@ def run(checks: Sequence[tuple[str, Check]], seconds_max: float) -> list[Finding
 def _checks(subject: Subject) -> Iterator[tuple[str, Check]]:
     yield from settings.checks(subject)
     yield from evidence_store.checks(subject)
+    yield from evidence_kept.checks(subject)
     yield from database.checks(subject)
     yield from services.checks(subject)
     yield from link.checks(subject)

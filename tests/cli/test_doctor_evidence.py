@@ -7,11 +7,20 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cli.doctor import evidence_store
+from cli.doctor import evidence_kept, evidence_store
 from cli.doctor.finding import Finding, Level
-from services.video.object_store import LockState
-from services.video.store.keeping import LockTestRow, put_lock_test
+from services.common.clock import SystemClock
+from services.common.database import create_engine
+from services.common.metrics import Metrics
+from services.common.metrics_server import MetricsServer
+from services.video.metrics import VideoMetrics
+from services.video.object_store import LockState, StoreError, StoreFullError, StoreRefusedError, WrongCredentialsError
+from services.video.spool import Spool
+from services.video.store.keeping import LockTestRow, mark_reconciled, put_lock_test, put_orphans
+from services.video.store_troubles import StoreWrites
+from services.video.store_watch import StoreWatch
 from tests.cli.doctor_subject import closed_port, subject
+from tests.cli.verified_journals import COUNTY
 from tests.conftest import Databases
 from tests.video.harness import SCHEMA, migrate
 from tests.video.stores.servers import SeaweedServer, store
@@ -101,15 +110,119 @@ def test_a_self_test_of_long_ago_is_a_warning(server: SeaweedServer, url: str) -
     assert look(server, url).level is Level.WARN
 
 
-def test_what_is_missing_is_a_failure_with_its_number(server: SeaweedServer, url: str) -> None:
-    note_test(url, LockState.ENFORCED)
-    with psycopg.connect(url) as connection:
-        connection.execute("INSERT INTO objects (digest, size_bytes, state, damage) VALUES ('x', 9, 4, 11)")
+def check(url: str) -> Finding:
+    """Look at what is kept."""
+    return evidence_kept.check_evidence(
+        subject(environment={"ZHICHAO_VIDEO_DATABASE_URL": url}, services=("video",), database_urls={"video": url})
+    )
 
-    found = look(server, url)
+
+def keep(url: str, *, checked: timedelta = timedelta(), compared: timedelta | None = timedelta()) -> None:
+    """Note an object that was checked so long ago, and a comparison."""
+    now = datetime.now(UTC)
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "INSERT INTO objects (digest, size_bytes, state, stored_time) VALUES ('x', 9, 1, %s)", (now - checked,)
+        )
+        if compared is not None:
+            mark_reconciled(connection, now - compared)
+
+
+def test_what_is_kept_well_is_told_with_its_age(url: str) -> None:
+    keep(url, checked=timedelta(days=3, hours=1))
+
+    found = check(url)
+
+    assert (found.level, found.message.english) == (
+        Level.OK,
+        f"nothing is lost or changed, all read within 4 days, compared {datetime.now(UTC):%Y-%m-%d}",
+    )
+
+
+def test_what_is_missing_is_a_failure_with_its_number(url: str) -> None:
+    keep(url)
+    with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO objects (digest, size_bytes, state, damage) VALUES ('y', 9, 4, 11)")
+
+    found = check(url)
 
     assert found.level is Level.FAIL
     assert "1 objects are missing, 0 are changed" in found.message.english
+
+
+@pytest.mark.parametrize(
+    ("checked", "compared", "told"),
+    [
+        (timedelta(), None, "never compared"),
+        (timedelta(), timedelta(days=4, hours=1), "compared 4 days ago"),
+        (timedelta(days=46, hours=1), timedelta(), "read 46 days ago and not since"),
+    ],
+)
+def test_what_nobody_looks_at_any_more_is_a_warning(
+    url: str, checked: timedelta, compared: timedelta | None, told: str
+) -> None:
+    keep(url, checked=checked, compared=compared)
+
+    found = check(url)
+
+    assert found.level is Level.WARN
+    assert told in found.message.english
+
+
+def test_many_objects_of_nobody_are_a_warning(url: str) -> None:
+    keep(url)
+    for count, level in ((100, Level.OK), (101, Level.WARN)):
+        with psycopg.connect(url) as connection:
+            put_orphans(connection, [(bytes([one]), 9) for one in range(count)], datetime.now(UTC))
+
+        assert check(url).level is level
+
+
+def test_a_database_that_cannot_be_asked_is_told_elsewhere() -> None:
+    assert check(f"postgresql://nobody@{closed_port()}/none").level is Level.SKIP
+    assert evidence_kept.check_evidence(subject()).level is Level.SKIP
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told", "remedy"),
+    [
+        (StoreFullError("no room left"), "full", "make room in the store"),
+        (WrongCredentialsError("AccessDenied"), "wrong_credentials", "correct the key files"),
+        (StoreRefusedError("HTTP 418"), "refused", "see the log of the store"),
+    ],
+)
+def test_a_store_that_answers_and_takes_nothing_is_a_failure(
+    server: SeaweedServer, url: str, tmp_path: Path, refusal: StoreError, told: str, remedy: str
+) -> None:
+    note_test(url, LockState.ENFORCED)
+    clock = SystemClock()
+    writes = StoreWrites(clock)
+    engine = create_engine(url, pool_size=2, application_name="test")
+    asked = store(server, bucket=BUCKET)
+    metrics = Metrics("video", COUNTY)
+    spool = Spool(tmp_path, 0, timedelta(), clock)
+    VideoMetrics(metrics, engine).watch(spool, 0, StoreWatch(engine, asked, clock, writes))
+    shown = MetricsServer(metrics, "127.0.0.1:0")
+    shown.start()
+    try:
+        assert shown.address is not None
+        running = subject(
+            environment=environment(server, url), services=("video",), metrics_addresses={"video": shown.address}
+        )
+        assert evidence_store.check_store(running).level is Level.OK
+        writes.refused(refusal)
+        for group in metrics._groups.values():
+            group._read_at = None
+
+        found = evidence_store.check_store(running)
+    finally:
+        shown.stop()
+        asked.close()
+        engine.dispose()
+
+    assert found.level is Level.FAIL
+    assert f"the video service was refused: {told}" in found.message.english
+    assert remedy in found.remedy.english
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
-ERRORS = {
+ERRORS: dict[int, str] = {
     pb.STORE_TROUBLE_FULL: "StoreFullError",
     pb.STORE_TROUBLE_WRONG_CREDENTIALS: "WrongCredentialsError",
     pb.STORE_TROUBLE_UNAVAILABLE: "StoreUnavailableError",
