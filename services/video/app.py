@@ -40,12 +40,14 @@ from services.video.previews import PreviewMaker
 from services.video.progress import (
     PUSH_BYTES_MIN,
     PUSH_SECONDS_MAX,
+    READ_SECONDS_MAX,
     UPLOAD_BYTES_MIN,
     UPLOAD_SECONDS_MAX,
     ProgressWatch,
 )
 from services.video.projection import VideoProjection
 from services.video.receiving import ObjectReceiver
+from services.video.refusals_reading import not_taken
 from services.video.retention import RetentionTable
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
@@ -117,7 +119,7 @@ class VideoApp:
 
         # The bytes
         try:
-            self._store = S3ObjectStore(S3Settings.of(settings))
+            self._store = S3ObjectStore(S3Settings.of(settings, own))
         except ValueError as error:
             raise SettingsError(f"ZHICHAO_VIDEO_S3_CA_FILE: {error}") from error
         writes = StoreWrites(clock)
@@ -165,16 +167,18 @@ class VideoApp:
             objects,
             clock,
             requires_locks=settings.object_lock == "require",
-            put_again=keeping.put_again,
+            put_checked=keeping.put_checked,
         )
         keep = timedelta(hours=settings.upload_keep_hours)
         staging = Staging(engine, own, sealing, objects, inspecting, keep, clock, figures.sealed)
         self._background.append(BackgroundWork("staged-uploads", staging.sweep))
         uploads = ProgressWatch(clock, UPLOAD_SECONDS_MAX, UPLOAD_BYTES_MIN)
         pushes = ProgressWatch(clock, PUSH_SECONDS_MAX, PUSH_BYTES_MIN)
+        reads = ProgressWatch(clock, READ_SECONDS_MAX, 1, not_taken)
         self._background += [
             BackgroundWork("silent-uploads", uploads.step),
             BackgroundWork("silent-pushes", pushes.step),
+            BackgroundWork("silent-reads", reads.step),
         ]
         servicer = VideoServicer(
             UploadingHandlers(engine, own, sealing, spool, objects, self._ahead, inspecting, figures.sealed),
@@ -185,6 +189,7 @@ class VideoApp:
             CompletenessHandlers(engine, own, settings, clock),
             StatusHandlers(engine, objects, spool, watch),
             uploads,
+            reads,
         )
         divisions = control.knowledge.known_divisions
         receiver = ObjectReceiver(engine, own, divisions, custody, objects, spool, clock, news, keeping.make_room)

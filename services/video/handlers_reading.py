@@ -1,6 +1,6 @@
 """The use cases of whoever looks at evidence: one piece, lists, bytes, links."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 from typing import Final
@@ -71,7 +71,7 @@ class ReadingHandlers:
             held_evidence=[answers.held_evidence(held) for held in items], next_page_token=token
         )
 
-    def read_evidence(self, request: pb.ReadEvidenceRequest) -> Iterator[bytes]:
+    def read_evidence(self, request: pb.ReadEvidenceRequest) -> Generator[bytes, None, None]:
         """Yield serialised answers, at least one; the first one once the custody event is committed.
 
         Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE, and as `OutgoingBytes.send`.

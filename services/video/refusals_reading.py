@@ -106,6 +106,17 @@ def too_many_own_reads(limit: int) -> ServiceError:
     )
 
 
+def not_taken(seconds: float) -> ServiceError:
+    """End a read whose caller does not take what is sent."""
+    return ServiceError(
+        Reason.TOO_MANY_REQUESTS,
+        f"nothing was taken for {seconds:.0f} s, and the place is given to others: read on from where you stand",
+        message_zh=f"{seconds:.0f} 秒内未接收数据，读取已结束，请从当前位置继续",
+        metadata={"seconds": f"{seconds:.0f}"},
+        retry_after_seconds=READS_RETRY_SECONDS,
+    )
+
+
 def no_links() -> ServiceError:
     """Refuse a link because nobody but the services of this platform reaches the store."""
     return ServiceError(

@@ -42,6 +42,7 @@ class VideoServicer(service_pb2_grpc.VideoServiceServicer):
         completeness: CompletenessHandlers,
         status: StatusHandlers,
         progress: ProgressWatch,
+        taking: ProgressWatch,
     ) -> None:
         self._uploading = uploading
         self._preparing = preparing
@@ -51,6 +52,7 @@ class VideoServicer(service_pb2_grpc.VideoServiceServicer):
         self._completeness = completeness
         self._status = status
         self._progress = progress
+        self._taking = taking
 
     # Uploads
 
@@ -81,7 +83,7 @@ class VideoServicer(service_pb2_grpc.VideoServiceServicer):
     def ReadEvidence(  # type: ignore[override]  # one of SERIALIZED_ANSWERS
         self, request: pb.ReadEvidenceRequest, context: _Context
     ) -> Iterator[bytes]:
-        return self._reading.read_evidence(request)
+        return self._taking.taken(self._reading.read_evidence(request))
 
     def GetPlaybackUrl(self, request: pb.GetPlaybackUrlRequest, context: _Context) -> pb.GetPlaybackUrlResponse:
         return self._reading.get_playback_url(request)
