@@ -1,6 +1,5 @@
 """Uploads and pushes whose callers stop sending and do not go away: they are ended, and what came is kept."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from services.common.request import RequestContext, use_request_context
 from services.video import progress
 from services.video.progress import PUSH_SECONDS_MAX, UPLOAD_BYTES_MIN, UPLOAD_SECONDS_MAX, ProgressWatch
 from tests.registry.harness import TIMEOUT_SECONDS
-from tests.running_service import SharedClock, carry_up
+from tests.running_service import carry_up
 from tests.video.conftest import MakeVideo
 from tests.video.harness import CITY, COUNTY, OTHER_UNIT, RunningVideo, draft_of, since_now
+from tests.video.leaping import LeapingClock
 from tests.video.media_files import large_photo
 from tests.video.transfer.carrying import give, pieces, wait_for_state
 from tests.waiting import wait_until
@@ -26,15 +26,6 @@ from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
 _Message = TypeVar("_Message")
-
-
-class LeapingClock(SharedClock):
-    """Durations pass as they do, and as many seconds more as the test says."""
-
-    leapt_seconds = 0.0
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.leapt_seconds
 
 
 @pytest.fixture
