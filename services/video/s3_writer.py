@@ -8,13 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
-from minio.commonconfig import COMPLIANCE, REPLACE, CopySource
+from minio.commonconfig import COMPLIANCE
 from minio.datatypes import Part
 from minio.error import S3Error
 from minio.retention import Retention
 from minio.time import to_iso8601utc
 from urllib3 import BaseHTTPResponse
 
+from services.video import s3_copying
 from services.video.growing_file import AbandonedError, GrowingFile
 from services.video.object_store import (
     BytesDifferError,
@@ -26,6 +27,7 @@ from services.video.object_store import (
 from services.video.s3_bucket import S3Bucket
 from services.video.s3_connection import UNSIGNED, GrowingBody, HashedBody
 from services.video.s3_errors import NOT_FOUND, code_of, status_of
+from services.video.s3_surplus import remove_surplus
 
 SINGLE_PUT_BYTES_MAX: Final = 64 * 1024 * 1024
 """Larger files go in parts: what is sent again after a broken connection stays small. S3 takes 5 GiB in one request."""
@@ -95,18 +97,12 @@ class S3Writer:
             raise BytesDifferError(f"{key} has {staged.size_bytes} bytes and not {size_bytes} 文件大小不符")
         with self._bucket.errors(key):
             try:
-                self._bucket.client.copy_object(
-                    self._bucket.name,
-                    target,
-                    # The version that was looked at: what the caller has checked is not replaced meanwhile.
-                    CopySource(self._bucket.name, key, version_id=staged.version_id or None),
-                    metadata={"Content-Type": content_type},
-                    metadata_directive=REPLACE,
-                )
+                s3_copying.copy(self._bucket, staged, target, content_type)
             except S3Error as error:
-                if status_of(error) == NOT_FOUND:
+                if status_of(error) == NOT_FOUND and code_of(error) != "NoSuchUpload":
                     raise self._bucket.missing(key) from error
                 raise
+        remove_surplus(self._bucket, target, size_bytes)
         if retain_until is not None:
             # Not with the copy: SeaweedFS copies and forgets the lock.
             self._bucket.extend_retention(target, retain_until)
@@ -202,6 +198,7 @@ class S3Writer:
         made = self._bucket.find(key)
         if made is None or made.size_bytes != size_bytes:
             raise UploadGoneError(f"the parts of {key} were put and did not become an object 分片上传未完成")
+        remove_surplus(self._bucket, key, size_bytes)
         if until is not None:
             # After it is made: not every store takes a lock with the parts.
             self._bucket.extend_retention(key, until)

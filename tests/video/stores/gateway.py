@@ -2,7 +2,7 @@
 
 import http.client
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, Self
@@ -11,6 +11,9 @@ TARGET_SECONDS_MAX: Final = 30.0
 
 # Method and path with query to status and body; None passes the request on.
 Answer = Callable[[str, str], tuple[int, bytes] | None]
+
+# Method and headers, their names in lower case, to whether the request is never answered.
+Hold = Callable[[str, Mapping[str, str]], bool]
 
 ERROR: Final = (
     '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>as the test wants it</Message></Error>'
@@ -28,9 +31,11 @@ class Gateway:
     The host of the request is passed on as it came, so that signatures stay good.
     """
 
-    def __init__(self, target: str, answer: Answer) -> None:
+    def __init__(self, target: str, answer: Answer, hold: Hold = lambda method, headers: False) -> None:
         self._target = target
         self._answer = answer
+        self._hold = hold
+        self._stopped = threading.Event()
         self.requests: list[tuple[str, str]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -46,6 +51,7 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop."""
+        self._stopped.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -66,6 +72,10 @@ class Gateway:
             def _pass_on(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 gateway.requests.append((self.command, self.path))
+                if gateway._hold(self.command, {name.lower(): value for name, value in self.headers.items()}):
+                    gateway._stopped.wait()
+                    self.close_connection = True
+                    return
                 answer = gateway._answer(self.command, self.path)
                 headers: list[tuple[str, str]] = [("Content-Type", "application/xml")]
                 if answer is None:
