@@ -3,7 +3,7 @@
 import hashlib
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -71,12 +71,15 @@ class BundleWriter:
         """Write a small file."""
         return self.add(name, [content], len(content))
 
-    def finish(self, index: Index) -> str:
-        """Write the index of everything written, and put the bundle in its place; return the index's SHA-256."""
+    def finish(self, index: Index, look: Callable[[Path], None] = lambda written: None) -> None:
+        """Write the index of everything written, and put the bundle in its place.
+
+        `look` sees the whole bundle before; what it raises leaves nothing in the place.
+        """
         content = replace(index, files=tuple(self._files)).to_json()
         written = self.add_bytes(INDEX_NAME, content)
         self._file.write(zip_records.tail(self._members, comment(written.sha256)))
         self._file.flush()
         os.fsync(self._file.fileno())
+        look(self._partial)
         self._partial.replace(self._path)
-        return written.sha256

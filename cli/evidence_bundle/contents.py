@@ -2,6 +2,7 @@
 proves it with its bytes, and what was done with that evidence.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 from cli.evidence_bundle.archive import Archive
 from cli.evidence_bundle.index import (
+    CUSTODY_MAX,
     ENTRY_BYTES_MAX,
     INDEX_NAME,
     READABLE_NAME,
@@ -44,6 +46,9 @@ HELD: Final = "HELD"
 
 UNSHOWN: Final = (DecodeError, JsonError, ValueError, OverflowError)
 """What protobuf raises for a message that JSON cannot hold, such as a time beyond the year 9999."""
+
+_ACTION: Final = re.compile(r"[A-Z0-9_]{1,64}")
+"""Name of a custody action, or its number if the exporter did not know it."""
 
 Proven = Mapping[str, tuple[ProvenEntry, bytes]]
 Note = Callable[[str, str], None]
@@ -100,6 +105,7 @@ def check_contents(
     _check_rules(archive, index, reader, found, note)
     _check_evidence(index, reader, digests, found, note)
     _check_custody(index, reader, found, note)
+    _check_left_out(index, note)
     unproven = _check_unproven(archive, index, found, note)
     named = {index.weighing, index.rule_set, index.certificate, *index.custody}
     named |= {log.start for log in index.logs} | {one.manifest for one in index.evidence}
@@ -253,6 +259,16 @@ def _check_custody(index: Index, reader: _Reader, found: Contents, note: Note) -
             f"no entry of {index.platform[:16]} says that {name[2][:64]} was exported as {index.bundle_id[:64]}"
             " 缺少导出记录",
         )
+
+
+def _check_left_out(index: Index, note: Note) -> None:
+    """Check how it is said what was left out. How much it was is the word of whoever exported."""
+    actions = [one.action for one in index.custody_left_out]
+    is_said_well = all(_ACTION.fullmatch(one.action) and one.count for one in index.custody_left_out)
+    if actions != sorted(set(actions)) or not is_said_well:
+        note(INDEX_NAME, "does not say well which custody events were left out 略去的保管记录写法不规范")
+    elif actions and len(index.custody) + len(index.custody_unproven) != CUSTODY_MAX:
+        note(INDEX_NAME, "leaves out custody events for which there is room 略去了本可收录的保管记录")
 
 
 def _check_unproven(

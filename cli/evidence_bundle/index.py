@@ -19,7 +19,13 @@ EVIDENCE_MAX: Final = 100
 """What one export takes (RecordExport)."""
 
 ENTRIES_MAX: Final = 3_000
-"""Custody of a hundred pieces of evidence that were looked at twenty times each, and what else is proven."""
+"""A hundred manifests, CUSTODY_MAX events, and room for what else is proven."""
+
+CUSTODY_MAX: Final = ENTRIES_MAX // 2
+"""Custody events of a bundle, proven or not. The exporter asks for each proof with a call, fifty a second."""
+
+ACTIONS_MAX: Final = 100
+"""Kinds of custody events; there are thirteen."""
 
 KEYS_MAX: Final = 1_000
 
@@ -109,6 +115,15 @@ class EvidenceFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Custody events for which there was no room."""
+
+    action: str
+    """What was done, as `CustodyAction` names it: `VIEWED`."""
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Index:
     """What stands in index.json. Files are named by their place in the bundle; empty for one that is not there."""
 
@@ -119,9 +134,13 @@ class Index:
     rule_set_is_proven: bool
     certificate: str
     evidence: Sequence[EvidenceFiles]
+    evidence_left_out: int
+    """How many others the exporting platform listed that prove the weighing."""
     custody: Sequence[str]
     custody_unproven: Sequence[str]
     """Events of platforms above, whose logs the exporting platform does not hold."""
+    custody_left_out: Sequence[LeftOut]
+    """By action. Empty unless there are CUSTODY_MAX events."""
     entries: Sequence[ProvenEntry]
     logs: Sequence[LogFiles]
     keys: Sequence[str]
@@ -173,8 +192,13 @@ def _read(document: Mapping[str, Any]) -> Index:
             EvidenceFiles(_text(one["manifest"]), _text(one["file"]), _text(one["bytes_state"]))
             for one in _items(document["evidence"], EVIDENCE_MAX)
         ),
+        _count(document["evidence_left_out"]),
         tuple(_text(one) for one in _items(document["custody"], ENTRIES_MAX)),
         tuple(_text(one) for one in _items(document["custody_unproven"], ENTRIES_MAX)),
+        tuple(
+            LeftOut(_text(one["action"]), _count(one["count"]))
+            for one in _items(document["custody_left_out"], ACTIONS_MAX)
+        ),
         tuple(
             ProvenEntry(
                 _text(one["file"]),

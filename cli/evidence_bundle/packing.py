@@ -1,11 +1,14 @@
 """Puts together what a bundle holds and writes it: names, order and index as docs/evidence-bundle.md says."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from errno import EEXIST
 from pathlib import Path
 from typing import Final
 
 from cli.evidence_bundle.archive_writer import BundleWriter
+from cli.evidence_bundle.check import BundleCheck, check_bundle
 from cli.evidence_bundle.contents import HELD, readable
 from cli.evidence_bundle.index import (
     READABLE_NAME,
@@ -13,6 +16,7 @@ from cli.evidence_bundle.index import (
     README_NAME,
     EvidenceFiles,
     Index,
+    LeftOut,
     LogFiles,
     ProvenEntry,
 )
@@ -69,12 +73,43 @@ class Material:
     entries: Mapping[EntryKey, ProvenBytes]
     checkpoints: Mapping[LogKey, str]
     keys: Sequence[str] = ()
+    evidence_left_out: int = 0
+    custody_left_out: Mapping[str, int] = field(default_factory=dict)
+    """By action."""
 
 
-def pack(path: Path, material: Material) -> str:
-    """Write the bundle; return the SHA-256 of its index. Raises OSError, ValueError for what does not fit together.
+class NotRightError(Exception):
+    """The bundle that was written is not right; nothing is left of it."""
 
-    What `read` raises ends it too; nothing is left then.
+    def __init__(self, check: BundleCheck) -> None:
+        super().__init__("not right as written")
+        self.check = check
+
+
+def pack_checked(path: Path, material: Material) -> BundleCheck:
+    """Write the bundle, look at it as its receiver will, and only then give it its name.
+
+    Raises NotRightError, FileExistsError for a name that is taken, and what `pack` does; nothing is left then.
+    """
+    checks = []
+
+    def look(written: Path) -> None:
+        check = check_bundle(written)
+        if not check.is_right:
+            raise NotRightError(check)
+        # A bundle that was handed out under that name is not to become another one.
+        if path.exists():
+            raise FileExistsError(EEXIST, os.strerror(EEXIST), str(path))
+        checks.append(check)
+
+    pack(path, material, look)
+    return checks[0]
+
+
+def pack(path: Path, material: Material, look: Callable[[Path], None] = lambda written: None) -> None:
+    """Write the bundle; `look` sees it before it has its name.
+
+    Raises OSError, ValueError for what does not fit together, and what `read` and `look` raise; nothing is left then.
     """
     order = sorted(material.entries)
     with BundleWriter(path) as writer:
@@ -96,7 +131,7 @@ def pack(path: Path, material: Material) -> str:
                 [(_unproven_name(event), event) for event in material.custody_unproven],
             ),
         )
-        return writer.finish(
+        writer.finish(
             Index(
                 bundle_id=material.bundle_id,
                 platform=material.platform,
@@ -105,15 +140,18 @@ def pack(path: Path, material: Material) -> str:
                 rule_set_is_proven=isinstance(material.rule_set, tuple),
                 certificate=_entry_name(material.certificate) if material.certificate else "",
                 evidence=evidence,
+                evidence_left_out=material.evidence_left_out,
                 custody=tuple(_entry_name(key) for key in material.custody),
                 custody_unproven=tuple(_unproven_name(event) for event in material.custody_unproven),
+                custody_left_out=tuple(LeftOut(*one) for one in sorted(material.custody_left_out.items())),
                 entries=entries,
                 logs=tuple(
                     LogFiles(*log, checkpoint=_checkpoint_name(log), start=_entry_name((*log, 1)))
                     for log in sorted(material.checkpoints)
                 ),
                 keys=tuple(material.keys),
-            )
+            ),
+            look,
         )
 
 

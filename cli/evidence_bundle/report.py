@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli.evidence_bundle.check import BundleCheck, LogFacts
 from cli.evidence_bundle.contents import UNSHOWN, Contents
+from cli.evidence_bundle.index import Index
 from zhichao.video.v1 import evidence_pb2
 from zhichao.weighing.v1 import weighing_pb2
 
@@ -28,6 +29,21 @@ _KINDS: Final = {
     evidence_pb2.EVIDENCE_KIND_PHOTO: "photo 照片",
     evidence_pb2.EVIDENCE_KIND_CLIP: "clip 视频",
     evidence_pb2.EVIDENCE_KIND_DOCUMENT: "document 文书",
+}
+_ACTIONS: Final = {
+    "VIEWED": "查看",
+    "DOWNLOADED": "下载",
+    "EXPORTED": "导出",
+    "SHARED": "分享",
+    "HOLD_PLACED": "保全",
+    "HOLD_RELEASED": "解除保全",
+    "RETENTION_EXTENDED": "延长保存",
+    "REQUESTED": "调取",
+    "RECEIVED": "接收",
+    "DELETED": "到期删除",
+    "FOUND_MISSING": "发现缺失",
+    "FOUND_CHANGED": "发现损坏",
+    "RESTORED": "恢复",
 }
 _PINNED: Final = "the key given 与指定公钥一致"
 _NOT_PINNED: Final = "key as in the bundle: compare it with the published one 公钥取自证据包, 请与公布的公钥比对"
@@ -59,8 +75,10 @@ def check_document(path: Path, check: BundleCheck) -> dict[str, Any]:
             }
             for one in contents.evidence
         ],
+        "evidence_left_out": check.index.evidence_left_out if check.index else 0,
         "custody_count": len(contents.custody),
         "custody_unproven_count": len(contents.custody_unproven),
+        "custody_left_out": {one.action: one.count for one in check.index.custody_left_out} if check.index else {},
         "logs": [
             {
                 "name": log.name,
@@ -141,7 +159,21 @@ def _facts(check: BundleCheck) -> "Table":
         f", and {unproven:,} of platforms above, not proven 另有上级记录 {unproven:,} 条, 未附证明" if unproven else ""
     )
     row("Custody 保管记录", f"{len(contents.custody):,} events 条{told}")
+    if check.index is not None and (left_out := left_out_words(check.index)):
+        row("Left out 未收录", left_out)
     return table
+
+
+def left_out_words(index: Index) -> str:
+    """Return what the exporter says that the bundle does not hold; empty for nothing."""
+    told = []
+    if index.evidence_left_out:
+        told.append(f"{index.evidence_left_out:,} other pieces of evidence 另有证据 {index.evidence_left_out:,} 件")
+    told += [
+        f"{one.count:,} × {one.action.lower().replace('_', '-')} {_ACTIONS.get(one.action, '')}".rstrip()
+        for one in index.custody_left_out
+    ]
+    return ", ".join(told)
 
 
 def _evidence_table(check: BundleCheck) -> "Table":

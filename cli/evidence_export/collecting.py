@@ -8,12 +8,11 @@ from typing import Any, Final
 
 import grpc
 
-from cli.evidence_bundle.index import ENTRIES_MAX, EVIDENCE_MAX
 from cli.evidence_bundle.packing import EntryKey, EvidencePart, LogKey, Material, ProvenBytes
-from cli.evidence_export.sources import CALL_SECONDS_MAX, Sources
-from cli.evidence_options import PAGE_SIZE
+from cli.evidence_export.custody_choice import CustodyChoice
+from cli.evidence_export.pieces import Choice, find_pieces
+from cli.evidence_export.sources import CALL_SECONDS_MAX, ExportError, Sources
 from cli.evidence_transfer import Retries, name_of, read_bytes
-from cli.listing import every, first
 from cli.verifier.notes import Note, UnreadableNoteError
 from services.common.reasons import Reason
 from services.common.rpc_client import service_error
@@ -24,10 +23,6 @@ from zhichao.weighing.v1 import service_pb2 as weighing_pb
 POLL_SECONDS: Final = 0.5
 
 
-class ExportError(Exception):
-    """The weighing cannot be exported; the text says why and what to do."""
-
-
 @dataclass(slots=True)
 class Order:
     """What is asked for."""
@@ -36,6 +31,7 @@ class Order:
     purpose: str
     allows_missing_bytes: bool
     cosigned_within_seconds: float
+    choice: Choice = field(default_factory=Choice)
     tell: Callable[[str], None] = lambda text: None
 
 
@@ -63,14 +59,20 @@ class Collection:
         own = self._sources.own_log("video")
         if own is None:
             raise ExportError("the video service has no log yet 视频服务尚无日志")
-        held = self._evidence(weighing)
+        pieces = find_pieces(self._sources, weighing, self._order.choice)
+        held = pieces.held
+        self._refuse_missing_bytes(held)
         self._sources.video.RecordExport(
             pb.RecordExportRequest(
                 names=[name_of(one) for one in held], purpose=self._order.purpose, bundle_id=self._order.bundle_id
             ),
             timeout=CALL_SECONDS_MAX,
         )
-        custody, custody_unproven = self._custody(held)
+        choice = CustodyChoice(own.origin, self._order.bundle_id)
+        for one in held:
+            for event in self._sources.custody(name_of(one)):
+                choice.offer(event)
+        custody, custody_unproven = self._custody(choice)
         receipt, judgement = weighing.receipt, weighing.weighing.judgement
         weighing_key = self._want("weighing", receipt.origin, receipt.sequence)
         certificate = self._certificate(weighing)
@@ -88,6 +90,8 @@ class Collection:
             evidence=parts,
             custody=custody,
             custody_unproven=custody_unproven,
+            evidence_left_out=pieces.left_out,
+            custody_left_out=choice.left_out,
             entries=entries,
             checkpoints=checkpoints,
             keys=self._keys(own.origin, checkpoints),
@@ -95,48 +99,30 @@ class Collection:
 
     # What there is
 
-    def _evidence(self, weighing: weighing_pb.HeldWeighing) -> list[pb.HeldEvidence]:
-        record = weighing.weighing.record
-        narrow = pb.EvidenceFilter(
-            origin=weighing.receipt.origin, source_unit_id=record.source_unit_id, record_id=record.record_id
-        )
-        request = pb.ListEvidenceRequest(filter=narrow, page_size=PAGE_SIZE)
-        found, has_more = first(
-            self._sources.video.ListEvidence, request, "held_evidence", EVIDENCE_MAX, CALL_SECONDS_MAX
-        )
-        if has_more:
-            raise ExportError(f"more than {EVIDENCE_MAX} pieces of evidence prove it 证据超过 {EVIDENCE_MAX} 件")
-        if not found:
-            raise ExportError("no evidence of it is held here 本平台无该称重的证据")
-        away = [one for one in found if one.bytes_state != pb.BYTES_STATE_HELD]
+    def _refuse_missing_bytes(self, held: Sequence[pb.HeldEvidence]) -> None:
+        away = [one for one in held if one.bytes_state != pb.BYTES_STATE_HELD]
         if away and not self._order.allows_missing_bytes:
             names = ", ".join(f"{one.origin}/{one.evidence.source_unit_id}/{one.evidence.evidence_id}" for one in away)
             raise ExportError(
                 f"the bytes are not here of {names}: ask for them with `zhichao evidence fetch`, or leave them out with"
                 " --allow-missing-bytes 原始字节不在本平台, 请先调取, 或用 --allow-missing-bytes 略过"
             )
-        # As they were taken: the list has the newest first.
-        return list(reversed(found))
 
-    def _custody(self, held: Sequence[pb.HeldEvidence]) -> tuple[list[EntryKey], list[pb.HeldCustodyEvent]]:
+    def _custody(self, choice: CustodyChoice) -> tuple[list[EntryKey], list[pb.HeldCustodyEvent]]:
         """Return where the events stand in logs that are held whole, and the events of platforms above."""
-        keys: set[EntryKey] = set()
-        unproven: dict[EntryKey, pb.HeldCustodyEvent] = {}
-        for one in held:
-            request = pb.ListCustodyRequest(name=name_of(one), page_size=PAGE_SIZE)
-            for event in every(self._sources.video.ListCustody, request, "held_events", CALL_SECONDS_MAX):
-                if self._holds(("video", event.origin)):
-                    keys.add(self._want("video", event.origin, event.sequence))
-                else:
-                    unproven["video", event.origin, event.sequence] = event
-                if len(keys) + len(unproven) > ENTRIES_MAX // 2:
-                    raise ExportError(f"more was done with it than {ENTRIES_MAX // 2:,} times 保管记录过多")
-        for origin in sorted({origin for _, origin, _ in unproven}):
+        keys: list[EntryKey] = []
+        unproven: list[pb.HeldCustodyEvent] = []
+        for event in choice.kept:
+            if self._holds(("video", event.origin)):
+                keys.append(self._want("video", event.origin, event.sequence))
+            else:
+                unproven.append(event)
+        for origin in sorted({event.origin for event in unproven}):
             self._order.tell(
                 f"what {origin} did with it is put in without a proof: its log is not held here"
                 " 上级平台的保管记录未附证明: 本平台不持有其日志"
             )
-        return sorted(keys), [unproven[key] for key in sorted(unproven)]
+        return keys, unproven
 
     def _part(self, held: pb.HeldEvidence, progress: Callable[[int], None]) -> EvidencePart:
         evidence = held.evidence

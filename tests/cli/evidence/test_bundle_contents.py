@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cli.evidence_bundle import check, packing
+from cli.evidence_bundle import check, contents, packing
 from cli.evidence_bundle.archive import Archive
 from cli.evidence_bundle.check import check_bundle
 from cli.evidence_bundle.contents import readable
-from cli.evidence_bundle.index import INDEX_NAME, READABLE_NAME, Index, UnreadableIndexError
-from cli.evidence_bundle.packing import EvidencePart
+from cli.evidence_bundle.index import INDEX_NAME, READABLE_NAME, Index, LeftOut, UnreadableIndexError
+from cli.evidence_bundle.packing import EvidencePart, NotRightError, pack_checked
 from cli.main import main
 from services.journal.notes import SignedCheckpoint
 from tests.cli.evidence.bundles import (
@@ -85,6 +85,13 @@ def test_every_claim_of_the_index_is_checked(bundle: Path) -> None:
         {"rule_set": index.certificate},
         {"certificate": ""},
         {"certificate": index.rule_set},
+        {"evidence_left_out": -1},
+        {"custody_left_out": (LeftOut("VIEWED", 0),)},
+        {"custody_left_out": (LeftOut("viewed", 1),)},
+        {"custody_left_out": (LeftOut("VIEWED", 1), LeftOut("VIEWED", 1))},
+        {"custody_left_out": (LeftOut("VIEWED", 1), LeftOut("EXPORTED", 1))},
+        # There is room for a thousand.
+        {"custody_left_out": (LeftOut("VIEWED", 1),)},
         {"evidence": ()},
         {"evidence": (photo,)},
         {"evidence": (photo, photo)},
@@ -165,6 +172,19 @@ def test_what_platforms_above_did_is_told_apart_from_what_is_proven(tmp_path: Pa
     # What could be proven has to be.
     told.origin = COUNTY
     assert f"is of {COUNTY}, whose log is in the bundle" in details(check_bundle(case.pack(tmp_path / "b.zip")))
+
+
+def test_what_was_left_out_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two events of the county, one of the city.
+    monkeypatch.setattr(contents, "CUSTODY_MAX", 3)
+    left_out = {"VIEWED": 1_234, "DOWNLOADED": 2}
+    bundle = Case().pack(tmp_path / "b.zip", evidence_left_out=7, custody_left_out=left_out)
+    document = json.loads(CliRunner().invoke(main, ["verify", str(bundle), "--json"]).stdout)
+    assert document["is_right"], document["findings"]
+    assert (document["evidence_left_out"], document["custody_left_out"]) == (7, left_out)
+    shown = CliRunner().invoke(main, ["verify", str(bundle)], env={"COLUMNS": "200"}).output
+    for words in ("7 other pieces of evidence 另有证据 7 件", "1,234 × viewed 查看", "2 × downloaded 下载"):
+        assert words in shown
 
 
 def test_what_people_read_is_compared_although_something_has_no_readable_form(tmp_path: Path) -> None:
@@ -273,6 +293,27 @@ def test_bytes_that_came_otherwise_than_sealed_are_not_packed(tmp_path: Path) ->
     with pytest.raises(ValueError, match="came with the SHA-256"):
         case.pack(tmp_path / "b.zip")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_that_is_not_right_gets_no_name(tmp_path: Path) -> None:
+    case = Case()
+    case.custody[1] = case.logs["video"].append(exported(case.clip, "another-bundle"))
+    with pytest.raises(NotRightError) as refused:
+        pack_checked(tmp_path / "b.zip", case.material())
+    assert f"was exported as {BUNDLE}" in details(refused.value.check)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_does_not_take_the_name_of_another(tmp_path: Path) -> None:
+    """Also when that one came while it was packed."""
+    path = tmp_path / "b.zip"
+    case = Case()
+    assert pack_checked(path, case.material()).is_right
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError):
+        pack_checked(path, Case(is_small=True).material())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # Whose keys

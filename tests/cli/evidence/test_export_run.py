@@ -72,21 +72,22 @@ def check_on_demand(data: Path, directory: Path) -> None:
     wait_until(
         lambda: zhichao("evidence", "show", name, "--data", data / PROVINCE).exit_code == 0, "the manifest goes up"
     )
-    out = directory / "on-demand.zip"
-    export = ("export", weighing, "--purpose", "x", "--out", out, "--data", data / PROVINCE)
-    assert "the bytes are not here" in refused(*export)
+    out, without_bytes = directory / "on-demand.zip", directory / "without-bytes.zip"
+    export = ("export", weighing, "--purpose", "x", "--data", data / PROVINCE, "--out")
+    assert "the bytes are not here" in refused(*export, out)
     assert not out.exists()
-    assert done("evidence", *export, "--allow-missing-bytes")["evidence_count"] == 1
-    assert [one["bytes_state"] for one in done("verify", out)["evidence"]] == ["BELOW"]
+    assert done("evidence", *export, without_bytes, "--allow-missing-bytes")["evidence_count"] == 1
+    assert [one["bytes_state"] for one in done("verify", without_bytes)["evidence"]] == ["BELOW"]
     fetched = done("evidence", "fetch", name, "--purpose", "调取", "--wait", "90", "--data", data / PROVINCE)
     assert fetched["bytes_state"] == "BYTES_STATE_HELD"
-    assert done("evidence", *export)["evidence_count"] == 1
+    assert done("evidence", *export, out)["evidence_count"] == 1
     document = done("verify", out)
     assert [one["bytes_state"] for one in document["evidence"]] == ["HELD"]
     assert document["custody_unproven_count"] == 0
     # The county was told that the province asked, and cannot prove it: it does not hold the province's log.
-    done("evidence", "export", weighing, "--purpose", "x", "--out", out, "--data", data / COUNTY)
-    document = done("verify", out)
+    told = directory / "told.zip"
+    done("evidence", "export", weighing, "--purpose", "x", "--out", told, "--data", data / COUNTY)
+    document = done("verify", told)
     assert document["is_right"], document["findings"]
     assert document["custody_unproven_count"] == 1
 
