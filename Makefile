@@ -26,8 +26,9 @@ RELEASE_TAG = $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/nu
 ##@ Use
 
 .PHONY: run
-run: $(VENV)/runtime.stamp ## Start a platform with simulated trucks (RATE=, FOR=, SEED=)
-	@$(BIN)/zhichao run $(if $(RATE),--rate $(RATE)) $(if $(FOR),--for $(FOR)) $(if $(SEED),--seed $(SEED))
+run: $(VENV)/runtime.stamp ## Start a platform with simulated trucks (RATE=, FOR=, SEED=, PHOTO_EVERY=)
+	@$(BIN)/zhichao run $(if $(RATE),--rate $(RATE)) $(if $(FOR),--for $(FOR)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(PHOTO_EVERY),--photo-every $(PHOTO_EVERY))
 
 .PHONY: bench
 bench: $(VENV)/runtime.stamp ## Measure throughput and print the figures (ARGS=)

@@ -12,6 +12,7 @@ import grpc
 from cli.run_evidence import LevelEvidence
 from cli.run_ledger import Acknowledged, LedgerCheck, evidence_key
 from cli.run_levels import Level
+from cli.run_photos import PhotoCheck, Photos
 from cli.status_figures import PlatformFigures
 from cli.status_targets import LOOK_SECONDS_MAX, Target
 from cli.verifier.check import Observe
@@ -39,6 +40,8 @@ class LevelVerdict:
     ledger: LedgerCheck
     # What the cameras were told is sealed.
     manifests: LedgerCheck
+    # Weighings whose photo is among these.
+    photos: PhotoCheck
     # Own logs whose newest checkpoint the upstream has not cosigned.
     uncosigned: list[str] = field(default_factory=list)
     equal_count: int = 0
@@ -53,6 +56,8 @@ class Verdict:
     acknowledged: Acknowledged
     # Photos and clips that the cameras were told are sealed.
     sealed: Acknowledged
+    # Which weighings these photos show.
+    photos: Photos
     levels: list[LevelVerdict]
     # Their bytes, by level from the county up.
     evidence: list[LevelEvidence] = field(default_factory=list)
@@ -75,6 +80,8 @@ class Verdict:
                 lines.append(f"{code} lacks {one.manifests.missing_count:,} manifests of sealed evidence")
             if one.manifests.twice_count:
                 lines.append(f"{code} holds {one.manifests.twice_count:,} manifests twice")
+            if lacking := self.photos.count - one.photos.held_count:
+                lines.append(f"{code} lacks the photos of {lacking:,} weighings")
             if ledger.twice_count:
                 lines.append(f"{code} holds {ledger.twice_count:,} records twice")
             lines += [f"{code}: {example}" for example in [*ledger.examples, *one.manifests.examples]]
@@ -172,7 +179,8 @@ def verify_levels(
     acknowledged = Acknowledged.read(ledger_path)
     sealed = Acknowledged.read(evidence_path, "evidence_id")
     own = levels[0].code
-    verdict = Verdict(acknowledged, sealed, [])
+    photos = Photos.read(evidence_path, acknowledged)
+    verdict = Verdict(acknowledged, sealed, photos, [])
     foreign = (acknowledged.origins | sealed.origins) - {own}
     if foreign:
         verdict.more.append(f"acknowledgements name other platforms: {', '.join(sorted(foreign))}")
@@ -182,7 +190,9 @@ def verify_levels(
             one.look()
         keys = [key for one in journals for key in one.verifier_keys()]
         for level, one in zip(levels, journals, strict=True):
-            ledger, manifests = LedgerCheck(acknowledged), LedgerCheck(sealed, evidence_key)
+            photographed = PhotoCheck(photos)
+            ledger = LedgerCheck(acknowledged)
+            manifests = LedgerCheck(sealed, evidence_key, on_held=photographed.note)
             checks = {(WEIGHING, own): ledger, (VIDEO, own): manifests}
 
             def observe(head: Head, checks: Mapping[tuple[str, str], LedgerCheck] = checks) -> Observe | None:
@@ -190,7 +200,7 @@ def verify_levels(
                 return check.observe if check is not None else None
 
             examined = one.examine(keys, sample=sample, seed=seed, observe=observe, advance=advance)
-            verdict.levels.append(LevelVerdict(level, examined, ledger, manifests))
+            verdict.levels.append(LevelVerdict(level, examined, ledger, manifests, photographed))
     _compare(verdict)
     return verdict
 

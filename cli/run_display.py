@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from cli.simulate.evidence import EvidenceCounters
 from cli.simulate.simulation import Simulation
 from cli.status_display import plain_line, platform_table
 from cli.status_figures import PlatformFigures
@@ -145,6 +146,9 @@ def terminals_text(simulation: Simulation) -> Text:
     if (evidence := simulation.evidence) is not None:
         text.append("  ")
         add("evidence 证据", f"{evidence.counters.sealed:,}", "green", end="")
+        if left_out := evidence.counters.skipped:
+            text.append("  ")
+            add("photos left out 未拍照", f"{left_out:,}", "yellow", end="")
     if simulation.last_error:
         text.append(f"\n{simulation.last_error[:_ERROR_CHARACTERS_MAX]}", "yellow")
     return text
@@ -153,15 +157,13 @@ def terminals_text(simulation: Simulation) -> Text:
 def terminals_line(simulation: Simulation) -> str:
     """Write what the terminals do as one line for a pipe."""
     counters = simulation.counters
+    evidence = simulation.evidence.counters if simulation.evidence is not None else EvidenceCounters()
     return (
         f"terminals generated={counters.generated} acknowledged={counters.acknowledged} "
         f"resent={counters.duplicates} refused={counters.refused} waiting={simulation.waiting_count} "
-        f"cut_off={simulation.offline_count} evidence={_sealed(simulation)} seconds={simulation.elapsed_seconds:.0f}"
+        f"cut_off={simulation.offline_count} evidence={evidence.sealed} photos_left_out={evidence.skipped} "
+        f"seconds={simulation.elapsed_seconds:.0f}"
     )
-
-
-def _sealed(simulation: Simulation) -> int:
-    return simulation.evidence.counters.sealed if simulation.evidence is not None else 0
 
 
 def _elapsed(seconds: float) -> str:

@@ -81,9 +81,17 @@ class Acknowledged:
 class LedgerCheck:
     """Watches one level's copy of the county's log go by."""
 
-    def __init__(self, acknowledged: Acknowledged, key_of: Callable[[bytes], bytes | None] | None = None) -> None:
+    def __init__(
+        self,
+        acknowledged: Acknowledged,
+        key_of: Callable[[bytes], bytes | None] | None = None,
+        *,
+        on_held: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._acknowledged = acknowledged
         self._key_of = key_of or weighing_key
+        # Told the key of each that is held as acknowledged.
+        self._on_held = on_held
         self._others: set[bytes] = set()
         self.weighing_count = 0
         # Acknowledged records found at their place with their digest.
@@ -107,8 +115,10 @@ class LedgerCheck:
             if key is not None:
                 self.weighing_count += 1
             if expected is not None:
-                if expected == (key, leaf):
+                if key is not None and expected == (key, leaf):
                     self.held_count += 1
+                    if self._on_held is not None:
+                        self._on_held(key)
                 else:
                     self._example(f"sequence {sequence:,} holds another entry than was acknowledged")
             elif key is not None:

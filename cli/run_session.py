@@ -253,15 +253,22 @@ class RunSession:
             self._interrupts.end_weighing()
 
     def _finish(self, simulation: Simulation, watch: FiguresWatch, display: RunDisplay) -> list[str]:
-        """Let terminals and relays finish; return what they did not."""
+        """Let terminals, cameras and relays finish; return what they did not."""
         more = []
         display.phase("waiting for the last answers 等待终端应答")
-        if not simulation.stop(drain=True, timeout_seconds=DRAIN_SECONDS):
+
+        def report_evidence(waiting: int) -> None:
+            if waiting:
+                display.phase(f"sealing photos and clips 封存照片和视频: {waiting:,} to go 件待封存")
+
+        if not simulation.stop(drain=True, timeout_seconds=DRAIN_SECONDS, report_evidence=report_evidence):
             more.append(f"{simulation.waiting_count:,} records were not answered within {DRAIN_SECONDS:.0f} s")
         if simulation.evidence is not None and simulation.evidence.waiting_count:
             more.append(f"{simulation.evidence.waiting_count:,} photos and clips were not sealed in time")
         if simulation.evidence is not None and simulation.evidence.counters.refused:
             more.append(f"{simulation.evidence.counters.refused:,} photos and clips were refused")
+        if simulation.evidence is not None and simulation.evidence.counters.skipped_clips:
+            more.append(f"{simulation.evidence.counters.skipped_clips:,} clips of suspected overloads were left out")
         if simulation.counters.mismatches:
             more.append(f"{simulation.counters.mismatches:,} repeats were answered with another receipt")
 
@@ -329,7 +336,13 @@ class RunSession:
             self._console.print(text, highlight=False, soft_wrap=True)
 
 
-def report(outcome: Outcome, console: Console) -> None:
+def report(outcome: Outcome, console: Console, *, photo_every: int) -> None:
     """Print the verdict for a person."""
     if outcome.verdict is not None:
-        run_verdict.show(console, outcome.verdict)
+        evidence = outcome.simulation.evidence
+        run_verdict.show(
+            console,
+            outcome.verdict,
+            photo_every=photo_every,
+            photos_left_out=evidence.counters.skipped if evidence is not None else 0,
+        )

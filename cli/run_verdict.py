@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cli.run_check import LevelVerdict, Verdict
 from cli.run_evidence import LevelEvidence
+from cli.run_photos import photo_line
 from cli.simulate.evidence import EvidenceCounters
 from cli.simulate.ledger import Counters
 from cli.verify_report import as_document as examined_document
@@ -19,13 +20,15 @@ from cli.verify_report import as_document as examined_document
 _LINES_MAX = 10
 
 
-def show(console: Console, verdict: Verdict) -> None:
-    """Print table, differences and the line."""
+def show(console: Console, verdict: Verdict, *, photo_every: int, photos_left_out: int) -> None:
+    """Print table, differences, how many weighings have a photo, and the line."""
     console.print(verdict_table(verdict))
     for line in verdict.differences[:_LINES_MAX]:
         console.print(Text(line, "red"))
     if len(verdict.differences) > _LINES_MAX:
         console.print(Text(f"and {len(verdict.differences) - _LINES_MAX:,} more 另有更多", "red"))
+    photos = photo_line(verdict.photos, every=photo_every, left_out_count=photos_left_out)
+    console.print(Text(photos, "yellow" if verdict.photos.lacking_count else "green"), soft_wrap=True)
     console.print(Text(verdict_line(verdict), "bold green" if verdict.is_right else "bold red"), soft_wrap=True)
 
 
@@ -58,6 +61,7 @@ def verdict_table(verdict: Verdict) -> Table:
     row("Acknowledged, held 已确认且在库", *(_count(one.ledger.held_count, total) for one in levels))
     row("Held twice 重复", *(_none(one.ledger.twice_count) for one in levels))
     row("Not acknowledged 未见确认", *(Text(f"{one.ledger.unacknowledged_count:,}") for one in levels))
+    row("Weighings with photo 有照片的称重", *(_count(one.photos.held_count, verdict.photos.count) for one in levels))
     if verdict.evidence:
         sealed = verdict.sealed.count
         row("Evidence sealed, held 已封存证据清单", *(_count(one.manifests.held_count, sealed) for one in levels))
@@ -77,6 +81,7 @@ def as_document(
     counters: Counters,
     *,
     evidence: EvidenceCounters | None,
+    photo_every: int,
     seed: int,
     unanswered: int,
     seconds: float,
@@ -95,6 +100,9 @@ def as_document(
         document["evidence"] = {
             **(asdict(evidence) if evidence is not None else {}),
             "sealed": verdict.sealed.count,
+            "photo_every": photo_every,
+            "weighings_with_photo": verdict.photos.count,
+            "weighings_without_photo": verdict.photos.lacking_count,
             "levels": [
                 {
                     "platform": one.code,
@@ -115,6 +123,7 @@ def as_document(
                 "held": one.ledger.held_count,
                 "missing": one.ledger.missing_count,
                 "manifests_missing": one.manifests.missing_count,
+                "weighings_with_photo": one.photos.held_count,
                 "twice": one.ledger.twice_count,
                 "unacknowledged": one.ledger.unacknowledged_count,
                 "equal_logs": one.equal_count,

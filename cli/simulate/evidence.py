@@ -1,10 +1,15 @@
 """The cameras of a simulated site: photos of weighings and clips of suspected overloads, uploaded by the terminals
 while it weighs. What was sealed is written down, for a checker that trusts nobody else.
+
+Weighings never wait for their pictures. Photos wait in a short queue, and give way to terminals that fall behind; what
+does not fit into the queue is left out and counted.
 """
 
 import hashlib
 import json
+import os
 import threading
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -26,25 +31,37 @@ from zhichao.video.v1 import service_pb2 as pb
 from zhichao.video.v1.service_pb2_grpc import VideoServiceStub
 from zhichao.weighing.v1 import record_pb2, service_pb2, weighing_pb2
 
-UPLOADERS: Final = 2
-"""Threads that draw and upload: a photo is drawn in 5 ms, a clip in a quarter of a second, and the rest is waiting."""
-
-PHOTOS_PER_SECOND_MAX: Final = 1.0
-"""Photos of a run, on average. One costs the three platforms together some 250 ms of a core – sealed, looked into,
-stored and journalled at the county, carried up and stored twice more – and the weighings are to go on beside them."""
+UPLOADERS_MIN: Final = 2
+UPLOADERS_MAX: Final = 8
+"""Threads that draw and upload, one for each core: a photo is drawn in 5 ms, a clip in a quarter of a second, and the
+rest is waiting for the platform, which has more to do. Two keep two cores busy; eight are half of the calls that a
+service takes at a time."""
 
 WAITING_PHOTOS_MAX: Final = 200
-"""Photos that wait to be uploaded; while the platform is away, further ones are left out and counted."""
+"""Photos that wait to be uploaded. At the eight a second that two cores seal this is half a minute of work, which a run
+waits for at its end; while the machine does not keep up, further ones are left out and counted."""
+
+WAITING_SUSPECTED_MAX: Final = 20_000
+"""Photos and clips of suspected overloads that wait: some 20 MB. Traffic has one among a thousand weighings; this is
+reached when most trucks are told to be overloaded, or the platform is away for hours. Further ones are counted."""
+
+DRAIN_SECONDS: Final = 120.0
+"""How long the end of a run waits for photos: a full queue at two a second, as on a machine that others use, too.
+Photos that wait longer are left out and counted. What shows suspected overloads is waited for as long again."""
+
+STALL_SECONDS_MAX: Final = 60.0
+"""A photo is sealed in a fraction of a second, and a platform that was away is tried again within seconds: a minute in
+which nothing was sealed is a fault."""
 
 PASSING_REASONS: Final = AGAIN_REASONS | {Reason.UNKNOWN_SOURCE_UNIT, Reason.RATE_LIMITED, Reason.TOO_MANY_REQUESTS}
 """Refusals that pass: the video service learns of new units from the registry, as the weighing service does."""
 
 _LAST_CALL_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.2
 
 
-def photo_every(records_per_second: float) -> int:
-    """Return of how many weighings one has a photo: 1 for every one, more at a rate that would fill the machine."""
-    return max(1, round(records_per_second / PHOTOS_PER_SECOND_MAX))
+class _StoppedError(Exception):
+    """A pause was ended by an abort: nothing is to be sent any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +73,10 @@ class EvidenceCounters:
     sealed_bytes: int = 0
     # Refused for good.
     refused: int = 0
-    # Left out because too many waited.
+    # Photos left out because the machine did not keep up.
     skipped: int = 0
+    # Clips of suspected overloads left out because too many waited.
+    skipped_clips: int = 0
 
     @property
     def sealed(self) -> int:
@@ -90,6 +109,7 @@ class EvidenceUploads:
         self._tokens = tokens
         self._seed = seed
         self._every = every
+        self._is_weighing_behind: Callable[[], bool] = lambda: False
         self._lock = threading.Condition()
         self._suspected: deque[_Shot] = deque()
         self._photos: deque[_Shot] = deque()
@@ -103,22 +123,30 @@ class EvidenceUploads:
         self._ledger: TextIO | None = ledger_path.open("a", encoding="utf-8")
         self.last_error = ""
 
-    def start(self) -> None:
-        """Begin to upload."""
+    def start(self, is_weighing_behind: Callable[[], bool] = lambda: False) -> None:
+        """Begin to upload. Photos wait while `is_weighing_behind`; what shows suspected overloads does not."""
+        self._is_weighing_behind = is_weighing_behind
         self._channel = self._open_channel()
+        count = min(max(os.cpu_count() or 1, UPLOADERS_MIN), UPLOADERS_MAX)
         self._threads = [
-            threading.Thread(target=self._run, name=f"camera {number}", daemon=True) for number in range(UPLOADERS)
+            threading.Thread(target=self._run, name=f"camera {number}", daemon=True) for number in range(count)
         ]
         for thread in self._threads:
             thread.start()
 
     def offer(self, record: record_pb2.WeighingRecord, recorded: service_pb2.Recorded) -> None:
-        """Take a weighing that is held: a photo of every n-th one, photo and clip of each suspected overload."""
+        """Take a weighing that is held: a photo of every n-th one, photo and clip of each suspected overload.
+
+        Returns at once, whatever waits.
+        """
         is_suspected = recorded.judgement.verdict == weighing_pb2.VERDICT_SUSPECTED
         # By the record and not by counting: the same seed photographs the same weighings, however they arrive.
         is_photographed = zlib.crc32(record.record_id.encode()) % self._every == 0
         with self._lock:
             if is_suspected:
+                if len(self._suspected) >= WAITING_SUSPECTED_MAX:
+                    self._count(skipped=1, skipped_clips=1)
+                    return
                 self._suspected += [_Shot(record, is_clip=True, is_suspected=True), _Shot(record, False, True)]
             elif is_photographed:
                 if len(self._photos) >= WAITING_PHOTOS_MAX:
@@ -127,22 +155,26 @@ class EvidenceUploads:
                 self._photos.append(_Shot(record, is_clip=False, is_suspected=False))
             self._lock.notify()
 
-    def stop(self, *, drain: bool, timeout_seconds: float) -> bool:
-        """Stop; with `drain` first upload what waits. Returns whether nothing is left. May be called twice."""
+    def stop(
+        self, *, drain: bool, timeout_seconds: float, report: Callable[[int], None] = lambda waiting: None
+    ) -> bool:
+        """Stop; with `drain` first upload what waits, and report how much that is.
+
+        After the time photos that wait are left out and counted; what is under way, and what shows suspected overloads,
+        has as much time again. It ends early when nothing was sealed for STALL_SECONDS_MAX. Returns whether nothing is
+        left. May be called twice.
+        """
         if drain:
             self._draining.set()
-        else:
-            self._aborted.set()
-        with self._lock:
-            self._lock.notify_all()
-        deadline_each = timeout_seconds if drain else _LAST_CALL_SECONDS
-        for thread in self._threads:
-            thread.join(deadline_each)
+            with self._lock:
+                self._lock.notify_all()
+            self._drain(timeout_seconds, report)
         self._aborted.set()
+        # Nearly all end by themselves; a call that hangs is ended by closing its channel.
+        self._join(_LAST_CALL_SECONDS)
         if self._channel is not None:
             self._channel.close()
-        for thread in self._threads:
-            thread.join(_LAST_CALL_SECONDS)
+        self._join(_LAST_CALL_SECONDS)
         with self._lock:
             if self._ledger is not None:
                 self._ledger.close()
@@ -161,33 +193,72 @@ class EvidenceUploads:
         with self._lock:
             return len(self._suspected) + len(self._photos) + self._under_way
 
+    # Ending
+
+    def _drain(self, timeout_seconds: float, report: Callable[[int], None]) -> None:
+        """Wait until the threads have uploaded everything, or nothing moves any more."""
+        began = progressed_at = time.monotonic()
+        least = self.waiting_count
+        while any(thread.is_alive() for thread in self._threads) and not self._aborted.is_set():
+            waiting, now = self.waiting_count, time.monotonic()
+            report(waiting)
+            if waiting < least:
+                least, progressed_at = waiting, now
+            if now - began > timeout_seconds:
+                self._leave_out_photos()
+            if now - progressed_at > STALL_SECONDS_MAX or now - began > 2 * timeout_seconds:
+                # What is left stays waiting, and whoever asks is told.
+                return
+            self._aborted.wait(_LOOK_SECONDS)
+
+    def _leave_out_photos(self) -> None:
+        with self._lock:
+            self._count(skipped=len(self._photos))
+            self._photos.clear()
+
+    def _join(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+
     # Uploading
 
     def _run(self) -> None:
         while not self._aborted.is_set():
+            # Looked at first: nothing is offered any more once it is set, so that nothing is overlooked.
+            is_draining = self._draining.is_set()
             shot = self._take()
             if shot is None:
-                if self._draining.is_set():
+                if is_draining:
                     return
                 continue
+            is_settled = False
             try:
-                self._send(shot)
+                is_settled = self._send(shot)
             finally:
                 with self._lock:
                     self._under_way -= 1
+                    # It waits again, and is counted so.
+                    if not is_settled:
+                        (self._suspected if shot.is_suspected else self._photos).appendleft(shot)
 
     def _take(self) -> _Shot | None:
         """Return the next one, clips and photos of suspected overloads first; None after a moment without."""
+        # Once the terminals have ended nobody is behind any more.
+        may_take_photos = self._draining.is_set() or not self._is_weighing_behind()
         with self._lock:
-            if not self._suspected and not self._photos and not self._draining.is_set():
-                self._lock.wait(0.2)
-            waiting = self._suspected or self._photos
-            if not waiting:
+            if not self._suspected and not (self._photos and may_take_photos) and not self._draining.is_set():
+                self._lock.wait(_LOOK_SECONDS)
+            if self._suspected:
+                self._under_way += 1
+                return self._suspected.popleft()
+            if not self._photos or not may_take_photos:
                 return None
             self._under_way += 1
-            return waiting.popleft()
+            return self._photos.popleft()
 
-    def _send(self, shot: _Shot) -> None:
+    def _send(self, shot: _Shot) -> bool:
+        """Draw and upload; return whether it is sealed or refused for good. False only at an abort."""
         assert self._channel is not None  # noqa: S101 - threads run after it is open
         draft, content = _draft(shot, self._seed)
         unit = shot.record.source_unit_id
@@ -209,25 +280,31 @@ class EvidenceUploads:
             except grpc.RpcError as error:
                 refused = service_error(error)
                 if self._aborted.is_set():
-                    return
+                    return False
                 if not (refused.is_retryable or refused.reason in PASSING_REASONS):
                     self._refuse(refused)
-                    return
+                    return True
                 is_first = False
                 self.last_error = str(refused)
                 try:
                     retries.wait(refused)
+                except _StoppedError:
+                    return False
                 except BrokenOffError:
                     # A camera never gives up: its platform comes back.
                     retries.came_further()
+            except _StoppedError:
+                return False
             except BrokenOffError as error:
                 self.last_error = str(error)
             else:
                 self._seal(shot, answer.held_evidence)
-                return
+                return True
+        return False
 
     def _pause(self, seconds: float) -> None:
-        self._aborted.wait(seconds)
+        if self._aborted.wait(seconds):
+            raise _StoppedError
 
     def _seal(self, shot: _Shot, held: pb.HeldEvidence) -> None:
         line = json.dumps(

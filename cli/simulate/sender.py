@@ -106,6 +106,11 @@ class TerminalSender(threading.Thread):
         self.is_offline = False
         self.last_error = ""
 
+    @property
+    def is_behind(self) -> bool:
+        """Return whether more records wait than the terminal sends in a moment, though it is not cut off."""
+        return not self.is_offline and self._queue.released_count > BACKLOG_RECORDS
+
     def run(self) -> None:
         """Send until the end."""
         if self._has_backlog:
@@ -114,7 +119,7 @@ class TerminalSender(threading.Thread):
             if self._is_cut_off():
                 self._control.aborted.wait(_LOOK_SECONDS)
                 continue
-            is_backlog = self._has_backlog or self._queue.released_count > BACKLOG_RECORDS
+            is_backlog = self._has_backlog or self.is_behind
             items = self._queue.take(STREAM_RECORDS if is_backlog else 1, wait_seconds=_LOOK_SECONDS)
             if not items:
                 if self._control.draining.is_set() and not len(self._queue):

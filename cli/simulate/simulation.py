@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 
+from cli.simulate.evidence import DRAIN_SECONDS as EVIDENCE_SECONDS
 from cli.simulate.evidence import EvidenceUploads
 from cli.simulate.ledger import Counters, FirstRefusal, Ledger
 from cli.simulate.options import TrafficOptions
@@ -116,17 +117,24 @@ class Simulation:
             self._senders.append(sender)
             sender.start()
         if self.evidence is not None:
-            self.evidence.start()
+            self.evidence.start(lambda: any(sender.is_behind for sender in self._senders))
         self._maker.start()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until every truck of `seconds` is weighed; return whether that is so. Sending may go on."""
         return self._made_all.wait(timeout_seconds)
 
-    def stop(self, *, drain: bool, timeout_seconds: float = DRAIN_SECONDS) -> bool:
+    def stop(
+        self,
+        *,
+        drain: bool,
+        timeout_seconds: float = DRAIN_SECONDS,
+        report_evidence: Callable[[int], None] = lambda waiting: None,
+    ) -> bool:
         """Stop weighing; with `drain`, go on sending until everything is answered or the time is over.
 
-        Returns whether nothing is left unanswered. Outages end at once when draining. May be called twice.
+        Then the same for photos and clips, within a time of their own; `report_evidence` gets how many wait. Returns
+        whether no record is left unanswered. Outages end at once when draining. May be called twice.
         """
         self._stopping.set()
         if self._maker.ident is not None:
@@ -151,7 +159,7 @@ class Simulation:
             sender.join(_ABORT_SECONDS)
         if self.evidence is not None:
             # After the terminals: their last answers bring the last pictures.
-            self.evidence.stop(drain=drain, timeout_seconds=timeout_seconds)
+            self.evidence.stop(drain=drain, timeout_seconds=EVIDENCE_SECONDS, report=report_evidence)
         waiting = self.waiting_count
         for terminal_queue in self._queues:
             terminal_queue.close()

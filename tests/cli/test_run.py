@@ -105,9 +105,11 @@ def assert_nothing_runs(data: Path) -> None:
 @pytest.mark.system
 def test_a_run_is_verified_and_goes_on_with_kept_data_which_it_mistrusts(start: Start, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    run = start("--rate", "200", "--for", "3", "--data", str(data))
+    run = start("--rate", "200", "--for", "3", "--data", str(data), "--photo-every", "20")
     assert run.end() == 0, run.output
     assert "VERIFIED: " in run.output
+    assert "one of 20 is photographed on purpose" in run.output
+    assert "按设置每 20 次称重拍一张" in run.output
     assert "核验通过" in run.output
     assert "140000 registry=" in run.output
     assert_nothing_runs(data)
@@ -117,27 +119,33 @@ def test_a_run_is_verified_and_goes_on_with_kept_data_which_it_mistrusts(start: 
     # Somebody at the city loses an acknowledged record and puts its neighbour in its place.
     with EmbeddedPostgres(data / "141000" / "postgres") as server:
         server.query(TAMPERING, database="weighing")
-    tampered = start("--rate", "50", "--for", "1", "--data", str(data), "--keep", "--json", "--sample", "20")
+    tampered = start("--rate", "10", "--for", "1", "--data", str(data), "--keep", "--json", "--sample", "20")
     assert tampered.end() == 1, tampered.output
     document = json.loads("".join(tampered.lines))
     assert not document["is_right"]
     assert document["acknowledged"] > document["terminals"]["acknowledged"] > 0
     assert [level["held"] - document["acknowledged"] for level in document["levels"]] == [0, -1, 0]
     assert [level["missing"] for level in document["levels"]] == [0, 1, 0]
+    evidence = document["evidence"]
+    assert evidence["weighings_with_photo"] + evidence["weighings_without_photo"] == document["acknowledged"]
+    assert evidence["weighings_with_photo"] >= evidence["photos"] > 0
+    assert [level["weighings_with_photo"] for level in document["levels"]] == [evidence["weighings_with_photo"]] * 3
     assert [level["inclusion_proofs"] for level in document["levels"]][::2] == [20, 20]
     assert any(line.startswith("141000 weighing 141025") for line in document["differences"]), document["differences"]
     assert_nothing_runs(data)
 
 
 @pytest.mark.system
-def test_one_interrupt_ends_and_verifies(start: Start, tmp_path: Path) -> None:
+def test_one_interrupt_ends_and_verifies_and_every_weighing_has_its_photo(start: Start, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    run = start("--rate", "100", "--data", str(data))
+    run = start("--data", str(data))
     run.wait_for("weighing until Ctrl-C")
     run.wait_for("terminals generated=")
     run.process.send_signal(signal.SIGINT)
     assert run.end() == 0, run.output
     assert "VERIFIED: " in run.output
+    assert "PHOTOS: each of the " in run.output
+    assert "条称重记录均有照片" in run.output
     assert_nothing_runs(data)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,20 @@ from typing import Any
 import pytest
 
 from cli.run_evidence import read_ledger
-from cli.simulate.evidence import WAITING_PHOTOS_MAX, EvidenceUploads, photo_every
+from cli.simulate import evidence
+from cli.simulate.evidence import UPLOADERS_MAX, WAITING_PHOTOS_MAX, EvidenceUploads
+from cli.simulate.ledger import Ledger
+from cli.simulate.seeding import seeded_random
+from cli.simulate.sender import BACKLOG_RECORDS, Control, TerminalSender
+from cli.simulate.terminal_queue import TerminalQueue
+from services.common.clock import SystemClock
 from services.common.rpc_client import connect
 from tests.video.conftest import county, county_registry, day, evidence_store, video_of
 from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo
 from tests.waiting import wait_until
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
-from zhichao.weighing.v1 import record_pb2, service_pb2, weighing_pb2
+from zhichao.weighing.v1 import record_pb2, service_pb2, service_pb2_grpc, weighing_pb2
 
 __all__ = ["county", "county_registry", "day", "evidence_store", "video_of"]
 # Fixtures of the video tests, which pytest finds by their names here.
@@ -123,6 +130,85 @@ def test_photos_that_nobody_takes_are_left_out_and_suspected_ones_never(
     assert uploads.waiting_count == WAITING_PHOTOS_MAX + 2
 
 
+def test_what_shows_suspected_overloads_waits_in_bounded_memory(
+    county: RunningVideo, uploads: EvidenceUploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "WAITING_SUSPECTED_MAX", 4)
+    for number in range(5):
+        uploads.offer(record_of(county, number), judged(is_suspected=True))
+    assert (uploads.counters.skipped, uploads.counters.skipped_clips) == (3, 3)
+    assert uploads.waiting_count == 4
+
+
+def test_photos_give_way_to_weighings_and_suspected_ones_do_not(county: RunningVideo, uploads: EvidenceUploads) -> None:
+    is_behind = threading.Event()
+    is_behind.set()
+    uploads.start(is_behind.is_set)
+    uploads.offer(record_of(county, 1), judged())
+    uploads.offer(record_of(county, 2), judged(is_suspected=True))
+    wait_until(lambda: uploads.counters.sealed == 2, "the suspected overload is photographed and filmed")
+    assert listed(county) == {"r-2.photo", "r-2.clip"}
+    is_behind.clear()
+    wait_until(lambda: uploads.counters.sealed == 3, "the photo is uploaded once the terminals have caught up")
+    assert listed(county) == {"r-1.photo", "r-2.photo", "r-2.clip"}
+
+
+def test_the_end_does_not_wait_for_terminals_that_have_ended(county: RunningVideo, uploads: EvidenceUploads) -> None:
+    uploads.start(lambda: True)
+    uploads.offer(record_of(county, 1), judged())
+    assert uploads.stop(drain=True, timeout_seconds=SECONDS_MAX)
+    assert listed(county) == {"r-1.photo"}
+
+
+def test_a_terminal_is_behind_while_more_waits_than_a_moment_of_work(county: RunningVideo) -> None:
+    queue = TerminalQueue()
+    clock = SystemClock()
+    sender = TerminalSender(
+        "C1",
+        queue,
+        service_pb2_grpc.WeighingServiceStub(connect(county.address)),
+        Ledger(),
+        Control(clock, started=clock.monotonic()),
+        offline_until=lambda offset: None,
+        rng=seeded_random("test"),
+    )
+    for number in range(BACKLOG_RECORDS + 1):
+        assert not sender.is_behind
+        made = record_of(county, number)
+        queue.keep(made)
+        queue.release(made.record_id)
+    assert sender.is_behind
+    # Whoever is cut off has a backlog that no machine could send.
+    sender.is_offline = True
+    assert not sender.is_behind
+
+
+def test_the_end_waits_and_says_how_many_are_left(county: RunningVideo, uploads: EvidenceUploads) -> None:
+    reported: list[int] = []
+    for number in range(12):
+        uploads.offer(record_of(county, number), judged())
+    uploads.start()
+    assert uploads.stop(drain=True, timeout_seconds=SECONDS_MAX, report=reported.append)
+    assert len(listed(county)) == 12
+    assert reported
+    assert reported == sorted(reported, reverse=True)
+
+
+def test_photos_that_are_not_sealed_in_time_are_left_out_and_counted(
+    county: RunningVideo, uploads: EvidenceUploads
+) -> None:
+    county.stop()
+    uploads.start()
+    for number in range(20):
+        uploads.offer(record_of(county, number), judged())
+    wait_until(lambda: uploads.last_error, "the cameras see that the platform is away")
+    assert not uploads.stop(drain=True, timeout_seconds=0)
+    # What was under way is not forgotten: it is told as a fault.
+    assert 0 < uploads.waiting_count <= UPLOADERS_MAX
+    assert uploads.counters.skipped + uploads.waiting_count == 20
+    assert uploads.counters.photos == 0
+
+
 def test_which_weighings_are_photographed_follows_from_their_ids(
     county: RunningVideo, tokens: dict[str, str], tmp_path: Path
 ) -> None:
@@ -136,10 +222,6 @@ def test_which_weighings_are_photographed_follows_from_their_ids(
     numbers = list(range(700))
     assert chosen(numbers) == chosen(numbers[::-1])
     assert 60 < chosen(numbers) < 140
-
-
-def test_how_many_are_photographed_follows_from_the_rate() -> None:
-    assert [photo_every(rate) for rate in (0.2, 1.0, 3.0, 50.0, 200.0)] == [1, 1, 3, 50, 200]
 
 
 def test_a_line_that_was_cut_is_no_seal(tmp_path: Path) -> None:
