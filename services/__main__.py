@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic_settings import BaseSettings
 
-from services import migrate
+from services import lean, migrate  # noqa: F401 - lean comes first, and does all when it is imported
 from services.common import logs
 from services.common.database import SchemaError
 from services.common.errors import ServiceError
