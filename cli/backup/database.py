@@ -74,6 +74,17 @@ def read_retained(url: str) -> dict[bytes, datetime]:
         return dict(rows)
 
 
+def read_held(url: str) -> frozenset[bytes]:
+    """Return the digests of the objects on which a video database says that a legal hold stands. Raises BackupError."""
+    with _evidence_errors(), _connect(url) as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT e.digest FROM evidence e JOIN legal_holds h"
+            " ON (h.evidence_origin, h.source_unit_id, h.evidence_id) = (e.origin, e.source_unit_id, e.evidence_id)"
+            " WHERE h.place_sequence > h.release_sequence"
+        )
+        return frozenset(digest for (digest,) in rows)
+
+
 @contextmanager
 def _evidence_errors() -> Iterator[None]:
     try:

@@ -134,16 +134,19 @@ def compare_store(store: ObjectStore, listed: Path, *, is_fast: bool, tell: Call
 def restore(directory: Path, files: PlatformFiles, url: str) -> None:
     """Put the bytes of a backup into an S3 server of the platform's own, beside its place (see `finish`).
 
-    Locked as long as the restored database `url` keeps them. The bytes have been checked. Raises BackupError.
+    Locked as long as the restored database `url` keeps them, and under hold where it holds them. The bytes have been
+    checked. Raises BackupError.
     """
     staging = staging_of(files)
-    kept = database.read_retained(url)
+    kept, held = database.read_retained(url), database.read_held(url)
     with _started(files, staging) as store:
         try:
             store.ensure_bucket()
 
             def put(one: ListedObject) -> None:
                 store.put(one.digest, directory / one.path, one.size_bytes, retain_until=kept.get(one.digest))
+                if one.digest in held:
+                    store.set_hold(object_key(one.digest), is_held=True)
 
             with ThreadPoolExecutor(WORKERS) as pool:
                 for _ in pool.map(put, evidence_list.read(directory / LIST_FILE)):

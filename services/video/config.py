@@ -120,6 +120,18 @@ class VideoSettings(ServiceSettings):
         Field(description="JSON file with the retention classes of this platform; unset: those that are shipped"),
     ] = None
 
+    # The longest public holidays take eight days: a line that broke before them is mended, and what came meanwhile is
+    # down, before a grace of two weeks is over.
+    delete_grace_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=365,
+            description="how long evidence is kept after the end of its retention, so that holds from above arrive: "
+            "longer than the longest outage of the link",
+        ),
+    ] = 14
+
     # Completeness
 
     # Sites on mobile networks send a clip of a minute in some minutes (docs/operate/evidence.md).

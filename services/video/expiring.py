@@ -4,16 +4,26 @@ nowhere.
 """
 
 import threading
+from contextlib import suppress
+from datetime import timedelta
 from typing import Final
 
 import structlog
 
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
+from services.journal.store import read_own_head
 from services.video.keeping_log import KeepingLog
 from services.video.keeping_rules import Keeper, may_delete, next_look
-from services.video.object_store import ObjectStore, object_key, rendition_key
+from services.video.object_store import (
+    ObjectStore,
+    StoreRefusedError,
+    WrongCredentialsError,
+    object_key,
+    rendition_key,
+)
 from services.video.store import keeping as store
+from services.video.store.presence import keep_presence, read_presence
 
 LOOK_PAGE: Final = 200
 """Objects that are looked at in one go; each costs one small query."""
@@ -31,27 +41,56 @@ class Expirer:
     """One step looks at a page of objects whose turn it is, and deletes what may be deleted."""
 
     def __init__(
-        self, engine: Engine, objects: ObjectStore, log: KeepingLog, clock: Clock, stopping: threading.Event
+        self,
+        engine: Engine,
+        objects: ObjectStore,
+        log: KeepingLog,
+        clock: Clock,
+        grace: timedelta,
+        stopping: threading.Event,
     ) -> None:
+        """`grace` is how long bytes are kept after the end of their retention, and at most after a time away."""
         self._engine = engine
         self._objects = objects
         self._log = log
         self._clock = clock
+        self._grace = grace
         self._stopping = stopping
+
+    def note_presence(self) -> bool:
+        """Note that this is at work, and tell whether it may decide to delete. Raises ServiceError.
+
+        While the own log is compared with the platform above, it is away still: holds and manifests are on their way
+        back.
+        """
+        with translate_errors(), self._engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            head = read_own_head(connection)
+            if head is None or head.is_recovering:
+                return False
+            # The earlier of two clocks, as where it is decided.
+            now = min(self._clock.now(), store.database_time(connection))
+            presence = read_presence(connection).noted(now, self._grace)
+            keep_presence(connection, presence)
+        return presence.delete_after_time is not None and presence.delete_after_time <= now
 
     def step(self) -> bool:
         """Do the next page; True when there was one, and there may be more. Raises StoreError, ServiceError."""
+        if not self.note_presence():
+            return False
         self.purge()
         now = self._clock.now()
         with translate_errors(), reading(self._engine) as pooled:
             connection = raw_connection(pooled)
             rows = store.to_look_at(connection, now, LOOK_PAGE)
             keepers = {row.digest: [Keeper(*one) for one in store.read_keepers(connection, row.digest)] for row in rows}
-        kept = {row.digest: keepers[row.digest] for row in rows if not may_delete(keepers[row.digest], now)}
+        kept = {
+            row.digest: keepers[row.digest] for row in rows if not may_delete(keepers[row.digest], now, self._grace)
+        }
         with translate_errors(), self._engine.begin() as pooled:
             connection = raw_connection(pooled)
             for digest in sorted(kept):
-                store.look_again_at(connection, digest, next_look(kept[digest], now))
+                store.look_again_at(connection, digest, next_look(kept[digest], now, self._grace))
         for row in rows:
             if self._stopping.is_set():
                 return False
@@ -81,6 +120,11 @@ class Expirer:
             if not store.is_to_purge(connection, digest):
                 return
             result = self._objects.delete(object_key(digest))
+            if result.kept_count:
+                # A hold in the store that nobody has taken off: none stands, or this would not be deleted.
+                with suppress(WrongCredentialsError, StoreRefusedError):
+                    self._objects.set_hold(object_key(digest), is_held=False)
+                result = self._objects.delete(object_key(digest))
             for name in RENDITIONS:
                 self._objects.delete(rendition_key(digest, name))
             if result.kept_count:

@@ -27,6 +27,14 @@ SCRUB_LOCK_KEY: Final = 0x7A767363  # "zvsc"
 DAILY: Final = timedelta(days=1)
 """How often the locks are tested and store and tables compared (docs/operate/evidence.md)."""
 
+NOT_ENFORCED_AGAIN: Final = timedelta(hours=1)
+"""When the locks are tested again after they did not hold: so grave a word is not said for a day because of a fault
+that has passed."""
+
+UNKNOWN_AGAIN_MIN: Final = timedelta(minutes=1)
+UNKNOWN_AGAIN_MAX: Final = timedelta(hours=1)
+"""When a test that could not be made is tried again, doubled each time: each leaves a row, and up to two objects."""
+
 COUNT_EVERY: Final = timedelta(minutes=10)
 """How often all objects are counted: figures for a screen, and millions of rows to read."""
 
@@ -64,11 +72,14 @@ class Keeping:
         self._clock = clock
         self._upload_keep = upload_keep
         self._is_tested = False
+        self._test_again = UNKNOWN_AGAIN_MIN
         # At the start, too: it may be another database than before, or another store.
         self._compares_next = True
 
     def step(self) -> float:
         """Do what is due and return the seconds until the next step."""
+        # Before the store is asked: a store that is away keeps no hold from coming down.
+        self._expirer.note_presence()
         try:
             self._objects.check()
         except BucketMissingError:
@@ -107,11 +118,10 @@ class Keeping:
         return STEP_SECONDS
 
     def test_locks(self) -> float:
-        """Test the store's locks if that is due: at the start, then daily; one that could not be made, soon again."""
+        """Test the store's locks if that is due: at the start, then daily, sooner when they were not found enforced."""
         with translate_errors(), reading(self._engine) as pooled:
             newest = store.newest_lock_test(raw_connection(pooled))
-        is_known = newest is not None and newest.lock_state != LockState.UNKNOWN.value
-        if self._is_tested and is_known and newest is not None and not self._is_due(newest.test_time, DAILY):
+        if self._is_tested and newest is not None and not self._is_due(newest.test_time, self._tested_every(newest)):
             return STEP_SECONDS
         test = self._objects.lock_self_test()
         with translate_errors(), self._engine.begin() as pooled:
@@ -120,10 +130,20 @@ class Keeping:
                 LockTestRow(test.test_time, test.state.value, test.detail),
                 self._clock.now() - LOCK_TESTS_KEPT,
             )
+        self._test_again = (
+            min(2 * self._test_again, UNKNOWN_AGAIN_MAX)
+            if self._is_tested and test.state is LockState.UNKNOWN
+            else UNKNOWN_AGAIN_MIN
+        )
         self._is_tested = True
         if newest is None or newest.lock_state != test.state.value:
             _log.info("store_locks_tested", state=test.state.name, detail=test.detail)
         return STEP_SECONDS
+
+    def _tested_every(self, newest: LockTestRow) -> timedelta:
+        if newest.lock_state == LockState.UNKNOWN.value:
+            return self._test_again
+        return NOT_ENFORCED_AGAIN if newest.lock_state == LockState.NOT_ENFORCED.value else DAILY
 
     def _count(self) -> float:
         with translate_errors(), reading(self._engine, timeout_seconds=COUNT_SECONDS_MAX) as pooled:

@@ -3,6 +3,7 @@ right again, deleted. The decision and its entry are one transaction.
 """
 
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Final
 
 from services.common.clock import Clock
@@ -18,10 +19,12 @@ DELETED_PURPOSE: Final = "Retention is over, no hold stands 保存期满, 无保
 class KeepingLog:
     """Writes custody events of what the service does itself. Thread safe."""
 
-    def __init__(self, custody: CustodyWriter, own: str, clock: Clock) -> None:
+    def __init__(self, custody: CustodyWriter, own: str, clock: Clock, grace: timedelta) -> None:
+        """`grace` is how long bytes are kept after the end of their retention."""
         self._custody = custody
         self._own = own
         self._clock = clock
+        self._grace = grace
 
     def found_missing(self, digest: bytes, how: str) -> bool:
         """Mark bytes as missing and write it down; False when that is known, or they need not be here."""
@@ -70,8 +73,8 @@ class KeepingLog:
             # The earlier of two clocks: one that jumps ahead must not delete what is kept for years.
             now = min(self._clock.now(), store.database_time(connection))
             keepers = [Keeper(*row) for row in store.read_keepers(connection, digest)]
-            if not may_delete(keepers, now):
-                store.look_again_at(connection, digest, next_look(keepers, now))
+            if not may_delete(keepers, now, self._grace):
+                store.look_again_at(connection, digest, next_look(keepers, now, self._grace))
                 return False
             if not store.mark_deleted(connection, digest):
                 return False

@@ -52,13 +52,14 @@ class KeepingParts:
         self._stopping = threading.Event()
         upload_keep = timedelta(hours=settings.upload_keep_hours)
         rate = settings.scrub_bytes_per_second or RATE_WITHOUT
-        self.log = KeepingLog(custody, own, clock)
+        grace = timedelta(days=settings.delete_grace_days)
+        self.log = KeepingLog(custody, own, clock, grace)
         self.watch = StoreWatch(engine, objects, clock, writes)
         # A pace each: what reconciliation reads is little, and does not wait for the scrubber.
         scrubbing = Checker(objects, self.log, clock, self._stopping, rate)
         comparing = Checker(objects, self.log, clock, self._stopping, rate)
         self.scrubber = Scrubber(engine, scrubbing, self.log, clock, is_scrubbing=settings.scrub_bytes_per_second > 0)
-        self.expirer = Expirer(engine, objects, self.log, clock, self._stopping)
+        self.expirer = Expirer(engine, objects, self.log, clock, grace, self._stopping)
         self.reconciler = Reconciler(engine, objects, comparing, self.log, own, clock, self._stopping)
         self.keeping = Keeping(engine, objects, self.expirer, self.reconciler, clock, upload_keep)
         url = settings.database_url

@@ -14,10 +14,15 @@ from minio.retention import Retention
 
 from services.video.object_store import LOCK_TEST_PREFIX, LockState, LockTest, StoreError
 from services.video.s3_bucket import S3Bucket
-from services.video.s3_errors import LOCKED_CODES, NO_LOCK_CODES, code_of
+from services.video.s3_errors import LOCKED_CODES, MISSING_CODES, NO_LOCK_CODES, NOT_FOUND, code_of, status_of
 
 LOCK_MINUTES: Final = 20
 """Longer than the clocks of store and service may be apart, which is 15 minutes (AWS Signature Version 4)."""
+
+MAY_NOT_ASK: Final = (
+    "the key may not ask whether the bucket has Object Lock (s3:GetBucketObjectLockConfiguration) "
+    "密钥无权查询存储桶的对象锁定设置"
+)
 
 # What a test writes: it only has to be there.
 _CONTENT: Final = b"A version that is locked for some minutes, to see whether the store lets it be deleted.\n"
@@ -34,8 +39,13 @@ def run(bucket: S3Bucket) -> LockTest:
 
 
 def _try(bucket: S3Bucket, now: datetime) -> tuple[LockState, str]:
+    # Asked anew: it may have been made again by hand, or the key was given the right to ask.
+    bucket.forget()
     bucket.check()
-    if not bucket.has_object_lock:
+    has_object_lock = bucket.has_object_lock
+    if has_object_lock is None:
+        return LockState.UNKNOWN, MAY_NOT_ASK
+    if not has_object_lock:
         return (
             LockState.UNSUPPORTED,
             "no Object Lock here: the service and the rights of its key protect evidence 存储桶不支持对象锁定",
@@ -97,7 +107,9 @@ def _write(bucket: S3Bucket, key: str) -> str:
 
 
 def _is_deleted(bucket: S3Bucket, key: str, version_id: str) -> bool:
-    """Try to delete a version; what counts is whether it can still be read."""
+    """Try to delete a version; what counts is whether it can still be read. A store that cannot say so now has not
+    deleted it: its error is raised.
+    """
     try:
         bucket.client.remove_object(bucket.name, key, version_id=version_id)
     except S3Error as error:
@@ -105,8 +117,10 @@ def _is_deleted(bucket: S3Bucket, key: str, version_id: str) -> bool:
             raise
     try:
         response = bucket.client.get_object(bucket.name, key, version_id=version_id)
-    except S3Error:
-        return True
+    except S3Error as error:
+        if code_of(error) in MISSING_CODES or status_of(error) == NOT_FOUND:
+            return True
+        raise
     try:
         return response.read() != _CONTENT
     finally:

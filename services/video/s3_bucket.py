@@ -1,17 +1,34 @@
 """One bucket on S3: what it is, what lies in it, its versions and locks. Moves no bytes."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 
 from minio.commonconfig import COMPLIANCE
 from minio.error import S3Error
 from minio.retention import Retention
 from minio.versioningconfig import VersioningConfig
 
-from services.video.object_store import BucketMissingError, DeleteResult, ObjectMissingError
+from services.video.object_store import (
+    BucketMissingError,
+    DeleteResult,
+    ObjectMissingError,
+    StoreRefusedError,
+    WrongCredentialsError,
+)
 from services.video.s3_connection import S3Connection
-from services.video.s3_errors import LOCKED_CODES, NO_LOCK_CODES, NOT_FOUND, code_of, status_of, store_errors
+from services.video.s3_errors import (
+    LOCKED_CODES,
+    MISSING_CODES,
+    NO_HOLD_CODES,
+    NO_LOCK_CODES,
+    NOT_FOUND,
+    code_of,
+    status_of,
+    store_errors,
+)
 from services.video.store_contents import BucketFacts, ObjectFacts, ObjectVersion, StoreAddress
 
 # What S3 calls the only version of an object in a bucket without versions.
@@ -20,17 +37,26 @@ NULL_VERSION = "null"
 LOCK_MIN = timedelta(seconds=5)
 # Answers to who makes a bucket that another made in the same moment.
 _EXISTS_CODES = frozenset({"BucketAlreadyExists", "BucketAlreadyOwnedByYou"})
+# How long a bucket is believed what it said about locks: it has them from its making or not, but it may be made anew by
+# hand, and every replica asks for itself. One small request in ten minutes.
+LOCKS_KNOWN_SECONDS = 600.0
+OWNER_KEY = "zhichao-owner"
+# A platform code and the end of the line; what is longer is somebody else's.
+_OWNER_BYTES_MAX = 64
 
 
 class S3Bucket:
-    """The bucket, asked through a client. Its locks are asked for once: a bucket has them from its making, or not."""
+    """The bucket, asked through a client. With an `owner`, a platform, nothing is put where another one puts."""
 
-    def __init__(self, client: S3Connection, address: StoreAddress, *, uses_object_lock: bool) -> None:
+    def __init__(self, client: S3Connection, address: StoreAddress, *, uses_object_lock: bool, owner: str = "") -> None:
         self.client = client
         self.address = address
         self.name = address.bucket
         self._uses_object_lock = uses_object_lock
-        self._has_object_lock: bool | None = None
+        self._owner = owner
+        # Replaced whole: what it said about locks, and by when it is asked again.
+        self._locks_known: tuple[bool, float] | None = None
+        self._is_claimed = False
 
     def errors(self, key: str = "", *, is_write: bool = False) -> AbstractContextManager[None]:
         """Return what turns the client's errors into StoreError; `is_write` while bytes of an object are sent."""
@@ -43,16 +69,57 @@ class S3Bucket:
         with self.errors():
             is_new = not self.client.bucket_exists(self.name) and self._make()
             is_versioned = self._is_versioned()
-        self._has_object_lock = None
-        return BucketFacts(is_new, is_versioned, self._asks_for_locks())
+        self.forget()
+        return BucketFacts(is_new, is_versioned, self.has_object_lock is True)
+
+    def forget(self) -> None:
+        """Forget what is known of it: it may be another one, made by hand under the same name."""
+        self._locks_known = None
+        self._is_claimed = False
 
     def check(self) -> None:
-        """Ask whether it is there and the key may list it. Raises StoreError."""
+        """Ask whether it is there, the key may list it, and no other platform puts there. Raises StoreError."""
         with self.errors():
             if not self.client.bucket_exists(self.name):
                 raise self._missing()
             # Servers answer the question for a bucket without looking at their disks or at the rights of the key.
             self.client._execute("GET", self.name, query_params={"list-type": "2", "max-keys": "1"})
+        self._is_claimed = False
+        self.claim()
+
+    def claim(self) -> None:
+        """See that the bucket is this platform's, which is asked once and then with each check. Raises StoreError.
+
+        Two platforms in one bucket would take each other's objects for orphans, and remove what is not locked.
+        """
+        if self._is_claimed or not self._owner:
+            return
+        with self.errors(OWNER_KEY):
+            found = self._read_owner()
+            if found is None:
+                content = f"{self._owner}\n".encode("ascii")
+                self.client.put_object(self.name, OWNER_KEY, BytesIO(content), len(content), content_type="text/plain")
+                # Another one may have done so in the same moment: the last one has it, and all read that.
+                found = self._read_owner()
+        if found != self._owner:
+            raise StoreRefusedError(
+                f"the bucket {self.name} at {self.address.endpoint} is of platform {found or 'nobody'}, not of "
+                f"{self._owner} (object {OWNER_KEY}): give each platform a bucket of its own 存储桶属于其他平台"
+            )
+        self._is_claimed = True
+
+    def _read_owner(self) -> str | None:
+        try:
+            response = self.client.get_object(self.name, OWNER_KEY, length=_OWNER_BYTES_MAX)
+        except S3Error as error:
+            if code_of(error) in MISSING_CODES:
+                return None
+            raise
+        try:
+            return response.read().decode("ascii", "replace").strip()
+        finally:
+            response.close()
+            response.release_conn()
 
     def is_versioned(self) -> bool:
         """Tell whether it keeps versions. Raises StoreError."""
@@ -61,19 +128,26 @@ class S3Bucket:
 
     @property
     def locks(self) -> bool:
-        """Whether objects are to be locked: the bucket can, and the settings want it. May ask the store."""
-        return self._uses_object_lock and self.has_object_lock
+        """Whether objects are to be locked: the bucket can, and the settings want it. May ask the store.
+
+        Not while it is not known whether it can: bytes are stored all the same, and locked once it is (lock_sweeping).
+        """
+        return self._uses_object_lock and self.has_object_lock is True
 
     def locks_until(self, retain_until: datetime) -> bool:
         """Whether an object is to be locked until then: stores refuse a time that has passed. May ask the store."""
         return retain_until > datetime.now(UTC) + LOCK_MIN and self.locks
 
     @property
-    def has_object_lock(self) -> bool:
-        """Whether the bucket was made with Object Lock. May ask the store."""
-        if self._has_object_lock is None:
-            self._has_object_lock = self._asks_for_locks()
-        return self._has_object_lock
+    def has_object_lock(self) -> bool | None:
+        """Whether the bucket was made with Object Lock; None when the key may not ask. May ask the store."""
+        known = self._locks_known
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        found = self._asks_for_locks()
+        # A right that is granted counts at once.
+        self._locks_known = None if found is None else (found, time.monotonic() + LOCKS_KNOWN_SECONDS)
+        return found
 
     def _make(self) -> bool:
         try:
@@ -104,12 +178,14 @@ class S3Bucket:
                 return False
             raise
 
-    def _asks_for_locks(self) -> bool:
+    def _asks_for_locks(self) -> bool | None:
         with self.errors():
             try:
                 self.client.get_object_lock_config(self.name)
             except S3Error as error:
-                if code_of(error) in NO_LOCK_CODES | {"AccessDenied"} or (
+                if code_of(error) == "AccessDenied":
+                    return None
+                if code_of(error) in NO_LOCK_CODES or (
                     status_of(error) == NOT_FOUND and code_of(error) != "NoSuchBucket"
                 ):
                     return False
@@ -142,6 +218,7 @@ class S3Bucket:
         return ObjectMissingError(key) if is_there else self._missing()
 
     def _missing(self) -> BucketMissingError:
+        self.forget()
         return BucketMissingError(f"{self.address.endpoint} has no bucket {self.name} 证据库中没有该存储桶")
 
     def list(self, prefix: str, start_after: str) -> Iterator[ObjectFacts]:
@@ -178,6 +255,13 @@ class S3Bucket:
         for one in versions:
             if one.is_delete_marker:
                 self._remove(key, one.version_id)
+        return True
+
+    def hide(self, key: str) -> bool:
+        """Put a delete marker over an object; False where that would be a deletion."""
+        if not any(one.version_id for one in self.versions(key)):
+            return False
+        self._remove(key, "")
         return True
 
     def delete(self, key: str) -> DeleteResult:
@@ -217,7 +301,7 @@ class S3Bucket:
         if retention is not None and retention.retain_until_date > datetime.now(UTC):
             return True
         try:
-            return self.client.is_object_legal_hold_enabled(self.name, key, version_id=version_id or None)
+            return self._is_held(key, version_id)
         except S3Error:
             return False
 
@@ -246,17 +330,42 @@ class S3Bucket:
         return True
 
     def set_hold(self, key: str, *, is_held: bool) -> bool:
-        """Put the current version under legal hold or release it; False where nothing is locked."""
-        if not self.locks:
+        """Put the current version under legal hold, or release all versions; False where nothing is locked."""
+        if is_held and not self._uses_object_lock:
             return False
+        can_lock = self.has_object_lock
+        if can_lock is None:
+            raise WrongCredentialsError(
+                f"the key may not ask whether {self.name} at {self.address.endpoint} has Object Lock "
+                "(s3:GetBucketObjectLockConfiguration) 密钥无权查询对象锁定"
+            )
+        if can_lock:
+            self._hold(key) if is_held else self._release(key)
+        return can_lock
+
+    def _hold(self, key: str) -> None:
         # Asked first: SeaweedFS answers a hold on nothing with an internal error.
-        self.stat(key)
+        version_id = self.stat(key).version_id
         with self.errors(key):
-            if is_held:
+            if not self._is_held(key, version_id):
                 self.client.enable_object_legal_hold(self.name, key)
-            else:
-                self.client.disable_object_legal_hold(self.name, key)
-        return True
+
+    def _release(self, key: str) -> None:
+        versions = [one.version_id for one in self.versions(key) if not one.is_delete_marker]
+        if not versions:
+            raise self.missing(key)
+        with self.errors(key):
+            for version_id in versions:
+                if self._is_held(key, version_id):
+                    self.client.disable_object_legal_hold(self.name, key, version_id=version_id or None)
+
+    def _is_held(self, key: str, version_id: str) -> bool:
+        try:
+            return self.client.is_object_legal_hold_enabled(self.name, key, version_id=version_id or None)
+        except S3Error as error:
+            if code_of(error) in NO_HOLD_CODES:
+                return False
+            raise
 
 
 def _named(version_id: str | None) -> str:

@@ -61,9 +61,11 @@ class S3Settings:
     read_timeout_seconds: float = 30.0
     retries: int = 2
     uses_object_lock: bool = True
+    owner: str = ""
+    """Code of the platform whose bucket it has to be; empty for tools, which do not look."""
 
     @classmethod
-    def of(cls, settings: VideoSettings) -> Self:
+    def of(cls, settings: VideoSettings, owner: str = "") -> Self:
         """Take them from the settings of the service."""
         return cls(
             endpoint=settings.s3_endpoint,
@@ -78,6 +80,7 @@ class S3Settings:
             read_timeout_seconds=settings.s3_read_timeout_seconds,
             retries=settings.s3_retries,
             uses_object_lock=settings.object_lock != "off",
+            owner=owner,
         )
 
 

@@ -71,6 +71,9 @@ NO_LOCK_CODES: Final = frozenset(
 )
 """What stores answer about locks in a bucket without them, or when they know none."""
 
+NO_HOLD_CODES: Final = NO_LOCK_CODES | {"NoSuchObjectLegalHold"}
+"""What stores answer about the hold of a version that was never held."""
+
 LOCKED_CODES: Final = frozenset({"AccessDenied", "InvalidRequest", "MethodNotAllowed", "ObjectLocked"})
 """What stores answer when a locked version is to be deleted or its lock shortened."""
 

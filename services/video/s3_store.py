@@ -35,7 +35,9 @@ class S3ObjectStore(ObjectStore):
         self._address = StoreAddress(settings.endpoint, settings.bucket)
         self._client = connect(settings)
         self._presigner = presigner(settings)
-        self._bucket = S3Bucket(self._client, self._address, uses_object_lock=settings.uses_object_lock)
+        self._bucket = S3Bucket(
+            self._client, self._address, uses_object_lock=settings.uses_object_lock, owner=settings.owner
+        )
         self._writer = S3Writer(self._bucket)
 
     @property

@@ -63,6 +63,7 @@ class S3Writer:
         retain_until: datetime | None,
     ) -> PutResult:
         """Store bytes under the key of their digest unless they are there (see ObjectStore.put)."""
+        self._bucket.claim()
         with ExitStack() as stack:
             if isinstance(source, GrowingFile):
                 grown = stack.enter_context(source.path.open("rb"))
@@ -88,6 +89,7 @@ class S3Writer:
         self, key: str, digest: bytes, size_bytes: int, content_type: str, retain_until: datetime | None
     ) -> PutResult:
         """Copy a staging object to the key of its digest, inside the store."""
+        self._bucket.claim()
         target = object_key(digest)
         found = self._bucket.find(target)
         if found is not None and found.size_bytes == size_bytes:

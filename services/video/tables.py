@@ -247,11 +247,7 @@ sa.Index(
     OBJECTS.c.digest,
     postgresql_where=sa.text("state = 1"),
 )
-sa.Index(
-    "objects_by_keep_check",
-    OBJECTS.c.keep_check_time,
-    postgresql_where=sa.text("state IN (1, 4)"),
-)
+sa.Index("objects_by_keep_check", OBJECTS.c.keep_check_time, postgresql_where=sa.text("state IN (1, 4)"))
 # After a restore own evidence is looked for among what is said to be elsewhere.
 sa.Index("objects_elsewhere", OBJECTS.c.digest, postgresql_where=sa.text("state IN (2, 3)"))
 # Deletions that were decided and written down, and are not done yet: few, and soon none.
@@ -391,5 +387,8 @@ SCRUB_STATE = sa.Table(
     _count("object_count"),
     _count("object_bytes"),
     _time("count_time", nullable=True),
+    # When keeping was at work last, and from when on it may delete after a time in which it was not.
+    _time("present_time", nullable=True),
+    _time("delete_after_time", nullable=True),
     sa.CheckConstraint("id = 1", name="scrub_state_id_check"),
 )

@@ -33,6 +33,7 @@ __all__ = ["backup", "home", "stack"]
 
 CONTENTS = [f"evidence {number}".encode() * (number + 1) for number in range(6)]
 RETAINED = timedelta(days=30)
+HELD, RELEASED = (hashlib.sha256(content).digest() for content in CONTENTS[1:3])
 
 
 class Home(KeptPlatform):
@@ -46,6 +47,13 @@ class Home(KeptPlatform):
                 store.ensure_bucket()
                 for content in CONTENTS:
                     seal(server.url("video"), store, content)
+            with psycopg.connect(server.url("video")) as connection:
+                connection.execute(
+                    "INSERT INTO legal_holds (evidence_origin, source_unit_id, evidence_id, platform, hold_id,"
+                    " place_sequence, release_sequence) SELECT origin, source_unit_id, evidence_id, origin, 'case-1',"
+                    " 2, CASE WHEN digest = %s THEN 1 ELSE 3 END FROM evidence WHERE digest = ANY(%s)",
+                    (HELD, [HELD, RELEASED]),
+                )
 
     def server(self, directory: Path) -> ObjectServer:
         """Make the S3 server on a directory."""
@@ -162,6 +170,7 @@ def test_what_is_restored_is_as_it_was_and_locked(home: Home, backup: Path, tmp_
         assert found == digests(CONTENTS)
         first = hashlib.sha256(CONTENTS[0]).digest()
         assert b"".join(store.read(object_key(first))) == CONTENTS[0]
+        assert [store._bucket._is_held(object_key(digest), "") for digest in (HELD, RELEASED)] == [True, False]
         # Locked as long as its manifest says, as when it was sealed.
         assert (store.delete(object_key(first)).kept_count, store.stat(object_key(first)).size_bytes) == (
             1,

@@ -29,10 +29,12 @@ class LockChange(NamedTuple):
 
 
 class DueLocks(NamedTuple):
-    """What the locks of an object that is here have to be: those of all evidence with these bytes together."""
+    """What the locks of an object have to be: those of all evidence with these bytes together."""
 
     retain_until_time: datetime
     is_held: bool
+    state: int
+    """1 held; 4 damaged or 5 deleted and not gone from the store, where a hold is only ever taken off."""
 
 
 def note_changes(connection: RawConnection, digests: Sequence[bytes]) -> None:
@@ -59,17 +61,39 @@ def read_changes(connection: RawConnection, now: datetime, count: int) -> list[L
 
 
 def read_due(connection: RawConnection, digest: bytes) -> DueLocks | None:
-    """Return what the locks of an object have to be; None when it is not here, or no manifest names it."""
+    """Return what the locks of an object have to be; None when the store has none, or no manifest names it."""
     row = connection.execute(
         "SELECT max(GREATEST(e.retain_until_time, x.retain_until_time)), bool_or(EXISTS (SELECT 1 FROM legal_holds h"
         "  WHERE (h.evidence_origin, h.source_unit_id, h.evidence_id) = (e.origin, e.source_unit_id, e.evidence_id)"
-        "  AND h.place_sequence > h.release_sequence))"
+        "  AND h.place_sequence > h.release_sequence)), max(o.state)"
         " FROM evidence e JOIN objects o ON o.digest = e.digest LEFT JOIN retention_extensions x"
         " ON (x.evidence_origin, x.source_unit_id, x.evidence_id) = (e.origin, e.source_unit_id, e.evidence_id)"
-        " WHERE e.digest = %s AND o.state = %s HAVING count(*) > 0",
-        (digest, BytesState.HELD),
+        " WHERE e.digest = %s AND (o.state IN (%s, %s) OR (o.state = %s AND o.purge_time IS NULL))"
+        " HAVING count(*) > 0",
+        (digest, BytesState.HELD, BytesState.DAMAGED, BytesState.DELETED),
     ).fetchone()
     return DueLocks(*row) if row else None
+
+
+def held_after(connection: RawConnection, after: bytes, count: int) -> list[bytes]:
+    """Return objects that are here and under a legal hold, after a digest, by digest."""
+    rows = connection.execute(
+        "SELECT DISTINCT e.digest FROM legal_holds h JOIN evidence e"
+        " ON (h.evidence_origin, h.source_unit_id, h.evidence_id) = (e.origin, e.source_unit_id, e.evidence_id)"
+        " JOIN objects o ON o.digest = e.digest WHERE h.place_sequence > h.release_sequence AND o.state = %s"
+        " AND e.digest > %s ORDER BY e.digest LIMIT %s",
+        (BytesState.HELD, after, count),
+    )
+    return [digest for (digest,) in rows]
+
+
+def stored_after(connection: RawConnection, after: bytes, count: int) -> list[bytes]:
+    """Return objects that are here, after a digest, by digest."""
+    rows = connection.execute(
+        "SELECT digest FROM objects WHERE state = %s AND digest > %s ORDER BY digest LIMIT %s",
+        (BytesState.HELD, after, count),
+    )
+    return [digest for (digest,) in rows]
 
 
 def forget_change(connection: RawConnection, change: LockChange) -> None:

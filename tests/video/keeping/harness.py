@@ -85,6 +85,8 @@ class Kept:
         self.objects: ObjectStore = self.store()
         self.parts = self.build()
         self.parts.watch.step()
+        # It has been at work all the time, and may delete.
+        self.execute("INSERT INTO scrub_state (id, present_time, delete_after_time) VALUES (1, now(), now())")
 
     def build(self, objects: ObjectStore | None = None) -> KeepingParts:
         """Make the parts anew, as after a restart."""

@@ -6,13 +6,18 @@ from datetime import timedelta
 
 import pytest
 
+from cli.platform_layout import free_port
 from services.video.custody import CustodyAction
 from services.video.domain import BytesState
-from services.video.object_store import rendition_key
+from services.video.object_store import StoreUnavailableError, object_key, rendition_key
 from tests.video.keeping.harness import Kept, KilledAt, KilledError
+from tests.waiting import wait_until
 
-OVER = -1.0
-"""Days of retention that are over."""
+OVER = -60.0
+"""Days of retention that are over, with any grace."""
+
+LOCKED_SECONDS = 15.0
+"""A lock that ends while a test waits; the store wants more than LOCK_MIN."""
 
 
 def expire(kept: Kept) -> None:
@@ -128,14 +133,98 @@ def test_a_kill_at_any_moment_is_made_up_for(kept: Kept, *, is_done: bool) -> No
 
 def test_what_the_store_keeps_locked_goes_when_the_lock_ends(kept: Kept) -> None:
     """Retention is over here and not yet there, as by a clock that is behind."""
-    evidence = kept.seal(b"locked", days=1, locks=True)
-    kept.execute("UPDATE evidence SET retain_until_time = now() - interval '1 day'")
+    evidence = kept.seal(b"locked", days=LOCKED_SECONDS / 86_400, locks=True)
+    kept.execute("UPDATE evidence SET retain_until_time = now() - interval '60 days'")
 
     expire(kept)
 
     assert kept.state(evidence.digest) == BytesState.DELETED
     assert kept.is_stored(evidence.digest)
     assert kept.value("SELECT purge_time FROM objects") is None
+
+    def is_gone() -> bool:
+        expire(kept)
+        return kept.value("SELECT purge_time FROM objects") is not None
+
+    wait_until(is_gone, "the store lets go", seconds_max=60)
+    assert not kept.is_stored(evidence.digest)
+    assert kept.actions(evidence) == ["DELETED"]
+
+
+@pytest.mark.parametrize("is_hidden", [False, True])
+def test_a_hold_in_the_store_that_nobody_took_off_keeps_nothing(kept: Kept, *, is_hidden: bool) -> None:
+    """As the store of a copy, or when the hold was released while the bytes were damaged."""
+    evidence = kept.seal(b"held there", days=OVER)
+    assert kept.objects.set_hold(object_key(evidence.digest), is_held=True)
+    if is_hidden:
+        kept.hide(evidence.digest)
+
+    expire(kept)
+
+    assert not kept.is_stored(evidence.digest)
+    assert kept.value("SELECT purge_time FROM objects") is not None
+
+
+# Holds that are on their way
+
+
+def test_a_hold_that_was_placed_during_an_outage_of_the_link_holds(kept: Kept) -> None:
+    """The link is away from Friday to Monday, retention ends on Saturday, a platform above holds on Saturday."""
+    evidence = kept.seal(b"held above", days=-2)
+    expire(kept)
+    assert kept.is_stored(evidence.digest)
+
+    kept.write(evidence, CustodyAction.HOLD_PLACED, reference_id="case-1")
+    kept.execute("UPDATE evidence SET retain_until_time = retain_until_time - interval '60 days'")
+    kept.clock.moved += timedelta(days=2)
+    expire(kept)
+
+    assert kept.actions(evidence) == ["HOLD_PLACED"]
+    assert kept.is_stored(evidence.digest)
+
+
+def test_after_a_time_away_nothing_is_deleted_before_holds_had_time_to_arrive(kept: Kept) -> None:
+    """The service was stopped, or its database is a backup, for longer than the grace."""
+    evidence = kept.seal(b"over", days=OVER)
+    kept.execute("UPDATE scrub_state SET present_time = now() - interval '20 days'")
+
+    expire(kept)
+    kept.parts = kept.build()
+    expire(kept)
+
+    assert kept.actions(evidence) == []
+    waits = kept.value("SELECT delete_after_time - present_time FROM scrub_state")
+    assert timedelta(days=13, hours=23) < waits <= timedelta(days=14)
+
+    kept.execute("UPDATE scrub_state SET delete_after_time = now()")
+    expire(kept)
+    assert kept.actions(evidence) == ["DELETED"]
+
+
+def test_nothing_is_deleted_while_holds_come_back_after_a_restore_nor_for_as_long_as_the_backup_is_old(
+    kept: Kept,
+) -> None:
+    evidence = kept.seal(b"over", days=OVER)
+    kept.execute("UPDATE scrub_state SET present_time = now() - interval '3 days'")
+    kept.execute("UPDATE journal_logs SET is_recovering = true WHERE is_own")
+
+    expire(kept)
+    assert kept.value("SELECT present_time < now() - interval '2 days' FROM scrub_state")
+    kept.execute("UPDATE journal_logs SET is_recovering = false")
+    expire(kept)
+
+    assert kept.actions(evidence) == []
+    assert kept.value("SELECT delete_after_time > now() + interval '2 days' FROM scrub_state")
+
+
+def test_a_store_that_is_away_is_no_time_away(kept: Kept) -> None:
+    kept.execute("UPDATE scrub_state SET present_time = now() - interval '1 minute'")
+    away = kept.build(kept.store(endpoint=f"http://127.0.0.1:{free_port()}"))
+
+    with pytest.raises(StoreUnavailableError):
+        away.keeping.step()
+
+    assert kept.value("SELECT present_time > now() - interval '30 seconds' FROM scrub_state")
 
 
 def test_the_same_bytes_sealed_again_are_not_taken_away(kept: Kept) -> None:

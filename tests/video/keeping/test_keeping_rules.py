@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.video.custody import CustodyAction, CustodyFact, retained_until, standing_holds
 from services.video.domain import Name
-from services.video.keeping_rules import HELD_LOOK_AGAIN, Keeper, Pace, may_delete, next_look
+from services.video.keeping_rules import HELD_LOOK_AGAIN, Keeper, Pace, Presence, may_delete, next_look
 from services.video.store import keeping as store
 from services.video.store.projected import ArrivedCustodyEvent, ArrivedEvidence, put_custody_events, put_evidence
 from tests.video.harness import COUNTY, UNIT
@@ -23,33 +23,69 @@ MOMENTS = st.integers(-5, 5).map(lambda days: NOW + timedelta(days=days))
 KEEPERS = st.lists(st.builds(Keeper, MOMENTS, st.booleans(), st.none() | MOMENTS), max_size=4)
 
 
-@given(KEEPERS)
-def test_bytes_may_be_deleted_exactly_when_somebody_did_and_nobody_does_keep_them(keepers: list[Keeper]) -> None:
+GRACES = st.integers(0, 3).map(lambda days: timedelta(days=days))
+
+
+@given(KEEPERS, GRACES)
+def test_bytes_may_be_deleted_exactly_when_somebody_did_and_nobody_does_keep_them(
+    keepers: list[Keeper], grace: timedelta
+) -> None:
     expected = len(keepers) > 0 and all(
         not one.is_held
-        and one.retain_until_time <= NOW
+        and one.retain_until_time + grace <= NOW
         and (one.requested_until_time is None or one.requested_until_time <= NOW)
         for one in keepers
     )
 
-    assert may_delete(keepers, NOW) == expected
+    assert may_delete(keepers, NOW, grace) == expected
 
 
-@given(KEEPERS, MOMENTS)
-def test_one_more_that_keeps_never_makes_it_deletable(keepers: list[Keeper], until: datetime) -> None:
-    if not may_delete(keepers, NOW) and keepers:
-        assert not may_delete([*keepers, Keeper(until, is_held=False)], NOW)
+@given(KEEPERS, MOMENTS, GRACES)
+def test_one_more_that_keeps_never_makes_it_deletable(keepers: list[Keeper], until: datetime, grace: timedelta) -> None:
+    if not may_delete(keepers, NOW, grace) and keepers:
+        assert not may_delete([*keepers, Keeper(until, is_held=False)], NOW, grace)
 
 
-@given(KEEPERS)
-def test_nobody_looks_again_later_than_it_may_be_deleted(keepers: list[Keeper]) -> None:
-    look = next_look(keepers, NOW)
+@given(KEEPERS, GRACES)
+def test_nobody_looks_again_later_than_it_may_be_deleted(keepers: list[Keeper], grace: timedelta) -> None:
+    look = next_look(keepers, NOW, grace)
 
     assert look > NOW
     # Without any further event: the last of all ends, or a hold is looked at daily.
-    ends = [one.retain_until_time for one in keepers]
+    ends = [one.retain_until_time + grace for one in keepers]
     ends += [one.requested_until_time for one in keepers if one.requested_until_time]
     assert look <= max([*ends, NOW + HELD_LOOK_AGAIN])
+
+
+# After a time away
+
+GRACE = timedelta(days=14)
+
+
+def waits(away: timedelta | None, *, before: timedelta = timedelta(0)) -> timedelta:
+    """Return for how long nothing is deleted after a time away; `before` it was to wait so long from now on."""
+    present = None if away is None else NOW - away
+    noted = Presence(present, NOW + before).noted(NOW, GRACE)
+    assert noted.delete_after_time is not None
+    return noted.delete_after_time - NOW
+
+
+def test_after_a_time_away_nothing_is_deleted_for_as_long_as_that_was() -> None:
+    hours, weeks = timedelta(hours=60), timedelta(weeks=5)
+
+    assert (waits(hours), waits(weeks), waits(None)) == (hours, GRACE, GRACE)
+
+
+def test_a_restart_is_no_time_away_and_does_not_end_a_wait() -> None:
+    minute, days = timedelta(minutes=1), timedelta(days=2)
+
+    assert (waits(minute), waits(minute, before=days)) == (timedelta(0), days)
+
+
+def test_a_clock_that_was_wrong_makes_nobody_wait_longer_than_a_grace() -> None:
+    ahead = timedelta(days=4_000)
+
+    assert (waits(-ahead), waits(timedelta(minutes=1), before=ahead)) == (GRACE, GRACE)
 
 
 def test_reading_is_spread_over_time() -> None:
@@ -104,7 +140,7 @@ def logs(draw: st.DrawFn) -> list[list[ArrivedCustodyEvent]]:
 
 def manifest(name: Name, until: datetime) -> ArrivedEvidence:
     """Return a manifest of the bytes."""
-    return ArrivedEvidence(name, 1, b"leaf", 3, DIGEST, 9, "", NOW, NOW, until, (), b"")
+    return ArrivedEvidence(name, 1, b"leaf", 3, DIGEST, 9, "", NOW, None, NOW, until, (), b"")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -128,7 +164,7 @@ def test_the_tables_say_what_the_events_say_in_whatever_order_they_come(
         keepers = [Keeper(*row) for row in store.read_keepers(connection, DIGEST)]
         connection.rollback()
 
-    assert may_delete(keepers, NOW) == expected(named, events)
+    assert may_delete(keepers, NOW, timedelta(0)) == expected(named, events)
 
 
 def expected(named: Sequence[tuple[Name, datetime]], events: Sequence[ArrivedCustodyEvent]) -> bool:

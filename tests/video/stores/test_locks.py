@@ -6,11 +6,17 @@ import pytest
 
 from cli.platform_layout import free_port
 from services.video import lock_self_test
-from services.video.object_store import LOCK_TEST_PREFIX, LockState, object_key
+from services.video.object_store import (
+    LOCK_TEST_PREFIX,
+    LockState,
+    ObjectMissingError,
+    WrongCredentialsError,
+    object_key,
+)
 from services.video.s3_store import S3ObjectStore
 from tests.video.stores import servers
 from tests.video.stores.contents import content
-from tests.video.stores.gateway import Gateway
+from tests.video.stores.gateway import Gateway, error
 
 CLIP = content(5000)
 KEY = object_key(CLIP.digest)
@@ -101,6 +107,29 @@ def test_nothing_is_locked_when_locks_are_switched_off(server: servers.Server, s
     assert (answers, unlocked.delete(KEY).deleted_count) == ((False, False), 1)
 
 
+def test_a_hold_is_taken_off_all_versions(store: S3ObjectStore) -> None:
+    """One of them may lie under wrong bytes, or under a delete marker."""
+    _put(store)
+    store.set_hold(KEY, is_held=True)
+    store.put_rendition(KEY, b"something else", "video/mp4")
+    store.set_hold(KEY, is_held=True)
+    store._client.remove_object(store.address.bucket, KEY)
+    assert (store.set_hold(KEY, is_held=False), store.delete(KEY).kept_count) == (True, 0)
+
+
+def test_a_hold_is_taken_off_also_when_locks_are_switched_off(server: servers.Server, store: S3ObjectStore) -> None:
+    _put(store)
+    store.set_hold(KEY, is_held=True)
+    unlocked = servers.store(server, bucket=store.address.bucket, uses_object_lock=False)
+    assert (unlocked.set_hold(KEY, is_held=False), unlocked.delete(KEY).deleted_count) == (True, 1)
+
+
+def test_a_hold_on_nothing_is_taken_off_nothing(store: S3ObjectStore) -> None:
+    for is_held in (True, False):
+        with pytest.raises(ObjectMissingError):
+            store.set_hold(KEY, is_held=is_held)
+
+
 # Buckets without locks
 
 
@@ -134,6 +163,40 @@ def test_the_self_test_says_that_a_bucket_has_no_locks(plain: S3ObjectStore) -> 
     assert plain.lock_self_test().state is LockState.UNSUPPORTED
 
 
+# Buckets that may not be asked, or are others than before
+
+
+def test_a_key_that_may_not_ask_for_locks_knows_nothing_and_learns_it_when_it_may(
+    server: servers.Server, store: S3ObjectStore
+) -> None:
+    if server.url.startswith("https"):
+        pytest.skip("the gateway before the store speaks plain HTTP")
+    denied = [True]
+
+    def answer(method: str, path: str) -> tuple[int, bytes] | None:
+        is_question = method == "GET" and "object-lock" in path.partition("?")[2]
+        return error("AccessDenied", 403) if is_question and denied else None
+
+    with Gateway(server.url.removeprefix("http://"), answer) as gateway:
+        asked = servers.store(server, endpoint=gateway.url, bucket=store.address.bucket)
+        _put(asked, _soon())
+        with pytest.raises(WrongCredentialsError):
+            asked.set_hold(KEY, is_held=True)
+        before = (asked.lock_self_test().state, _locked_until(store))
+        denied.clear()
+        _put(asked, until := _soon())
+        after = (asked.set_hold(KEY, is_held=True), asked.lock_self_test().state, _locked_until(store))
+    assert (before, after) == ((LockState.UNKNOWN, None), (True, LockState.ENFORCED, until))
+
+
+def test_a_bucket_that_was_made_anew_by_hand_is_asked_again(plain: S3ObjectStore) -> None:
+    client, bucket = plain._client, plain.address.bucket
+    assert plain.lock_self_test().state is LockState.UNSUPPORTED
+    client.remove_bucket(bucket)
+    client.make_bucket(bucket, object_lock=True)
+    assert plain.lock_self_test().state is LockState.ENFORCED
+
+
 # The self-test
 
 
@@ -163,6 +226,24 @@ def test_the_self_test_finds_that_a_store_takes_locks_and_deletes(
     with Gateway(server.url.removeprefix("http://"), answer) as gateway:
         found = servers.store(server, endpoint=gateway.url, bucket=store.address.bucket).lock_self_test()
     assert found.state is LockState.NOT_ENFORCED, found.detail
+
+
+@pytest.mark.parametrize("code", ["SlowDown", "AccessDenied", "InternalError"])
+def test_a_store_that_cannot_be_read_for_a_moment_has_not_deleted_what_is_locked(
+    server: servers.Server, store: S3ObjectStore, code: str
+) -> None:
+    if server.url.startswith("https"):
+        pytest.skip("the gateway before the store speaks plain HTTP")
+
+    def answer(method: str, path: str) -> tuple[int, bytes] | None:
+        query = path.partition("?")[2]
+        is_read = method == "GET" and query.startswith("versionId=") and "&" not in query
+        return error(code, 403 if code == "AccessDenied" else 503) if is_read else None
+
+    with Gateway(server.url.removeprefix("http://"), answer) as gateway:
+        found = servers.store(server, endpoint=gateway.url, bucket=store.address.bucket, retries=0).lock_self_test()
+        was_read = any(answer(*request) for request in gateway.requests)
+    assert (was_read, found.state) == (True, LockState.UNKNOWN), found.detail
 
 
 def test_the_self_test_knows_nothing_while_the_store_is_away(server: servers.Server) -> None:

@@ -49,7 +49,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3ObjectStore]
         admin.policy_add("evidence", policy=_documented_policy())
         admin.user_add(access_key, secret_key)
         admin.policy_set("evidence", user=access_key)
-        yield servers.store(server, bucket=BUCKET, **keys)
+        yield servers.store(server, bucket=BUCKET, owner="141025", **keys)
     finally:
         server.stop()
 

@@ -274,6 +274,8 @@ def upgrade() -> None:
         sa.Column("object_count", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("object_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         _time("count_time", nullable=True),
+        _time("present_time", nullable=True),
+        _time("delete_after_time", nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.CheckConstraint("id = 1", name="scrub_state_id_check"),
     )
