@@ -22,6 +22,7 @@ from cli.evidence_options import (
     RecordNameType,
 )
 from cli.evidence_reach import CALL_SECONDS_MAX, reaching, video_service
+from cli.evidence_store_command import store
 from cli.help_text import CommandGroup
 from cli.listing import first, show_list
 from cli.service_reach import Reach
@@ -278,5 +279,5 @@ def cameras(origin: str, source_unit_id: str, states: tuple[str, ...], limit: in
     )
 
 
-for _command in (upload, play, download, fetch, hold, release, extend, custody, export_, verify_):
+for _command in (upload, play, download, fetch, hold, release, extend, custody, export_, verify_, store):
     evidence.add_command(_command)

@@ -1,4 +1,4 @@
-"""`zhichao status`: what platforms hold, how far their links are, and whether their services work."""
+"""`zhichao status`: what platforms hold, how far their links are, and whether their services and stores work."""
 
 import json
 import signal
@@ -34,8 +34,9 @@ def status(named: tuple[str, ...], is_watched: bool, as_json: bool, caller_optio
     A platform is named by its data directory, a directory of several, or the addresses of its services; without any,
     those started here (var/*, var/run/*) are shown. Suspected overloads are those weighed today.
 
-    Exit status: 0 when every service serves; 1 when a platform or service does not answer; 2 when nothing was found.
-    退出码: 0 全部正常; 1 有平台或服务不可用; 2 未找到平台。
+    Exit status: 0 when every service serves and every evidence store works; 1 when a platform or service does not
+    answer, or a store is away, full or refuses; 2 when nothing was found.
+    退出码: 0 全部正常; 1 有平台、服务或证据库不可用; 2 未找到平台。
     """
     from cli.status_probe import PlatformProbes
     from cli.status_targets import TargetError, find
@@ -51,7 +52,9 @@ def status(named: tuple[str, ...], is_watched: bool, as_json: bool, caller_optio
             latest = _watch(probes, as_json=as_json) if is_watched else _once(probes, as_json=as_json)
         except KeyboardInterrupt:
             Console(stderr=True).print()
-    raise click.exceptions.Exit(0 if all(figures.is_well for figures in latest) else 1)
+    raise click.exceptions.Exit(
+        0 if all(figures.is_well and not figures.is_store_in_trouble for figures in latest) else 1
+    )
 
 
 def _once(probes: "PlatformProbes", *, as_json: bool) -> "Sequence[PlatformFigures]":
@@ -103,12 +106,16 @@ def _tables(latest: "Sequence[PlatformFigures]", width: int) -> "RenderableType"
     from rich.text import Text
 
     from cli.status_display import log_table, platform_table, service_line
+    from cli.store_display import store_line
 
     known = [figures for figures in latest if not figures.problem]
     parts: list[RenderableType] = [platform_table(latest, width=width)]
     if known:
         parts += [log_table(known, width=width), Text("* own log 本级日志", "dim")]
-        parts += [service_line(figures) for figures in known]
+        for figures in known:
+            parts.append(service_line(figures))
+            if figures.store is not None:
+                parts.append(store_line(figures.platform, figures.store))
     return Group(*parts)
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from cli.directive_options import CHINA_TIME
 from cli.relay_figures import AlarmFigures
 from cli.status_figures import LinkFigures, PlatformFigures
+from cli.store_display import store_trouble_lines
 
 # English and Chinese of a link's state, and its colour.
 LINK_STATES = {
@@ -157,6 +158,8 @@ def trouble_lines(platforms: Sequence[PlatformFigures]) -> Iterator[Text]:
                     f"{figures.platform} {service.name} {service.address}: {service.health.lower()} {service.problem}"
                 )
                 yield Text(text[:_MESSAGE_CHARACTERS_MAX].rstrip(), "red")
+        for text in store_trouble_lines(figures.platform, figures.store) if figures.store is not None else ():
+            yield Text(text[:_MESSAGE_CHARACTERS_MAX], "bold red")
         link = figures.link
         if link is None:
             continue
@@ -200,6 +203,11 @@ def plain_line(figures: PlatformFigures) -> str:
     if figures.suspected_count is not None:
         parts.append(f"suspected={figures.suspected_count}")
     parts += [f"parked={figures.parked_count}", f"link={link.state.lower() if link else 'unknown'}"]
+    store = figures.store
+    if store is not None and store.trouble:
+        parts.append(f"store={store.trouble}")
+    if store is not None and store.has_losses:
+        parts.append(f"missing={store.missing_count} changed={store.changed_count}")
     return " ".join(
         filter(None, [*parts, *(f"{one.name}={one.health}" for one in figures.services if not one.is_serving)])
     )

@@ -14,6 +14,7 @@ from cli.relay_figures import (
     FollowFigures,
     SentFigures,
 )
+from cli.store_figures import StoreFigures
 
 
 @dataclass(frozen=True)
@@ -143,11 +144,18 @@ class PlatformFigures:
     # More totals than were read.
     is_suspected_partial: bool = False
     suspected_since: date | None = None
+    # None where the video service does not answer.
+    store: StoreFigures | None = None
 
     @property
     def is_well(self) -> bool:
         """Whether every service of it answers and serves."""
         return not self.problem and all(service.is_serving for service in self.services)
+
+    @property
+    def is_store_in_trouble(self) -> bool:
+        """Whether something keeps the evidence store from its work: records go on, and nothing is sealed."""
+        return self.store is not None and bool(self.store.trouble)
 
     @property
     def streams(self) -> list[str]:

@@ -15,11 +15,14 @@ from grpc_health.v1 import health_pb2
 from cli.relay_link import link_figures
 from cli.status_figures import LinkFigures, LogFigures, PlatformFigures, ServiceFigures
 from cli.status_targets import LOOK_SECONDS_MAX, Target
+from cli.store_figures import StoreFigures, store_figures
 from services.common.rpc_client import connect, service_error
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.registry.v1 import service_pb2 as registry_pb2
 from zhichao.registry.v1 import service_pb2_grpc as registry_pb2_grpc
 from zhichao.relay.v1 import relay_pb2, relay_pb2_grpc
+from zhichao.video.v1 import service_pb2 as video_pb2
+from zhichao.video.v1 import service_pb2_grpc as video_pb2_grpc
 from zhichao.weighing.v1 import service_pb2 as weighing_pb2
 from zhichao.weighing.v1 import service_pb2_grpc as weighing_pb2_grpc
 
@@ -45,6 +48,7 @@ class _Look:
     logs: list[LogFigures] = field(default_factory=list)
     link: LinkFigures | None = None
     suspected: tuple[int, bool] | None = None
+    store: StoreFigures | None = None
 
 
 class PlatformProbe:
@@ -80,6 +84,7 @@ class PlatformProbe:
             suspected_count=count,
             is_suspected_partial=is_partial,
             suspected_since=self._since,
+            store=look.store,
         )
 
     def close(self) -> None:
@@ -97,6 +102,8 @@ class PlatformProbe:
                 look.logs += self._logs(channel)
             if name == "weighing":
                 look.suspected = self._suspected(channel)
+            if name == "video":
+                look.store = _store(channel)
             if name == "registry" and not self._is_name_asked:
                 self._name = _division_name(channel, self.target.platform)
                 self._is_name_asked = bool(self._name)
@@ -190,6 +197,11 @@ def _health(channel: grpc.Channel) -> str:
 def _link(channel: grpc.Channel) -> LinkFigures:
     relay = relay_pb2_grpc.RelayServiceStub(channel)
     return link_figures(relay.GetRelayStatus(relay_pb2.GetRelayStatusRequest(), timeout=LOOK_SECONDS_MAX))
+
+
+def _store(channel: grpc.Channel) -> StoreFigures:
+    video = video_pb2_grpc.VideoServiceStub(channel)
+    return store_figures(video.GetStoreStatus(video_pb2.GetStoreStatusRequest(), timeout=LOOK_SECONDS_MAX))
 
 
 def _division_name(channel: grpc.Channel, code: str) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ from cli.status import status
 from cli.status_display import NARROW_WIDTH, log_table, plain_line, platform_table
 from cli.status_figures import LinkFigures, LinkLogFigures, LogFigures, PlatformFigures, ServiceFigures
 from cli.status_targets import Target, TargetError, find, identify
+from cli.store_figures import store_figures
 from cli.verify import verify
+from tests.waiting import wait_until
+from zhichao.video.v1 import service_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "127.0.0.1:9"
@@ -90,6 +94,42 @@ def test_status_shows_every_log_and_service(platform: PlatformProcess) -> None:
     assert exit_code == 0
     assert "141025" in output
     assert "connecting" in output
+
+
+def test_status_shows_the_evidence_store(platform: PlatformProcess) -> None:
+    def store() -> Any:
+        (document,) = json.loads(invoke(status, str(platform.data_directory), "--json")[1])
+        return document["store"]
+
+    wait_until(lambda: store()["is_reachable"], "the store was asked")
+
+    exit_code, output = invoke(status, str(platform.data_directory))
+
+    assert exit_code == 0
+    assert "141025 store 证据库 ok 正常  0 objects 0 B, lock 锁定 " in output
+    assert (store()["bucket"], store()["trouble"], store()["object_count"]) == ("zhichao-evidence", "", 0)
+
+
+def test_a_store_in_trouble_is_told_and_no_success() -> None:
+    full = pb.GetStoreStatusResponse(
+        is_reachable=True,
+        trouble=pb.STORE_TROUBLE_FULL,
+        trouble_detail="no room left [x] 证据库空间已满",
+        missing_count=2,
+        changed_count=1,
+    )
+    figures = replace(busy("141025", "古县"), store=store_figures(full))
+    console = Console(width=NARROW_WIDTH, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123 - closed below
+    with console.file:
+        console.print(platform_table([figures]))
+    text = console.export_text()
+
+    assert "141025 store: no room left [x] 证据库空间已满" in text
+    assert "141025 evidence: 2 objects missing, 1 changed" in text
+    assert "store=full missing=2 changed=1" in plain_line(figures)
+    assert figures.is_store_in_trouble
+    # What waits for all services to serve does not wait for a store.
+    assert replace(figures, services=()).is_well
 
 
 def test_what_is_not_there_is_shown_as_such(platform: PlatformProcess, tmp_path: Path) -> None:
