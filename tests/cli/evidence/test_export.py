@@ -108,6 +108,18 @@ def test_what_was_looked_at_often_is_exported_with_the_newest_views(
     assert [event.purpose for _, event in custody] == ["案件", "look 2", "look 3", "移送"]
 
 
+def test_a_bundle_that_is_not_right_is_not_kept(exporter: ExportingCounty, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = exporter.sealed(photo())
+    list(exporter.video.stub.ReadEvidence(pb.ReadEvidenceRequest(name=name_of(held), purpose="a look")))
+    # It leaves out what the checker knows that there is room for.
+    monkeypatch.setattr(custody_choice, "CUSTODY_MAX", 1)
+    refused = exporter.export("b.zip")
+    assert refused.exit_code == 1
+    for words in ("leaves out custody events for which there is room", "is not right as written, and not kept"):
+        assert words in refused.output
+    assert [path.name for path in exporter.directory.iterdir()] == ["exporter.token"]
+
+
 def test_a_bundle_that_is_there_stays(exporter: ExportingCounty) -> None:
     held = exporter.sealed(photo())
     bundle_id = exporter.exported("b.zip")["bundle_id"]
