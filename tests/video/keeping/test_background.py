@@ -2,14 +2,17 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 
 import psycopg
 import pytest
 
+from cli.platform_layout import free_port
 from services.video import background
 from services.video.background import BackgroundWork, OnlyOne
+from services.video.keeping import UNKNOWN_AGAIN_MAX, Keeping
 from services.video.keeping_rules import HELD_LOOK_AGAIN
-from services.video.object_store import StoreUnavailableError
+from services.video.object_store import LockState, StoreUnavailableError
 from tests.video.keeping.harness import Kept
 from tests.waiting import wait_until
 
@@ -126,6 +129,39 @@ def test_locks_are_tested_at_the_start_and_daily(kept: Kept) -> None:
     kept.parts.keeping.test_locks()
 
     assert kept.value("SELECT count(*) FROM store_tests") == 3
+
+
+def lock_tests(kept: Kept, keeping: Keeping, *later: timedelta) -> list[int]:
+    """Return how many self-tests there are after looking so much later each time."""
+    counts = []
+    for moved in later:
+        kept.clock.moved = moved
+        keeping.test_locks()
+        counts.append(kept.value("SELECT count(*) FROM store_tests"))
+    return counts
+
+
+def test_a_test_that_could_not_be_made_is_tried_again_less_and_less_often(kept: Kept) -> None:
+    away = kept.build(kept.store(endpoint=f"http://127.0.0.1:{free_port()}")).keeping
+    minute = timedelta(minutes=1)
+
+    assert lock_tests(kept, away, 0 * minute, 0.5 * minute, minute, 1.5 * minute, 2 * minute) == [1, 1, 2, 2, 3]
+    assert kept.value("SELECT DISTINCT lock_state FROM store_tests") == LockState.UNKNOWN.value
+    for _ in range(10):
+        kept.clock.moved += UNKNOWN_AGAIN_MAX
+        away.test_locks()
+    before = kept.value("SELECT count(*) FROM store_tests")
+    assert lock_tests(kept, away, 59 * minute, UNKNOWN_AGAIN_MAX) == [before, before + 1]
+
+
+def test_locks_that_did_not_hold_are_tested_again_within_the_hour(kept: Kept) -> None:
+    keeping = kept.parts.keeping
+    keeping.test_locks()
+    kept.execute("UPDATE store_tests SET lock_state = %s", LockState.NOT_ENFORCED.value)
+
+    assert lock_tests(kept, keeping, timedelta(minutes=58), timedelta(minutes=61)) == [1, 2]
+    newest = kept.value("SELECT lock_state FROM store_tests ORDER BY test_time DESC LIMIT 1")
+    assert newest == LockState.ENFORCED.value
 
 
 def test_nothing_is_compared_while_manifests_come_back_from_above_and_at_once_afterwards(kept: Kept) -> None:
