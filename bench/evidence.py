@@ -1,5 +1,7 @@
 """Measurement 7: evidence. Clips uploaded through the video service against the same puts by the bare S3 client into
 the same store, reading against the client's reading, memory under sixteen uploads at once, manifests carried upwards.
+
+Speed is measured with MinIO, the reference, and with the laptop's SeaweedFS; the rest with SeaweedFS.
 """
 
 import hashlib
@@ -20,13 +22,15 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from minio import Minio
 
-from bench import harness
+from bench import harness, reference_store
 from bench.harness import CITY, COUNTY, Result
+from bench.reference_store import Store
 from cli.certificates import make_certificates
 from cli.platform_layout import PlatformFiles
 from cli.platform_process import PlatformProcess
 from cli.simulate.media import Scene, make_clip, make_photo
 from cli.simulate.registration import register_below
+from tools import minio
 from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
 from zhichao.video.v1 import evidence_pb2, service_pb2
 from zhichao.video.v1.service_pb2_grpc import VideoServiceStub
@@ -134,19 +138,24 @@ def run(rounds: int = 30, big_bytes: int = 2 << 30, many_bytes: int = 64 << 20, 
         f"{READ_RATIO_MIN} of its get, the service at most {MEMORY_MEGABYTES_MAX:.0f} MB",
     )
     source = Source()
+    if reference_store.is_installed():
+        _reference_speed(result, source, rounds)
+        judged = "minio"
+    else:
+        result.remarks.append(minio.NOT_INSTALLED)
+        judged = "seaweedfs"
     with harness.scratch() as directory:
         with PlatformProcess(COUNTY, directory / "county", log_format="json", is_split=True) as county:
             client = Client(county, source)
-            bare = _bare_client(county)
             with client.channel:
-                _speed(result, client, bare, source, rounds)
+                _speed(result, "seaweedfs", client, _Bare(_own_store(county)), source, rounds)
                 _memory(result, county, client, source, big_bytes, many_bytes)
                 _fill(client, source, manifests)
         _carry(result, directory, manifests)
     figures = result.figures
     result.is_reached = (
-        figures["upload_ratio"] >= UPLOAD_RATIO_MIN
-        and figures["read_ratio"] >= READ_RATIO_MIN
+        figures[f"{judged}_upload_ratio"] >= UPLOAD_RATIO_MIN
+        and figures[f"{judged}_read_ratio"] >= READ_RATIO_MIN
         and figures["peak_service_megabytes"] <= MEMORY_MEGABYTES_MAX
     )
     return result
@@ -155,8 +164,12 @@ def run(rounds: int = 30, big_bytes: int = 2 << 30, many_bytes: int = 64 << 20, 
 class _Bare:
     """The S3 client alone, in a bucket of its own of the same store."""
 
-    def __init__(self, client: Minio) -> None:
-        self._client = client
+    def __init__(self, store: Store) -> None:
+        endpoint = store.endpoint.removeprefix("http://")
+        access_key, secret_key = (
+            path.read_text("utf-8").strip() for path in (store.access_key_file, store.secret_key_file)
+        )
+        self._client = client = Minio(endpoint, access_key, secret_key, secure=False)
         self._bucket = "bench-bare"
         client.make_bucket(self._bucket, object_lock=True)
 
@@ -182,16 +195,24 @@ class _Bare:
             answer.release_conn()
 
 
-def _bare_client(county: PlatformProcess) -> _Bare:
+def _own_store(county: PlatformProcess) -> Store:
     files = PlatformFiles(county.data_directory)
-    endpoint = county.state.object_endpoint.removeprefix("http://")
-    access_key, secret_key = (
-        path.read_text("utf-8").strip() for path in (files.object_access_key, files.object_secret_key)
-    )
-    return _Bare(Minio(endpoint, access_key, secret_key, secure=False))
+    return Store(county.state.object_endpoint, files.object_access_key, files.object_secret_key)
 
 
-def _speed(result: Result, client: Client, bare: _Bare, source: Source, rounds: int) -> None:
+def _reference_speed(result: Result, source: Source, rounds: int) -> None:
+    """Measure speed on a county that keeps its evidence in MinIO."""
+    with harness.scratch() as directory, reference_store.running(directory / "minio") as store:
+        county = PlatformProcess(
+            COUNTY, directory / "county", environment=store.environment, log_format="json", is_split=True
+        )
+        with county:
+            client = Client(county, source)
+            with client.channel:
+                _speed(result, "minio", client, _Bare(store), source, rounds)
+
+
+def _speed(result: Result, store: str, client: Client, bare: _Bare, source: Source, rounds: int) -> None:
     """Take turns: ours, the client's default, the client in one request, and the same for reading."""
     seconds: dict[str, list[float]] = {name: [] for name in ("upload", "put", "put_whole", "read", "get")}
 
@@ -223,12 +244,12 @@ def _speed(result: Result, client: Client, bare: _Bare, source: Source, rounds: 
         for turn in range(len(reads)):
             if timed(*reads[(number + turn) % len(reads)]) != CLIP_BYTES:
                 raise RuntimeError("not all bytes came back")
-    for name, values in seconds.items():
-        result.figures[f"{name}_milliseconds"] = statistics.median(values) * 1000
+    for what, values in seconds.items():
+        result.figures[f"{store}_{what}_milliseconds"] = statistics.median(values) * 1000
     result.figures |= {
-        "upload_ratio": _ratio(seconds["put"], seconds["upload"]),
-        "upload_ratio_to_one_request": _ratio(seconds["put_whole"], seconds["upload"]),
-        "read_ratio": _ratio(seconds["get"], seconds["read"]),
+        f"{store}_upload_ratio": _ratio(seconds["put"], seconds["upload"]),
+        f"{store}_upload_ratio_to_one_request": _ratio(seconds["put_whole"], seconds["upload"]),
+        f"{store}_read_ratio": _ratio(seconds["get"], seconds["read"]),
     }
 
 
