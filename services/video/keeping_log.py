@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Final
 
 from services.common.clock import Clock
-from services.common.database import RawConnection
+from services.common.database import Engine, RawConnection, raw_connection, translate_errors
 from services.video.custody import CustodyAction
 from services.video.custody_writer import CustodyWriter
-from services.video.keeping_rules import Keeper, may_delete, next_look
+from services.video.keeping_rules import UNREAD_MAX, UNREAD_RETRY, Keeper, may_delete, next_look
+from services.video.store import checks as check_store
 from services.video.store import keeping as store
 
 DELETED_PURPOSE: Final = "Retention is over, no hold stands 保存期满, 无保全"
@@ -19,8 +20,9 @@ DELETED_PURPOSE: Final = "Retention is over, no hold stands 保存期满, 无保
 class KeepingLog:
     """Writes custody events of what the service does itself. Thread safe."""
 
-    def __init__(self, custody: CustodyWriter, own: str, clock: Clock, grace: timedelta) -> None:
+    def __init__(self, engine: Engine, custody: CustodyWriter, own: str, clock: Clock, grace: timedelta) -> None:
         """`grace` is how long bytes are kept after the end of their retention."""
+        self._engine = engine
         self._custody = custody
         self._own = own
         self._clock = clock
@@ -38,7 +40,7 @@ class KeepingLog:
         """Mark damaged bytes as held again and write it down; False when they are not damaged."""
         with self._writing(digest) as connection:
             now = self._clock.now()
-            if not store.mark_restored(connection, digest, now):
+            if not check_store.mark_restored(connection, digest, now):
                 return False
             self._custody.write_of_all(connection, digest, CustodyAction.RESTORED, how, now)
         return True
@@ -50,19 +52,34 @@ class KeepingLog:
         """
         with self._writing(digest) as connection:
             now = self._clock.now()
-            if not store.mark_found(connection, digest, size_bytes, now):
+            if not check_store.mark_found(connection, digest, size_bytes, now):
                 return False
             self._custody.write_of_all(connection, digest, CustodyAction.RESTORED, how, now)
         return True
 
-    def lost(self, digest: bytes, size_bytes: int, how: str) -> bool:
-        """Mark bytes of own evidence as missing of which nobody knew where they are; False when that is known."""
+    def lost(self, digest: bytes, size_bytes: int, action: CustodyAction, how: str) -> bool:
+        """Mark bytes of own evidence as missing or changed of which nobody knew where they are; False when that is
+        known.
+        """
         with self._writing(digest) as connection:
             now = self._clock.now()
-            if not store.mark_lost(connection, digest, size_bytes, now):
+            if not check_store.mark_lost(connection, digest, size_bytes, action, now):
                 return False
-            self._custody.write_of_all(connection, digest, CustodyAction.FOUND_MISSING, how, now)
+            self._custody.write_of_all(connection, digest, action, how, now)
         return True
+
+    def checked(self, digest: bytes) -> None:
+        """Note that bytes that are held were read, and are right."""
+        with translate_errors(), self._engine.begin() as pooled:
+            check_store.mark_checked(raw_connection(pooled), digest, self._clock.now())
+
+    def unread(self, digest: bytes) -> bool:
+        """Count that the store could not read bytes though it could read others; True when that was so often that it
+        is to be written down, until then they are tried again after UNREAD_RETRY.
+        """
+        with translate_errors(), self._engine.begin() as pooled:
+            count = check_store.put_unread(raw_connection(pooled), digest, self._clock.now() + UNREAD_RETRY)
+        return count >= UNREAD_MAX
 
     def delete(self, digest: bytes) -> bool:
         """Decide whether bytes are deleted, and write it down; the store still has them. False when they are kept.

@@ -8,14 +8,14 @@ from typing import Final
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.video.background import BackgroundWork, OnlyOne
-from services.video.checking import Checker
+from services.video.checking import Checker, Finding
 from services.video.config import VideoSettings
 from services.video.custody_writer import CustodyWriter
 from services.video.domain import BytesState
 from services.video.expiring import Expirer
 from services.video.keeping import KEEPING_LOCK_KEY, SCRUB_LOCK_KEY, Keeping
 from services.video.keeping_log import KeepingLog
-from services.video.object_store import ObjectStore
+from services.video.object_store import ObjectStore, PutResult, StoreRefusedError, object_key
 from services.video.reconciling import Reconciler
 from services.video.scrubber import RATE_WITHOUT, Scrubber
 from services.video.store.objects import read_object
@@ -27,6 +27,9 @@ THREADS: Final = 3
 
 UNPACED_BYTES_PER_SECOND: Final = 1 << 40
 """More than any store reads."""
+
+CHECKED_FOR: Final = timedelta(days=1)
+"""How long an object counts as checked that was read: as long as the scrubber does not read it again."""
 
 UPLOADED_AGAIN: Final = "The same bytes were uploaded again 相同文件重新上传"
 
@@ -53,7 +56,7 @@ class KeepingParts:
         upload_keep = timedelta(hours=settings.upload_keep_hours)
         rate = settings.scrub_bytes_per_second or RATE_WITHOUT
         grace = timedelta(days=settings.delete_grace_days)
-        self.log = KeepingLog(custody, own, clock, grace)
+        self.log = KeepingLog(engine, custody, own, clock, grace)
         self.watch = StoreWatch(engine, objects, clock, writes)
         # A pace each: what reconciliation reads is little, and does not wait for the scrubber.
         scrubbing = Checker(objects, self.log, clock, self._stopping, rate)
@@ -69,25 +72,40 @@ class KeepingParts:
             BackgroundWork("scrubber", self.scrubber.step, OnlyOne(url, SCRUB_LOCK_KEY, "scrubber")),
         )
 
-    def put_again(self, digest: bytes, size_bytes: int, put: Callable[[], object]) -> None:
-        """Put bytes, which the caller has compared with their digest, where damaged ones are; else do nothing.
+    def put_checked(self, digest: bytes, size_bytes: int, put: Callable[[], PutResult]) -> None:
+        """Put bytes, which the caller has compared with their digest, and see that the store has these and no others.
 
-        The store leaves alone what is there with the right size, so that wrong bytes are removed first. Raises
-        StoreError, ServiceError.
+        The store leaves alone what is there with the right size. What was there is read unless it was today; wrong
+        bytes, marked or not, are written down, and `put` is called once more. Raises StoreError, ServiceError.
         """
         with translate_errors(), reading(self._engine) as pooled:
             row = read_object(raw_connection(pooled), digest)
-        if row is not None and row.state == BytesState.DAMAGED:
-            self.make_room(digest, size_bytes)
+        is_marked = row is not None and row.state == BytesState.DAMAGED
+        checked = row.check_time if row is not None else None
+        was_there = put().was_there
+        is_known = checked is not None and self._clock.now() - checked < CHECKED_FOR
+        if not is_marked and (not was_there or is_known):
+            return
+        checker = self._unpaced()
+        finding = checker.look(digest, size_bytes)
+        if finding is not Finding.RIGHT:
+            if finding is not Finding.UNREADABLE:
+                checker.accuse(digest, size_bytes, finding)
+            checker.clear(digest, size_bytes, is_marked=is_marked)
             put()
-            self.log.restored(digest, UPLOADED_AGAIN)
+            # What is written down is for good: not before it was seen.
+            if checker.look(digest, size_bytes) is not Finding.RIGHT:
+                raise StoreRefusedError(f"the store does not give {object_key(digest)} as it was put 证据库写入后不符")
+        self.log.restored(digest, UPLOADED_AGAIN)
+        self.log.checked(digest)
 
     def make_room(self, digest: bytes, size_bytes: int) -> None:
-        """Remove wrong bytes of a damaged object from the store, so that right ones can be put. Raises StoreError."""
+        """Let right bytes be put where a damaged object is. Raises StoreError."""
+        self._unpaced().clear(digest, size_bytes)
+
+    def _unpaced(self) -> Checker:
         # One for each call: a checker is for one thread. Somebody waits for it, so that nothing is spread over time.
-        Checker(self._objects, self.log, self._clock, self._stopping, UNPACED_BYTES_PER_SECOND).clear(
-            digest, size_bytes
-        )
+        return Checker(self._objects, self.log, self._clock, self._stopping, UNPACED_BYTES_PER_SECOND)
 
     def start(self) -> None:
         """Start the threads."""

@@ -13,7 +13,7 @@ import structlog
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.journal.store import read_own_head
-from services.video.checking import Checker, Finding, StoppedError
+from services.video.checking import SAID, Checker, Finding, StoppedError
 from services.video.domain import BytesState
 from services.video.expiring import RENDITIONS
 from services.video.keeping_log import KeepingLog
@@ -115,7 +115,8 @@ class Reconciler:
         again = [digest for digest, row in kept.items() if row.state == BytesState.DELETED]
         with translate_errors(), self._engine.begin() as pooled:
             connection = raw_connection(pooled)
-            store.put_orphans(connection, unnamed, now)
+            # The later of two clocks: one that was behind must not make an orphan look old once it is right.
+            store.put_orphans(connection, unnamed, max(now, store.database_time(connection)))
             store.forget_orphans(connection, named)
             for digest in sorted(again):
                 store.purge_again(connection, digest)
@@ -160,21 +161,32 @@ class Reconciler:
                 if not is_own:
                     continue
                 self._check_stop()
-                finding = self._checker.look(row.digest, row.size_bytes)
-                if finding is Finding.RIGHT:
-                    self._log.found(row.digest, row.size_bytes, FOUND_AGAIN)
-                elif self._log.lost(row.digest, row.size_bytes, NOWHERE):
-                    _log.error("object_damaged", digest=row.digest.hex(), finding=finding.value)
-                    self._checker.heal(row.digest, row.size_bytes, finding)
+                self._find(row.digest, row.size_bytes)
             if len(rows) < PAGE:
                 return
+
+    def _find(self, digest: bytes, size_bytes: int) -> None:
+        finding = self._checker.look_twice(digest, size_bytes)
+        if finding is Finding.RIGHT:
+            self._log.found(digest, size_bytes, FOUND_AGAIN)
+            return
+        if finding is Finding.UNREADABLE and not self._log.unread(digest):
+            return
+        action, how = SAID[finding]
+        how = NOWHERE if finding is Finding.MISSING else how
+        if self._log.lost(digest, size_bytes, action, how):
+            _log.error("object_damaged", digest=digest.hex(), finding=finding.value)
+            self._checker.heal(digest, size_bytes, finding)
 
     # What nobody needs
 
     def _remove_orphans(self) -> None:
         """Remove orphans that have been seen long enough; none while own manifests may still be on their way back."""
         with translate_errors(), reading(self._engine) as pooled:
-            head = read_own_head(raw_connection(pooled))
+            connection = raw_connection(pooled)
+            head = read_own_head(connection)
+            # The earlier of two clocks: one that jumps ahead must not remove what may find its manifest yet.
+            now = min(self._clock.now(), store.database_time(connection))
         if head is None or head.is_recovering:
             return
         after = b""
@@ -184,7 +196,7 @@ class Reconciler:
             for digest, found_time in orphans:
                 after = digest
                 self._check_stop()
-                is_due = self._clock.now() - found_time > ORPHAN_KEEP
+                is_due = now - found_time > ORPHAN_KEEP
                 if is_due or not self._is_there(digest):
                     self._remove_orphan(digest)
             if len(orphans) < PAGE:
@@ -218,7 +230,10 @@ class Reconciler:
 
     def _remove_staging(self, upload_keep: timedelta) -> None:
         """Remove what was put straight to the store and that no upload knows."""
-        self._objects.abort_stale_multiparts(self._clock.now() - upload_keep - STAGING_KEEP)
+        with translate_errors(), reading(self._engine) as pooled:
+            under_way = store.known_multiparts(raw_connection(pooled))
+        # Whoever goes on with an upload has its time extended: it may be older than any limit.
+        self._objects.abort_stale_multiparts(self._clock.now() - upload_keep - STAGING_KEEP, under_way)
         for page in self._pages(self._objects.list(STAGING_PREFIX)):
             old = [found.key for found in page if self._is_old(found, upload_keep + STAGING_KEEP)]
             with translate_errors(), reading(self._engine) as pooled:

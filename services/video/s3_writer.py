@@ -4,7 +4,7 @@ import base64
 import hashlib
 import io
 from contextlib import ExitStack, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -28,6 +28,7 @@ from services.video.s3_bucket import S3Bucket
 from services.video.s3_connection import UNSIGNED, GrowingBody, HashedBody
 from services.video.s3_errors import NOT_FOUND, code_of, status_of
 from services.video.s3_surplus import remove_surplus
+from services.video.store_contents import ObjectFacts
 
 SINGLE_PUT_BYTES_MAX: Final = 64 * 1024 * 1024
 """Larger files go in parts: what is sent again after a broken connection stays small. S3 takes 5 GiB in one request."""
@@ -84,6 +85,19 @@ class S3Writer:
         body = HashedBody(io.BytesIO(content), 0, len(content), hashlib.sha256(content).hexdigest())
         with self._bucket.errors(key, is_write=True):
             self._send(key, body, {"Content-Type": content_type})
+
+    def raise_version(self, key: str, version_id: str) -> None:
+        """Copy one version of an object over all others."""
+        with self._bucket.errors(key, is_write=True):
+            try:
+                found = self._bucket.client.stat_object(self._bucket.name, key, version_id=version_id)
+                modified_time = found.last_modified or datetime.now(UTC)
+                version = ObjectFacts(key, found.size or 0, modified_time, version_id)
+                s3_copying.copy(self._bucket, version, key, found.content_type or "application/octet-stream")
+            except S3Error as error:
+                if status_of(error) == NOT_FOUND and code_of(error) != "NoSuchUpload":
+                    raise self._bucket.missing(key) from error
+                raise
 
     def copy(
         self, key: str, digest: bytes, size_bytes: int, content_type: str, retain_until: datetime | None

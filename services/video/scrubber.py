@@ -11,8 +11,8 @@ from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.video.checking import RIGHT_AGAIN, Checker, Finding, StoppedError
 from services.video.keeping_log import KeepingLog
+from services.video.store import checks
 from services.video.store import keeping as store
-from services.video.store.keeping import StoredRow
 
 AGAIN_AFTER: Final = timedelta(days=1)
 """No object is read twice within a day: a small store is not worn out by a rate that suits a large one."""
@@ -23,8 +23,9 @@ IDLE_SECONDS: Final = 60.0
 DAMAGED_SECONDS: Final = 900.0
 """How often damaged objects are looked at again: somebody may have put them right in the store."""
 
-DAMAGED_PAGE: Final = 100
-"""Damaged objects that are read from the database at once."""
+DAMAGED_PAGE: Final = 20
+"""Damaged objects that are looked at in one step: where a whole store is lost there are millions, and what is not is
+scrubbed in between."""
 
 RATE_WITHOUT: Final = 8 << 20
 """Bytes per second for damaged objects where scrubbing is switched off: the default of the setting."""
@@ -44,12 +45,14 @@ class Scrubber:
         self._clock = clock
         self._is_scrubbing = is_scrubbing
         self._damaged_at: float | None = None
+        self._damaged_after = b""
 
     def step(self) -> float:
         """Read the next object and return the seconds until the one after it. Raises StoreError, ServiceError."""
         try:
-            self._look_at_damaged()
-            return self._scrub() if self._is_scrubbing else IDLE_SECONDS
+            is_more_damaged = self._look_at_damaged()
+            pause = self._scrub() if self._is_scrubbing else IDLE_SECONDS
+            return 0.0 if is_more_damaged else pause
         except StoppedError:
             return 0.0
 
@@ -58,7 +61,11 @@ class Scrubber:
         with translate_errors(), reading(self._engine) as pooled:
             connection = raw_connection(pooled)
             began = store.read_scrub_state(connection).scrub_begin_time
-            found = store.oldest_checked(connection, now - AGAIN_AFTER)
+            unread = checks.due_unread(connection, now)
+            found = checks.oldest_checked(connection, now - AGAIN_AFTER)
+        if unread is not None:
+            self._checker.check(unread.digest, unread.size_bytes)
+            return 0.0
         if found is None or _is_over(began, found[1]):
             if began is not None:
                 with translate_errors(), self._engine.begin() as pooled:
@@ -68,33 +75,30 @@ class Scrubber:
         if began is None:
             with translate_errors(), self._engine.begin() as pooled:
                 store.begin_round(raw_connection(pooled), now)
-        self._check(found[0])
+        self._checker.check(found[0].digest, found[0].size_bytes)
         return 0.0
 
-    def _check(self, row: StoredRow) -> None:
-        if self._checker.check(row.digest, row.size_bytes) is Finding.RIGHT:
-            with translate_errors(), self._engine.begin() as pooled:
-                store.mark_checked(raw_connection(pooled), row.digest, self._clock.now())
+    def _look_at_damaged(self) -> bool:
+        """Look at some of what is damaged, from time to time: what somebody has put right in the store is held again.
 
-    def _look_at_damaged(self) -> None:
-        """Look at what is damaged from time to time: what somebody has put right in the store is held again."""
-        now = self._clock.monotonic()
-        if self._damaged_at is not None and now - self._damaged_at < DAMAGED_SECONDS:
-            return
-        after = b""
-        while True:
-            with translate_errors(), reading(self._engine) as pooled:
-                rows = store.read_damaged(raw_connection(pooled), after, DAMAGED_PAGE)
-            if not rows:
-                break
-            for row in rows:
-                after = row.digest
-                finding = self._checker.look(row.digest, row.size_bytes)
-                if finding is Finding.RIGHT:
-                    self._log.restored(row.digest, RIGHT_AGAIN)
-                else:
-                    self._checker.heal(row.digest, row.size_bytes, finding)
-        self._damaged_at = now
+        True when there are more to look at now.
+        """
+        if self._damaged_at is not None and self._clock.monotonic() - self._damaged_at < DAMAGED_SECONDS:
+            return False
+        with translate_errors(), reading(self._engine) as pooled:
+            rows = checks.read_damaged(raw_connection(pooled), self._damaged_after, DAMAGED_PAGE)
+        for row in rows:
+            finding = self._checker.look(row.digest, row.size_bytes)
+            if finding is Finding.RIGHT:
+                self._log.restored(row.digest, RIGHT_AGAIN)
+            else:
+                self._checker.heal(row.digest, row.size_bytes, finding)
+            self._damaged_after = row.digest
+        if len(rows) == DAMAGED_PAGE:
+            return True
+        # From the end on: looking may take longer than the pause.
+        self._damaged_after, self._damaged_at = b"", self._clock.monotonic()
+        return False
 
 
 def _is_over(began: datetime | None, oldest_check: datetime | None) -> bool:

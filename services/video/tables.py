@@ -53,8 +53,9 @@ EVIDENCE = sa.Table(
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     _text("camera_id"),
-    # Start of capture, or of the seal where there is none: what lists are ordered by.
+    # Start of capture, or of the seal where there is none: what lists are ordered by. Its end, absent for a moment.
     _time("list_time"),
+    _time("capture_end_time", nullable=True),
     _time("seal_time"),
     # As sealed; extensions stand in a table of their own.
     _time("retain_until_time"),
@@ -188,6 +189,9 @@ OBJECTS = sa.Table(
     sa.Column("preview_failures", sa.Integer, nullable=False, server_default=sa.text("0")),
     # When the scrubber read them last, and found them as they should be.
     _time("scrub_time", nullable=True),
+    # How often the store could not read them though it could others, and when that is tried again.
+    sa.Column("unread_count", sa.Integer, nullable=False, server_default=sa.text("0")),
+    _time("unread_retry_time", nullable=True),
     # Not looked at before this time by what deletes expired bytes; absent when it has not looked yet. Nothing is
     # deleted because of it: that is decided anew.
     _time("keep_check_time", nullable=True),
@@ -208,6 +212,9 @@ OBJECTS = sa.Table(
     # Of the manifest on whose account they are wanted: platform that sealed it, and when.
     sa.Column("wanted_origin", sa.Text(collation="C"), nullable=True),
     _time("wanted_seal_time", nullable=True),
+    # How urgently the platform above wants them, and until when: it says so again as long as it does.
+    sa.Column("upstream_urgency", sa.SmallInteger, nullable=True),
+    _time("upstream_until_time", nullable=True),
     # Bytes that have come so far of those that are wanted.
     _count("received_bytes"),
     sa.CheckConstraint("state BETWEEN 1 AND 6", name="objects_state_check"),
@@ -222,22 +229,21 @@ sa.Index(
 sa.Index("objects_not_settled", OBJECTS.c.state, OBJECTS.c.digest, postgresql_where=sa.text("state IN (3, 4)"))
 sa.Index(
     "objects_wanted",
-    OBJECTS.c.wanted_origin,
-    OBJECTS.c.urgency,
-    OBJECTS.c.wanted_seal_time,
-    OBJECTS.c.digest,
-    postgresql_where=sa.text("state IN (3, 4)"),
+    *OBJECTS.c["wanted_origin", "urgency", "wanted_seal_time", "digest"],
+    postgresql_where=sa.text("state IN (3, 4) AND retry_time IS NULL"),
+)
+# What was declined is asked for again beside that: what has waited longest, and not what was sealed first.
+sa.Index(
+    "objects_declined",
+    *OBJECTS.c["wanted_origin", "urgency", "retry_time", "digest"],
+    postgresql_where=sa.text("state IN (3, 4) AND retry_time IS NOT NULL"),
 )
 sa.Index(
     "objects_wanted_until",
     OBJECTS.c.wanted_until_time,
     postgresql_where=sa.text("state IN (3, 4) AND wanted_until_time IS NOT NULL"),
 )
-sa.Index(
-    "objects_not_considered",
-    OBJECTS.c.digest,
-    postgresql_where=sa.text("NOT is_considered AND state <> 1"),
-)
+sa.Index("objects_not_considered", OBJECTS.c.digest, postgresql_where=sa.text("NOT is_considered AND state <> 1"))
 # What has come is named to whoever waits for it.
 sa.Index("objects_by_stored_time", OBJECTS.c.stored_time, OBJECTS.c.digest, postgresql_where=sa.text("state = 1"))
 # The scrubber takes the one whose last check is the oldest; what was just stored has been checked.
@@ -247,6 +253,7 @@ sa.Index(
     OBJECTS.c.digest,
     postgresql_where=sa.text("state = 1"),
 )
+sa.Index("objects_unread", OBJECTS.c.unread_retry_time, postgresql_where=sa.text("unread_retry_time IS NOT NULL"))
 sa.Index("objects_by_keep_check", OBJECTS.c.keep_check_time, postgresql_where=sa.text("state IN (1, 4)"))
 # After a restore own evidence is looked for among what is said to be elsewhere.
 sa.Index("objects_elsewhere", OBJECTS.c.digest, postgresql_where=sa.text("state IN (2, 3)"))
@@ -314,8 +321,8 @@ SUSPECTED_WEIGHINGS = sa.Table(
     _time("receive_time"),
     # Day of the weighing in China Standard Time.
     sa.Column("day", sa.Date, nullable=False),
-    # When the first clip, and the first photo, of it was sealed; absent while there is none. Whatever comes later, the
-    # weighing or the evidence, finds the other one (store.weighings).
+    # When the first clip, and the first photo, that shows its time was sealed; absent while there is none. Whatever
+    # comes later, the weighing or the evidence, finds the other one (store.weighings).
     _time("clip_seal_time", nullable=True),
     _time("photo_seal_time", nullable=True),
 )
@@ -337,9 +344,7 @@ sa.Index("suspected_weighings_by_place", SUSPECTED_WEIGHINGS.c.origin, SUSPECTED
 # What lacks evidence is little, and its list has this order (store.missing).
 sa.Index(
     "suspected_weighings_missing",
-    SUSPECTED_WEIGHINGS.c.weigh_time,
-    SUSPECTED_WEIGHINGS.c.origin,
-    SUSPECTED_WEIGHINGS.c.sequence,
+    *SUSPECTED_WEIGHINGS.c["weigh_time", "origin", "sequence"],
     postgresql_where=sa.text("clip_seal_time IS NULL OR photo_seal_time IS NULL"),
 )
 WEIGHING_POSITIONS = sa.Table(

@@ -52,6 +52,8 @@ class Troubles(NamedTuple):
     changed_count: int
     wanted_count: int
     orphan_count: int
+    unread_count: int
+    """Held, and not read the last time, though the store could read others."""
 
 
 class ScrubState(NamedTuple):
@@ -90,74 +92,6 @@ def database_time(connection: RawConnection) -> datetime:
         raise RuntimeError("a SELECT without a table gives one row")
     found: datetime = row[0]
     return found
-
-
-# Scrubbing
-
-
-def oldest_checked(connection: RawConnection, before: datetime) -> tuple[StoredRow, datetime | None] | None:
-    """Return the held object whose last check is the oldest, with that, if it was before a time."""
-    row = connection.execute(
-        "SELECT digest, size_bytes, state, coalesce(scrub_time, stored_time) FROM objects WHERE state = 1"
-        " AND coalesce(scrub_time, stored_time, '-infinity') < %s"
-        " ORDER BY coalesce(scrub_time, stored_time, '-infinity'), digest LIMIT 1",
-        (before,),
-    ).fetchone()
-    return (StoredRow(*row[:3]), row[3]) if row else None
-
-
-def read_damaged(connection: RawConnection, after: bytes, count: int) -> list[StoredRow]:
-    """Return damaged objects after a digest, by digest."""
-    rows = connection.execute(
-        "SELECT digest, size_bytes, state FROM objects WHERE state = 4 AND digest > %s ORDER BY digest LIMIT %s",
-        (after, count),
-    )
-    return [StoredRow(*row) for row in rows]
-
-
-def mark_checked(connection: RawConnection, digest: bytes, now: datetime) -> None:
-    """Note that an object was read and is as it should be."""
-    connection.execute("UPDATE objects SET scrub_time = %s WHERE digest = %s AND state = 1", (now, digest))
-
-
-def mark_restored(connection: RawConnection, digest: bytes, now: datetime) -> bool:
-    """Mark damaged bytes as held again; False when they are not damaged."""
-    marked = connection.execute(
-        "UPDATE objects SET state = 1, damage = NULL, damage_time = NULL, scrub_time = %s,"
-        " stored_time = coalesce(stored_time, %s) WHERE digest = %s AND state = 4",
-        (now, now, digest),
-    )
-    return marked.rowcount == 1
-
-
-def mark_found(connection: RawConnection, digest: bytes, size_bytes: int, now: datetime) -> bool:
-    """Mark bytes as held that are in the store though their row says otherwise, or there is none; False when it does
-    not.
-    """
-    marked = connection.execute(
-        "INSERT INTO objects (digest, size_bytes, state, stored_time, scrub_time, preview_due_time)"
-        " VALUES (%s, %s, 1, %s, %s, %s)"
-        " ON CONFLICT (digest) DO UPDATE SET state = 1, stored_time = excluded.stored_time,"
-        " preview_due_time = CASE WHEN NOT objects.has_preview THEN excluded.preview_due_time END,"
-        " scrub_time = excluded.scrub_time, damage = NULL, damage_time = NULL, wanted_time = NULL, urgency = NULL,"
-        " wanted_until_time = NULL, retry_time = NULL, received_bytes = 0 WHERE objects.state IN (2, 3, 4)",
-        (digest, size_bytes, now, now, now),
-    )
-    return marked.rowcount == 1
-
-
-def mark_lost(connection: RawConnection, digest: bytes, size_bytes: int, now: datetime) -> bool:
-    """Mark bytes of an own manifest as missing that have no row, or one that says that they are below; False otherwise.
-
-    Below this platform nobody has what it has sealed itself.
-    """
-    marked = connection.execute(
-        "INSERT INTO objects (digest, size_bytes, state, damage, damage_time) VALUES (%s, %s, 4, %s, %s)"
-        " ON CONFLICT (digest) DO UPDATE SET state = 4, damage = excluded.damage, damage_time = excluded.damage_time"
-        " WHERE objects.state IN (2, 3)",
-        (digest, size_bytes, CustodyAction.FOUND_MISSING, now),
-    )
-    return marked.rowcount == 1
 
 
 # Deleting
@@ -299,6 +233,11 @@ def read_orphans(connection: RawConnection, after: bytes, count: int) -> list[tu
     return [(digest, found_time) for digest, found_time in rows]
 
 
+def known_multiparts(connection: RawConnection) -> set[str]:
+    """Return the ids of all uploads straight to the store that are under way."""
+    return {found for (found,) in connection.execute("SELECT multipart_id FROM uploads")}
+
+
 def known_staging_keys(connection: RawConnection, keys: Sequence[str]) -> set[str]:
     """Return those of several staging keys that an upload under way has."""
     rows = connection.execute("SELECT staging_key FROM uploads WHERE staging_key = ANY(%s::text[])", (list(keys),))
@@ -326,10 +265,11 @@ def count_troubles(connection: RawConnection) -> Troubles:
     """Count what is missing, changed and wanted, and what nobody names. Always quick: these are few."""
     row = connection.execute(
         "SELECT count(*) FILTER (WHERE state = 4 AND damage = %s), count(*) FILTER (WHERE state = 4 AND damage = %s),"
-        " count(*) FILTER (WHERE state = 3), (SELECT count(*) FROM orphans) FROM objects WHERE state IN (3, 4)",
+        " count(*) FILTER (WHERE state = 3), (SELECT count(*) FROM orphans), (SELECT count(*) FROM objects"
+        "  WHERE unread_retry_time IS NOT NULL AND unread_count > 0 AND state = 1) FROM objects WHERE state IN (3, 4)",
         (CustodyAction.FOUND_MISSING, CustodyAction.FOUND_CHANGED),
     ).fetchone()
-    return Troubles(*row) if row else Troubles(0, 0, 0, 0)
+    return Troubles(*row) if row else Troubles(0, 0, 0, 0, 0)
 
 
 def oldest_check_time(connection: RawConnection) -> datetime | None:

@@ -15,12 +15,17 @@ class ObjectRow(NamedTuple):
     state: int
     stored_time: datetime | None
     has_preview: bool
+    check_time: datetime | None
+    """When they were last known to be right here; absent when they could not be read since."""
 
 
 def read_object(connection: RawConnection, digest: bytes) -> ObjectRow | None:
     """Return where bytes are, or None when no manifest names them."""
     row = connection.execute(
-        "SELECT digest, size_bytes, state, stored_time, has_preview FROM objects WHERE digest = %s", (digest,)
+        "SELECT digest, size_bytes, state, stored_time, has_preview,"
+        " CASE WHEN state = 1 AND unread_retry_time IS NULL THEN coalesce(scrub_time, stored_time) END"
+        " FROM objects WHERE digest = %s",
+        (digest,),
     ).fetchone()
     return ObjectRow(*row) if row else None
 
@@ -37,7 +42,7 @@ def put_held(
         " preview_due_time = CASE WHEN NOT objects.has_preview THEN excluded.preview_due_time END,"
         " damage_time = NULL, damage = NULL,"
         " wanted_time = NULL, urgency = NULL, wanted_until_time = NULL, retry_time = NULL, decline_count = 0,"
-        " received_bytes = 0, keep_check_time = NULL, purge_time = NULL",
+        " received_bytes = 0, keep_check_time = NULL, purge_time = NULL, unread_count = 0, unread_retry_time = NULL",
         {
             "digest": digest,
             "size": size_bytes,

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
+from minio.commonconfig import COMPLIANCE
+from minio.retention import Retention
 
 from services.common.database import create_engine, raw_connection, reading
 from services.common.instants import timestamp
@@ -23,7 +25,7 @@ from services.video.custody import CustodyAction
 from services.video.custody_writer import CustodyWriter
 from services.video.domain import Name
 from services.video.keeping_parts import KeepingParts
-from services.video.object_store import ObjectStore, object_key
+from services.video.object_store import ObjectStore, StoreUnavailableError, object_key
 from services.video.projection import VideoProjection
 from services.video.s3_store import S3ObjectStore
 from services.video.store import custody as custody_store
@@ -31,7 +33,7 @@ from services.video.store import objects as objects_store
 from services.video.store.custody import Named
 from services.video.store_troubles import StoreWrites
 from tests.video.harness import COUNTY, UNIT
-from tests.video.stores.servers import Server, harmful_client, store
+from tests.video.stores.servers import Server, harmful_client, rot, store
 from zhichao.video.v1 import custody_pb2, evidence_pb2
 
 
@@ -99,6 +101,12 @@ class Kept:
             self.clock,
             StoreWrites(self.clock),
         )
+
+    def cannot_read(self, *digests: bytes) -> "CannotRead":
+        """Let the parts work with a store that cannot read the current version of some objects."""
+        made = CannotRead(self.objects, *digests)
+        self.parts = self.build(cast("ObjectStore", made))
+        return made
 
     def store(self, **changes: Any) -> S3ObjectStore:
         """Open the bucket; short waits, because it is here or not at all. `changes` are laid over the settings."""
@@ -205,10 +213,29 @@ class Kept:
         """Delete an object with all its versions."""
         self.objects.delete(object_key(digest))
 
+    def rot(self, content: bytes) -> None:
+        """Turn some bits of stored bytes on the store's disk."""
+        assert self.server.data is not None, "it is on this machine"
+        rot(self.server.data, content)
+
+    def lock(self, digest: bytes) -> None:
+        """Lock what is the current version now, whatever it is."""
+        harmful_client(self.server).set_object_retention(
+            self.bucket, object_key(digest), Retention(COMPLIANCE, datetime.now(UTC) + timedelta(days=1))
+        )
+
+    def content(self, digest: bytes) -> bytes:
+        """Return what the store gives."""
+        return b"".join(self.objects.read(object_key(digest)))
+
     def scrub(self) -> int:
         """Scrub until there is nothing to do, as a day later, and return how many steps that took."""
-        steps = 0
         self.clock.moved += timedelta(days=1, hours=1)
+        return self.work()
+
+    def work(self) -> int:
+        """Let the scrubber do what there is to do now, and return how many steps that took."""
+        steps = 0
         while self.parts.scrubber.step() == 0.0:
             steps += 1
             assert steps < 1_000
@@ -217,6 +244,27 @@ class Kept:
     def reconcile(self) -> None:
         """Compare store and tables."""
         self.parts.reconciler.run(timedelta(days=1))
+
+
+class CannotRead:
+    """A store that cannot read some objects, and answers as stores do whose disk has rotted there.
+
+    A real one takes a quarter of a minute for each such answer: that is tried with one look (`Kept.rot`).
+    """
+
+    def __init__(self, objects: ObjectStore, *digests: bytes) -> None:
+        self._objects = objects
+        self._versions = {objects.versions(object_key(one))[0].version_id for one in digests}
+        self.keys = {object_key(one) for one in digests}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._objects, name)
+
+    def read(self, key: str, offset: int = 0, length: int | None = None, *, version_id: str | None = None) -> Any:
+        """Read, if it is not one of the versions that were current when this was made."""
+        if key in self.keys and (version_id or self._objects.versions(key)[0].version_id) in self._versions:
+            raise StoreUnavailableError("a disk of the store")
+        return self._objects.read(key, offset, length, version_id=version_id)
 
 
 class KilledError(Exception):

@@ -6,8 +6,14 @@ import pytest
 
 from cli.platform_layout import free_port
 from services.video.domain import BytesState
+from services.video.evidence_standing import read_standing
+from services.video.keeping_rules import UNREAD_MAX, UNREAD_RETRY
 from services.video.object_store import ObjectMissingError, StoreUnavailableError, object_key
+from services.video.scrubber import DAMAGED_PAGE
 from tests.video.keeping.harness import Kept
+from tests.video.stores.contents import content
+
+CLIP_BYTES = 300_000
 
 
 def test_what_is_right_is_left_alone(kept: Kept) -> None:
@@ -109,6 +115,117 @@ def test_what_somebody_has_put_right_is_held_again(kept: Kept) -> None:
 
     assert kept.actions(evidence) == ["FOUND_MISSING", "RESTORED"]
     assert kept.state(evidence.digest) == BytesState.HELD
+
+
+def test_what_lies_under_a_wrong_version_that_is_locked_is_copied_over_it(kept: Kept) -> None:
+    evidence = kept.seal(b"original")
+    kept.overwrite(evidence.digest, b"CHANGED!")
+    kept.lock(evidence.digest)
+
+    kept.scrub()
+
+    assert kept.actions(evidence) == ["FOUND_CHANGED", "RESTORED"]
+    assert kept.state(evidence.digest) == BytesState.HELD
+    assert kept.content(evidence.digest) == b"original"
+    # The copy is locked like what it was copied from, once the follower comes.
+    assert kept.value("SELECT count(*) FROM lock_changes WHERE digest = %s", evidence.digest) == 1
+
+
+def test_bits_that_rot_on_the_disk_of_the_store_are_found_and_keep_no_other_object_from_being_read(kept: Kept) -> None:
+    rotten, *others = [kept.seal(content(CLIP_BYTES, seed).data) for seed in range(4)]
+    kept.execute("UPDATE objects SET scrub_time = now() - interval '9 days' WHERE digest = %s", rotten.digest)
+    kept.rot(content(CLIP_BYTES, 0).data)
+
+    kept.scrub()
+
+    # One failure accuses nobody; it is a figure.
+    assert kept.actions(rotten) == []
+    assert kept.state(rotten.digest) == BytesState.HELD
+    assert kept.value("SELECT count(*) FROM objects WHERE scrub_time > stored_time") == len(others)
+    assert read_standing(kept.engine).troubles.unread_count == 1
+    assert kept.value("SELECT scrub_complete_time FROM scrub_state") is not None
+
+
+def test_what_the_store_has_not_read_for_hours_is_written_down_as_changed(kept: Kept) -> None:
+    rotten, _ = kept.seal(b"rotten"), kept.seal(b"another one")
+    kept.cannot_read(rotten.digest)
+    kept.scrub()
+    for _ in range(UNREAD_MAX - 2):
+        kept.clock.moved += UNREAD_RETRY
+        kept.work()
+    assert kept.actions(rotten) == []
+
+    kept.clock.moved += UNREAD_RETRY
+    kept.work()
+    kept.scrub()
+
+    assert kept.actions(rotten) == ["FOUND_CHANGED"]
+    assert kept.state(rotten.digest) == BytesState.DAMAGED
+    assert read_standing(kept.engine).troubles.unread_count == 0
+
+
+def test_what_the_store_can_read_again_is_as_before(kept: Kept) -> None:
+    evidence, _ = kept.seal(b"on a disk that is away"), kept.seal(b"another one")
+    kept.cannot_read(evidence.digest)
+    kept.scrub()
+    kept.parts = kept.build()
+
+    kept.clock.moved += UNREAD_RETRY
+    kept.work()
+
+    assert kept.actions(evidence) == []
+    assert kept.value("SELECT count(*) FROM objects WHERE unread_count > 0 OR unread_retry_time IS NOT NULL") == 0
+
+
+def test_the_only_object_of_a_store_is_found_unreadable_too(kept: Kept) -> None:
+    kept.cannot_read(kept.seal(b"alone").digest)
+
+    kept.scrub()
+
+    assert read_standing(kept.engine).troubles.unread_count == 1
+
+
+def test_where_no_object_can_be_read_it_is_the_store(kept: Kept) -> None:
+    kept.cannot_read(*[kept.seal(f"content {number}".encode()).digest for number in range(3)])
+    kept.clock.moved = timedelta(days=2)
+
+    with pytest.raises(StoreUnavailableError):
+        kept.parts.scrubber.step()
+
+    assert read_standing(kept.engine).troubles.unread_count == 0
+
+
+def test_what_the_store_cannot_read_is_healed_by_its_older_version(kept: Kept) -> None:
+    """Somebody has put the same bytes twice, and the newer ones have rotted."""
+    evidence, _ = kept.seal(b"original"), kept.seal(b"another one")
+    kept.overwrite(evidence.digest, b"original")
+    kept.cannot_read(evidence.digest)
+    kept.execute("UPDATE objects SET unread_count = %s WHERE digest = %s", UNREAD_MAX, evidence.digest)
+
+    kept.scrub()
+
+    assert kept.actions(evidence) == ["FOUND_CHANGED", "RESTORED"]
+    assert kept.state(evidence.digest) == BytesState.HELD
+    # What cannot be read is removed nowhere.
+    assert len(kept.objects.versions(object_key(evidence.digest))) == 3
+
+
+def test_a_lost_store_keeps_nothing_else_from_being_scrubbed(kept: Kept) -> None:
+    lost = [kept.seal(f"lost {number}".encode()) for number in range(DAMAGED_PAGE + 5)]
+    held = kept.seal(b"held")
+    kept.execute("UPDATE objects SET state = 4, damage = 11 WHERE digest <> %s", held.digest)
+    for one in lost:
+        kept.destroy(one.digest)
+    kept.clock.moved = timedelta(days=2)
+
+    kept.parts.scrubber.step()
+
+    assert kept.value("SELECT scrub_time FROM objects WHERE digest = %s", held.digest) is not None
+    # The last ones are looked at with the next step, and the pause counts from then.
+    last = max(lost, key=lambda one: one.digest)
+    kept.overwrite(last.digest, f"lost {lost.index(last)}".encode())
+    kept.parts.scrubber.step()
+    assert kept.value("SELECT count(*) FROM objects WHERE state = 1") == 2
 
 
 def test_all_evidence_of_the_bytes_has_it_in_its_custody(kept: Kept) -> None:

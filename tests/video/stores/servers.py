@@ -1,5 +1,6 @@
 """Real S3 servers for tests: the one of a laptop (SeaweedFS), MinIO, and any other that ZHICHAO_TEST_S3_URL names."""
 
+import mmap
 import os
 import secrets
 import signal
@@ -32,6 +33,21 @@ START_SECONDS_MAX: Final = 60.0
 POLL_SECONDS: Final = 0.02
 
 
+def rot(data: Path, content: bytes) -> None:
+    """Turn bits of an object, where a server keeps it on its disk: 32 bytes in the middle of every copy there is."""
+    middle = len(content) // 2
+    sought = content[middle : middle + 32]
+    found = 0
+    for path in sorted(path for path in data.rglob("*") if path.is_file() and path.stat().st_size > 0):
+        with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            place = mapped.find(sought)
+            while place >= 0:
+                found += 1
+                mapped[place : place + len(sought)] = bytes(byte ^ 0xFF for byte in sought)
+                place = mapped.find(sought, place)
+    assert found, "the server keeps the bytes on its disk as they are"
+
+
 class Server(Protocol):
     """A running server, and how it is reached."""
 
@@ -39,6 +55,8 @@ class Server(Protocol):
     access_key_file: Path
     secret_key_file: Path
     ca_file: Path | None
+    data: Path | None
+    """Where it keeps its objects, if that is on this machine."""
 
 
 def settings(server: Server, **changes: Any) -> S3Settings:
@@ -76,6 +94,7 @@ class GivenServer:
         self.access_key_file = Path(environment[ACCESS_KEY_VARIABLE])
         self.secret_key_file = Path(environment[SECRET_KEY_VARIABLE])
         self.ca_file = Path(environment[CA_VARIABLE]) if CA_VARIABLE in environment else None
+        self.data: Path | None = None
 
 
 class SeaweedServer:
@@ -88,6 +107,7 @@ class SeaweedServer:
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.access_key_file = directory / "access.key"
         self.secret_key_file = directory / "secret.key"
+        self.data: Path | None = directory / "server"
         self._server = ObjectServer(
             directory / "server",
             port=self.port,
@@ -128,7 +148,8 @@ class MinioServer:
         self.access_key_file = directory / "access.key"
         self.secret_key_file = directory / "secret.key"
         self.log = directory / "minio.log"
-        self._data = directory / "data"
+        self.data: Path | None = directory / "data"
+        self._home = directory
         self._certificates = certificates or directory / "no-certificates"
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -148,8 +169,8 @@ class MinioServer:
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                launcher.command([*command, str(self._data)], signal_number=signal.SIGTERM),
-                env={"HOME": str(self._data.parent), "MINIO_BROWSER": "off", **keys, **self._environment},
+                launcher.command([*command, str(self.data)], signal_number=signal.SIGTERM),
+                env={"HOME": str(self._home), "MINIO_BROWSER": "off", **keys, **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

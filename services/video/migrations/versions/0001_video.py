@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
         _text("camera_id"),
         _time("list_time"),
+        _time("capture_end_time", nullable=True),
         _time("seal_time"),
         _time("retain_until_time"),
         sa.Column("content", sa.LargeBinary, nullable=False),
@@ -125,6 +126,8 @@ def upgrade() -> None:
         _time("preview_due_time", nullable=True),
         sa.Column("preview_failures", sa.Integer, nullable=False, server_default=sa.text("0")),
         _time("scrub_time", nullable=True),
+        sa.Column("unread_count", sa.Integer, nullable=False, server_default=sa.text("0")),
+        _time("unread_retry_time", nullable=True),
         _time("keep_check_time", nullable=True),
         _time("purge_time", nullable=True),
         _time("damage_time", nullable=True),
@@ -137,6 +140,8 @@ def upgrade() -> None:
         sa.Column("decline_count", sa.Integer, nullable=False, server_default=sa.text("0")),
         sa.Column("wanted_origin", sa.Text(collation="C"), nullable=True),
         _time("wanted_seal_time", nullable=True),
+        sa.Column("upstream_urgency", sa.SmallInteger, nullable=True),
+        _time("upstream_until_time", nullable=True),
         sa.Column("received_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.PrimaryKeyConstraint("digest"),
         sa.CheckConstraint("state BETWEEN 1 AND 6", name="objects_state_check"),
@@ -152,7 +157,13 @@ def upgrade() -> None:
         "objects_wanted",
         "objects",
         ["wanted_origin", "urgency", "wanted_seal_time", "digest"],
-        postgresql_where=sa.text("state IN (3, 4)"),
+        postgresql_where=sa.text("state IN (3, 4) AND retry_time IS NULL"),
+    )
+    op.create_index(
+        "objects_declined",
+        "objects",
+        ["wanted_origin", "urgency", "retry_time", "digest"],
+        postgresql_where=sa.text("state IN (3, 4) AND retry_time IS NOT NULL"),
     )
     op.create_index(
         "objects_wanted_until",
@@ -171,6 +182,12 @@ def upgrade() -> None:
         "objects",
         [sa.text("coalesce(scrub_time, stored_time, '-infinity'::timestamptz)"), "digest"],
         postgresql_where=sa.text("state = 1"),
+    )
+    op.create_index(
+        "objects_unread",
+        "objects",
+        ["unread_retry_time"],
+        postgresql_where=sa.text("unread_retry_time IS NOT NULL"),
     )
     op.create_index(
         "objects_by_keep_check", "objects", ["keep_check_time"], postgresql_where=sa.text("state IN (1, 4)")
