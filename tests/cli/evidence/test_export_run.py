@@ -158,4 +158,10 @@ def test_a_run_without_photos_has_none(start: Start, tmp_path: Path) -> None:
     run = start("--rate", "20", "--for", "1", "--photo-every", "0", "--json", "--data", str(tmp_path / "data"))
     assert run.end() == 0, run.output
     document = json.loads("".join(run.lines))
-    assert document["evidence"] == {"sealed": 0, "levels": []}
+    assert document["evidence"] == {
+        "photo_every": 0,
+        "sealed": 0,
+        "weighings_with_photo": 0,
+        "weighings_without_photo": document["acknowledged"],
+        "levels": [],
+    }
