@@ -5,6 +5,7 @@ import io
 import zipfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -75,7 +76,7 @@ def test_real_files_are_uploaded_previewed_read_exported_and_verified(exporter: 
     contents = {name: real(name) for name in PREVIEWS}
     for name, content in contents.items():
         held = uploaded(exporter, name, content)
-        wait_until(lambda held=held: has_previews(exporter, held), f"previews of {name} are drawn")
+        wait_until(partial(has_previews, exporter, held), f"previews of {name} are drawn")
         drawn = {
             rendition: Image.open(io.BytesIO(read(exporter, held, rendition))).size for rendition in PREVIEWS[name]
         }
