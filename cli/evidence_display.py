@@ -201,7 +201,14 @@ def missing_table(found: Sequence[pb.MissingEvidence]) -> Table:
         "Weighed\n称重时间", "Platform\n平台", "Weighing\n称重", "Lacks\n缺", "Site holds it until\n现场录像保留至"
     )
     for one in found:
-        lacking = [name for name, lacks in (("clip 视频", one.lacks_clip), ("photo 照片", one.lacks_photo)) if lacks]
+        lacking = [
+            f"{name} (another time 时间不符)" if is_there else name
+            for name, lacks, is_there in (
+                ("clip 视频", one.lacks_clip, one.has_clip_of_other_time),
+                ("photo 照片", one.lacks_photo, one.has_photo_of_other_time),
+            )
+            if lacks
+        ]
         is_there = one.HasField("recording_until_time")
         table.add_row(
             local_time(one, "weigh_time"),

@@ -139,6 +139,8 @@ def _missing_message(row: MissingRow, part: int) -> pb.MissingEvidence:
         weigh_time=timestamp(row.weigh_time),
         lacks_clip=row.lacks_clip,
         lacks_photo=row.lacks_photo,
+        has_clip_of_other_time=row.has_clip_of_other_time,
+        has_photo_of_other_time=row.has_photo_of_other_time,
         recording_until_time=timestamp(row.until_time) if part == _HELD else None,
     )
 

@@ -32,6 +32,7 @@ class PreparedEvidence:
     size_bytes: int
     camera_id: str
     list_time: datetime
+    capture_end_time: datetime | None
     seal_time: datetime
     retain_until_time: datetime
     subjects: tuple[Subject, ...]
@@ -106,6 +107,7 @@ class VideoProjection:
                             one.size_bytes,
                             one.camera_id,
                             one.list_time,
+                            one.capture_end_time,
                             one.seal_time,
                             one.retain_until_time,
                             one.subjects,
@@ -172,6 +174,7 @@ def prepare_evidence(payload: bytes, leaf: bytes) -> PreparedEvidence:
         message.size_bytes,
         message.camera_id,
         _optional_moment(message, "capture_start_time") or seal_time,
+        _optional_moment(message, "capture_end_time"),
         seal_time,
         _moment(message, "retain_until_time"),
         subjects,

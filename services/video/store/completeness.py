@@ -11,6 +11,7 @@ from psycopg import sql
 
 from services.common.database import RawConnection
 from services.video.recordings import REACH_DAYS_MAX
+from services.video.store.weighings import CLIP, PHOTO, SUBJECT_WEIGHING
 
 
 class CompletenessRow(NamedTuple):
@@ -37,6 +38,9 @@ class MissingRow(NamedTuple):
     lacks_photo: bool
     until_time: datetime
     """Until when the site holds a recording, or held one."""
+    has_clip_of_other_time: bool
+    has_photo_of_other_time: bool
+    """Whether what is missing was sealed, and shows another time than that of the weighing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,14 @@ _REACH: Final = (
 )
 _IS_MISSING: Final = "(w.clip_seal_time IS NULL OR w.photo_seal_time IS NULL)"
 _UNTIL: Final = "w.weigh_time + COALESCE(r.reach, %(keep)s)"
+_KIND_NAMES_IT: Final = (
+    "EXISTS (SELECT FROM evidence_subjects s JOIN evidence e USING (origin, source_unit_id, evidence_id)"
+    " WHERE s.origin = w.origin AND s.source_unit_id = w.source_unit_id AND s.subject_id = w.record_id"
+    f" AND s.subject_kind = {SUBJECT_WEIGHING} AND e.kind ="
+)
+# What names a weighing that has none that counts shows another time (store.weighings).
+_CLIP_IS_OF_OTHER_TIME: Final = f"w.clip_seal_time IS NULL AND {_KIND_NAMES_IT} {CLIP})"
+_PHOTO_IS_OF_OTHER_TIME: Final = f"w.photo_seal_time IS NULL AND {_KIND_NAMES_IT} {PHOTO})"
 _JOINED: Final = "FROM suspected_weighings w LEFT JOIN reaches r USING (origin, source_unit_id)"
 # No recording reaches further back: what is older is not looked at.
 _MAY_BE_HELD: Final = (
@@ -222,11 +234,14 @@ def _list_missing(
 ) -> list[MissingRow]:
     statement = sql.SQL(
         "WITH reaches AS MATERIALIZED ({reach}) SELECT w.origin, w.source_unit_id, w.record_id, w.sequence,"
-        " w.weigh_time, w.clip_seal_time IS NULL, w.photo_seal_time IS NULL, {until} {joined} {where}"
+        " w.weigh_time, w.clip_seal_time IS NULL, w.photo_seal_time IS NULL, {until}, {other_clip}, {other_photo}"
+        " {joined} {where}"
         " ORDER BY {order} LIMIT %(count)s"
     ).format(
         reach=sql.SQL(_REACH),
         until=sql.SQL(_UNTIL),
+        other_clip=sql.SQL(_CLIP_IS_OF_OTHER_TIME),
+        other_photo=sql.SQL(_PHOTO_IS_OF_OTHER_TIME),
         joined=sql.SQL(_JOINED),
         where=_where(conditions),
         order=sql.SQL(order),

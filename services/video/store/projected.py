@@ -24,6 +24,7 @@ class ArrivedEvidence:
     size_bytes: int
     camera_id: str
     list_time: datetime
+    capture_end_time: datetime | None
     seal_time: datetime
     retain_until_time: datetime
     subjects: tuple[Subject, ...]
@@ -67,11 +68,12 @@ def put_evidence(connection: RawConnection, arrived: Sequence[ArrivedEvidence]) 
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO evidence (origin, source_unit_id, evidence_id, sequence, leaf, kind, digest, size_bytes,"
-            " camera_id, list_time, seal_time, retain_until_time, content)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+            " camera_id, list_time, capture_end_time, seal_time, retain_until_time, content)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
             " ON CONFLICT (origin, source_unit_id, evidence_id) DO UPDATE SET sequence = excluded.sequence,"
             " leaf = excluded.leaf, kind = excluded.kind, digest = excluded.digest, size_bytes = excluded.size_bytes,"
-            " camera_id = excluded.camera_id, list_time = excluded.list_time, seal_time = excluded.seal_time,"
+            " camera_id = excluded.camera_id, list_time = excluded.list_time,"
+            " capture_end_time = excluded.capture_end_time, seal_time = excluded.seal_time,"
             " retain_until_time = excluded.retain_until_time, content = excluded.content"
             " WHERE excluded.sequence < evidence.sequence",
             [
@@ -84,6 +86,7 @@ def put_evidence(connection: RawConnection, arrived: Sequence[ArrivedEvidence]) 
                     one.size_bytes,
                     one.camera_id,
                     one.list_time,
+                    one.capture_end_time,
                     one.seal_time,
                     one.retain_until_time,
                     one.content,

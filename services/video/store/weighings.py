@@ -1,12 +1,15 @@
 """Suspected overloads, how far the weighing journals were read, and which evidence of each was sealed first.
 
 A weighing and its evidence come in any order and from different services. What was sealed for a weighing is looked up
-when the weighing comes, and again whenever evidence for it does. So that two transactions at the same time do not miss
-each other, those that write evidence hold a lock together, and one that writes weighings holds it alone.
+when the weighing comes, and again whenever evidence for it does. Evidence that names a weighing and shows another time
+does not count: an old clip would prove every weighing that it names.
+
+So that two transactions at the same time do not miss each other, those that write evidence hold a lock together, and
+one that writes weighings holds it alone.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from services.common.database import RawConnection
@@ -18,6 +21,10 @@ suspected weighing is, by both sides."""
 
 SUBJECT_WEIGHING: Final = 1
 """Kind of a subject that is the record of a weighing."""
+
+CAPTURE_TOLERANCE: Final = timedelta(minutes=10)
+"""How far from its weighing evidence may have been taken (the contract). Terminal and recorder have a clock each, and
+ten minutes is what the weighing service forgives the clock of a terminal (its CLOCK_AHEAD_MAX_SECONDS)."""
 
 PHOTO: Final = 1
 CLIP: Final = 2
@@ -49,17 +56,29 @@ class ReadLog(NamedTuple):
 UNREAD: Final = ReadLog(0, b"")
 """A log of which nothing was read."""
 
-# What was sealed first, a function of the evidence held alone. Without GROUP BY there is always one row.
+# What was sealed first, a function of the evidence held and of the time of weighing alone. Without GROUP BY there is
+# always one row.
 _SEALED: Final = (
     "SELECT min(e.seal_time) FILTER (WHERE e.kind = {clip}) AS clip,"
     " min(e.seal_time) FILTER (WHERE e.kind = {photo}) AS photo"
     " FROM evidence_subjects s JOIN evidence e USING (origin, source_unit_id, evidence_id)"
     " WHERE s.source_unit_id = {unit} AND s.subject_kind = {kind} AND s.subject_id = {record} AND s.origin = %(origin)s"
+    " AND e.list_time <= {weigh_time} + {tolerance}"
+    " AND COALESCE(e.capture_end_time, e.list_time) >= {weigh_time} - {tolerance}"
 )
+_TOLERANCE: Final = f"interval '{CAPTURE_TOLERANCE // timedelta(seconds=1)} seconds'"
 
 
-def _sealed(unit: str, record: str) -> str:
-    return _SEALED.format(clip=CLIP, photo=PHOTO, kind=SUBJECT_WEIGHING, unit=unit, record=record)
+def _sealed(unit: str, record: str, weigh_time: str) -> str:
+    return _SEALED.format(
+        clip=CLIP,
+        photo=PHOTO,
+        kind=SUBJECT_WEIGHING,
+        unit=unit,
+        record=record,
+        weigh_time=weigh_time,
+        tolerance=_TOLERANCE,
+    )
 
 
 # Constants and names of columns only.
@@ -70,7 +89,7 @@ _INSERT: Final = (
     " ((n.weigh_time AT TIME ZONE 'UTC') + interval '8 hours')::date, sealed.clip, sealed.photo"
     " FROM unnest(%(units)s::text[], %(records)s::text[], %(sequences)s::bigint[], %(weigh_times)s::timestamptz[],"
     " %(receive_times)s::timestamptz[]) AS n (unit, record, sequence, weigh_time, receive_time)"
-    f" CROSS JOIN LATERAL ({_sealed('n.unit', 'n.record')}) AS sealed"
+    f" CROSS JOIN LATERAL ({_sealed('n.unit', 'n.record', 'n.weigh_time')}) AS sealed"
     " ON CONFLICT (origin, source_unit_id, record_id) DO UPDATE SET sequence = excluded.sequence,"
     " weigh_time = excluded.weigh_time, receive_time = excluded.receive_time, day = excluded.day,"
     " clip_seal_time = excluded.clip_seal_time, photo_seal_time = excluded.photo_seal_time"
@@ -81,7 +100,7 @@ _LINK: Final = (
     " FROM (SELECT DISTINCT unit, record FROM unnest(%(units)s::text[], %(records)s::text[]) AS k (unit, record)) AS k"
     " JOIN suspected_weighings x"
     " ON x.origin = %(origin)s AND x.source_unit_id = k.unit AND x.record_id = k.record"
-    f" CROSS JOIN LATERAL ({_sealed('x.source_unit_id', 'x.record_id')}) AS sealed) AS n"
+    f" CROSS JOIN LATERAL ({_sealed('x.source_unit_id', 'x.record_id', 'x.weigh_time')}) AS sealed) AS n"
     " WHERE w.origin = %(origin)s AND w.source_unit_id = n.unit AND w.record_id = n.record"
     # Three photos of four change nothing, and a row that is written again is dead weight for every index.
     " AND (w.clip_seal_time, w.photo_seal_time) IS DISTINCT FROM (n.clip, n.photo)"

@@ -8,7 +8,7 @@ from services.common.database import RawConnection
 from services.video.domain import EvidenceKind, Name, Subject, SubjectKind
 from services.video.store import weighings
 from services.video.store.projected import ArrivedCamera, ArrivedEvidence, put_cameras, put_evidence
-from services.video.store.weighings import ReadLog, SuspectedRow
+from services.video.store.weighings import CAPTURE_TOLERANCE, ReadLog, SuspectedRow
 
 COUNTY = "141025"
 NEIGHBOUR = "141034"
@@ -55,8 +55,10 @@ def evidence(
     unit: str = UNIT,
     origin: str = COUNTY,
     sequence: int = 1,
+    start_time: datetime = NOON,
+    end_time: datetime | None = None,
 ) -> ArrivedEvidence:
-    """Return a manifest that proves weighings."""
+    """Return a manifest that names weighings; it shows noon unless told otherwise."""
     return ArrivedEvidence(
         Name(origin, unit, evidence_id),
         sequence,
@@ -65,7 +67,8 @@ def evidence(
         hashlib.sha256(evidence_id.encode()).digest(),
         1_000,
         "",
-        seal_time,
+        start_time,
+        end_time,
         seal_time,
         seal_time + 365 * DAY,
         tuple(Subject(SubjectKind.RECORD, record_id) for record_id in record_ids),
@@ -114,6 +117,8 @@ def expected_seals(
                 one.seal_time
                 for one in manifests
                 if one.kind == kind
+                and one.list_time <= row.weigh_time + CAPTURE_TOLERANCE
+                and (one.capture_end_time or one.list_time) >= row.weigh_time - CAPTURE_TOLERANCE
                 and (one.name.origin, one.name.source_unit_id) == (origin, row.source_unit_id)
                 and Subject(SubjectKind.RECORD, row.record_id) in one.subjects
             ),

@@ -35,18 +35,20 @@ class Site:
         fields: dict[str, Any] = {"source_unit_id": unit, "weigh_time": timestamp(now)} | BY_VERDICT[verdict]
         self.weighing.record(record(record_id, **fields))
 
-    def seal(self, kind: str, *record_ids: str, unit: str = UNIT) -> None:
-        """Seal a photo or a clip of weighings."""
+    def seal(self, kind: str, *record_ids: str, unit: str = UNIT, age: timedelta = timedelta(minutes=1)) -> None:
+        """Seal a photo or a clip of weighings that was taken some time ago."""
+        taken = self.video.clock.now() - age
         fields: dict[str, Any] = {
             "source_unit_id": unit,
             "evidence_id": f"{kind}-{record_ids[0]}",
             "subjects": [evidence_pb2.Subject(record_id=record_id) for record_id in record_ids],
+            "capture_start_time": timestamp(taken),
         }
         if kind == "clip":
             fields |= {
                 "kind": evidence_pb2.EVIDENCE_KIND_CLIP,
                 "content_type": "video/mp4",
-                "capture_end_time": timestamp(self.video.clock.now() - timedelta(seconds=58)),
+                "capture_end_time": timestamp(taken + timedelta(seconds=2)),
             }
         self.video.sealed(_CLIP if kind == "clip" else photo(), **fields)
 

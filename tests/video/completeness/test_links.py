@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.video.domain import EvidenceKind
 from services.video.store import weighings
 from services.video.store.projected import ArrivedEvidence, put_evidence
-from services.video.store.weighings import LINK_LOCK_KEY, ReadLog, SuspectedRow
+from services.video.store.weighings import CAPTURE_TOLERANCE, LINK_LOCK_KEY, ReadLog, SuspectedRow
 from tests.video.completeness.examples import (
     CLIP,
     COUNTY,
@@ -69,6 +70,52 @@ def test_evidence_of_another_platform_or_unit_or_kind_proves_nothing(connection:
         evidence("c-3", "r-1", kind=DOCUMENT),
         evidence("c-4", "r-2"),
     )
+
+    assert seals(connection) == {RECORD: (None, None)}
+
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("is_weighing_first", [True, False])
+@pytest.mark.parametrize(
+    ("start_time", "end_time", "counts"),
+    [
+        (NOON - DAY, NOON - DAY + MINUTE, False),
+        (NOON - DAY, NOON + DAY, True),
+        (NOON - CAPTURE_TOLERANCE - MINUTE, NOON - CAPTURE_TOLERANCE, True),
+        (NOON - CAPTURE_TOLERANCE - MINUTE, NOON - CAPTURE_TOLERANCE - SECOND, False),
+        (NOON + CAPTURE_TOLERANCE, NOON + DAY, True),
+        (NOON + CAPTURE_TOLERANCE + SECOND, NOON + DAY, False),
+        (NOON - CAPTURE_TOLERANCE, None, True),
+        (NOON - CAPTURE_TOLERANCE - SECOND, None, False),
+    ],
+)
+@pytest.mark.parametrize("kind", [CLIP, PHOTO])
+def test_what_shows_another_time_proves_nothing(
+    connection: Connection,
+    kind: EvidenceKind,
+    start_time: datetime,
+    end_time: datetime | None,
+    *,
+    counts: bool,
+    is_weighing_first: bool,
+) -> None:
+    if is_weighing_first:
+        keep(connection, suspected("r-1", 1))
+    seal(connection, evidence("e-1", "r-1", kind=kind, start_time=start_time, end_time=end_time))
+    if not is_weighing_first:
+        keep(connection, suspected("r-1", 1))
+
+    sealed = NOON if counts else None
+    assert seals(connection) == {RECORD: (sealed, None) if kind == CLIP else (None, sealed)}
+
+
+def test_a_weighing_that_turns_out_to_be_of_another_time_loses_its_clip(connection: Connection) -> None:
+    keep(connection, suspected("r-1", 3))
+    seal(connection, evidence("c-1", "r-1"))
+    again = weighings.read_again(connection, COUNTY, weighings.read_logs(connection)[COUNTY], 1)
+    weighings.keep_batch(connection, COUNTY, again, ReadLog(10, b"root"), [suspected("r-1", 4, NOON + DAY)])
 
     assert seals(connection) == {RECORD: (None, None)}
 
@@ -231,6 +278,8 @@ manifests = st.lists(
         seal_time=st.integers(0, 300).map(lambda minutes: NOON + timedelta(minutes=minutes)),
         unit=st.sampled_from(UNITS),
         origin=st.sampled_from(ORIGINS),
+        start_time=st.sampled_from([NOON, NOON - DAY, NOON + MINUTE, NOON + DAY]),
+        end_time=st.sampled_from([None, NOON, NOON + DAY]),
     ),
     max_size=12,
     unique_by=lambda one: one.name,

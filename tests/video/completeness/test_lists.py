@@ -156,6 +156,30 @@ def test_what_lacks_a_clip_or_a_photo_is_missing(connection: Connection) -> None
     ]
 
 
+def test_what_is_there_and_shows_another_time_is_missing_and_said_so(connection: Connection) -> None:
+    keep(connection, *(suspected(name, place) for place, name in enumerate(["none", "clip", "photo", "right"], 1)))
+    seal(
+        connection,
+        evidence("e-1", "clip", start_time=NOON - DAY, end_time=NOON - DAY + MINUTE),
+        evidence("e-2", "photo", kind=PHOTO, start_time=NOON + DAY),
+        # One of another time takes nothing from what has one of its own.
+        evidence("e-3", "right"),
+        evidence("e-4", "right", start_time=NOON - DAY),
+        evidence("e-5", "right", origin=NEIGHBOUR, kind=PHOTO, start_time=NOON - DAY),
+    )
+
+    for rows in (missing_held(connection), list(reversed(missing_lost(connection, as_of=NOON + 99 * DAY)))):
+        assert [
+            (row.record_id, row.lacks_clip, row.has_clip_of_other_time, row.has_photo_of_other_time) for row in rows
+        ] == [
+            ("none", True, False, False),
+            ("clip", True, True, False),
+            ("photo", True, False, True),
+            ("right", False, False, False),
+        ]
+    assert completeness(connection) == [CompletenessRow(TODAY, COUNTY, UNIT, 4, 1, 1, 0)]
+
+
 def test_what_ends_first_comes_first(connection: Connection) -> None:
     camera(connection, "short", 7 * DAY, unit=OTHER_UNIT)
     keep(
@@ -225,7 +249,9 @@ def test_sums_are_of_those_weighed_within_the_time(connection: Connection) -> No
         suspected("after", 4, NOON + MINUTE),
     )
     keep(connection, suspected("r-1", 1), origin=NEIGHBOUR)
-    seal(connection, evidence("c-1", "first", seal_time=NOON), evidence("p-1", "last", kind=PHOTO))
+    seal(
+        connection, evidence("c-1", "first", seal_time=NOON, start_time=NOON - DAY), evidence("p-1", "last", kind=PHOTO)
+    )
 
     assert store.sum_completeness(connection, NOON - DAY, NOON, IN_TIME) == [
         (COUNTY, 2, 1, 0, 1),

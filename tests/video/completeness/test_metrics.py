@@ -68,9 +68,9 @@ def test_shares_are_of_those_that_had_their_time(connection: Connection, scrape:
     keep(connection, suspected("r-1", 1, NOON - DAY), origin=NEIGHBOUR)
     seal(
         connection,
-        evidence("c-1", "clip", seal_time=NOON - DAY),
-        evidence("c-2", "late", seal_time=NOON),
-        evidence("p-1", "photo", kind=PHOTO),
+        evidence("c-1", "clip", seal_time=NOON - DAY, start_time=NOON - DAY),
+        evidence("c-2", "late", seal_time=NOON, start_time=NOON - DAY),
+        evidence("p-1", "photo", kind=PHOTO, start_time=NOON - DAY),
     )
 
     found = scrape(NOON)

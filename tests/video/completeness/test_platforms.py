@@ -115,11 +115,28 @@ def test_a_clip_that_comes_late_is_there_and_not_in_time(county_site: Site) -> N
     county_site.weigh("late")
     county_site.follow()
     county_site.video.clock.advance(minutes=IN_TIME_MINUTES)
-    county_site.seal("clip", "in-time")
+    county_site.seal("clip", "in-time", age=timedelta(minutes=IN_TIME_MINUTES))
     county_site.video.clock.advance(seconds=1)
-    county_site.seal("clip", "late")
+    county_site.seal("clip", "late", age=timedelta(minutes=IN_TIME_MINUTES))
 
     assert county_site.completeness() == [total(2, 2, 1, 0)]
+
+
+def test_a_clip_of_another_time_proves_nothing_at_any_level(site: MakeSite) -> None:
+    county, city = site(COUNTY), site(CITY)
+    county.weigh("r-1")
+    county.seal("clip", "r-1", age=timedelta(days=1))
+    county.seal("photo", "r-1")
+    county.push_weighings(city)
+    county.push_evidence(city)
+
+    for platform in (county, city):
+        platform.follow()
+        assert platform.completeness() == [total(1, 0, 0, 1)]
+        assert [
+            (one.lacks_clip, one.has_clip_of_other_time, one.lacks_photo, one.has_photo_of_other_time)
+            for one in platform.missing()
+        ] == [(True, True, False, False)]
 
 
 def test_one_clip_of_two_weighings_is_evidence_of_both(county_site: Site) -> None:

@@ -1491,7 +1491,9 @@ class Completeness(_message.Message):
     suspected_count: _builtins.int
     """Suspected overloads weighed that day."""
     with_clip_count: _builtins.int
-    """Of these, with a sealed clip."""
+    """Of these, with a sealed clip that shows the weighing: what it shows meets the time of weighing, give or take ten
+    minutes. The same holds for all clips and photos below.
+    """
     with_clip_in_time_count: _builtins.int
     """Of these, with a sealed clip within the time that this platform asks for."""
     with_photo_count: _builtins.int
@@ -1604,6 +1606,8 @@ class MissingEvidence(_message.Message):
     LACKS_CLIP_FIELD_NUMBER: _builtins.int
     LACKS_PHOTO_FIELD_NUMBER: _builtins.int
     RECORDING_UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    HAS_CLIP_OF_OTHER_TIME_FIELD_NUMBER: _builtins.int
+    HAS_PHOTO_OF_OTHER_TIME_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """Platform that recorded it."""
     source_unit_id: _builtins.str
@@ -1614,6 +1618,10 @@ class MissingEvidence(_message.Message):
     """Whether a clip is missing."""
     lacks_photo: _builtins.bool
     """Whether a photo is missing."""
+    has_clip_of_other_time: _builtins.bool
+    """Whether a sealed clip names the weighing and does not count, because it shows another time."""
+    has_photo_of_other_time: _builtins.bool
+    """The same of a photo."""
     @_builtins.property
     def weigh_time(self) -> _timestamp_pb2.Timestamp:
         """When it was weighed."""
@@ -1634,10 +1642,12 @@ class MissingEvidence(_message.Message):
         lacks_clip: _builtins.bool = ...,
         lacks_photo: _builtins.bool = ...,
         recording_until_time: _timestamp_pb2.Timestamp | None = ...,
+        has_clip_of_other_time: _builtins.bool = ...,
+        has_photo_of_other_time: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["recording_until_time", b"recording_until_time", "weigh_time", b"weigh_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lacks_clip", b"lacks_clip", "lacks_photo", b"lacks_photo", "origin", b"origin", "record_id", b"record_id", "recording_until_time", b"recording_until_time", "source_unit_id", b"source_unit_id", "weigh_time", b"weigh_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_clip_of_other_time", b"has_clip_of_other_time", "has_photo_of_other_time", b"has_photo_of_other_time", "lacks_clip", b"lacks_clip", "lacks_photo", b"lacks_photo", "origin", b"origin", "record_id", b"record_id", "recording_until_time", b"recording_until_time", "source_unit_id", b"source_unit_id", "weigh_time", b"weigh_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -160,7 +160,8 @@ class VideoServiceServicer:
         they are not what the draft says they are, or nothing that is taken: then they are forgotten. OUT_OF_RANGE
         (OFFSET_MISMATCH) with the offset expected. ALREADY_EXISTS (EVIDENCE_CONFLICT). ABORTED (UPLOAD_BUSY) while another call
         uploads the same evidence. FAILED_PRECONDITION (UPLOAD_INCOMPLETE) if the call ended before the last byte: what came is
-        kept; (UNKNOWN_SOURCE_UNIT). RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when the platform has no room for it now.
+        kept; (UNKNOWN_SOURCE_UNIT). RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when the platform has no room for it now. A call
+        that brings less than 64 KiB in five minutes is ended with CANCELLED; what came is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,8 @@ class VideoServiceStub:
     they are not what the draft says they are, or nothing that is taken: then they are forgotten. OUT_OF_RANGE
     (OFFSET_MISMATCH) with the offset expected. ALREADY_EXISTS (EVIDENCE_CONFLICT). ABORTED (UPLOAD_BUSY) while another call
     uploads the same evidence. FAILED_PRECONDITION (UPLOAD_INCOMPLETE) if the call ended before the last byte: what came is
-    kept; (UNKNOWN_SOURCE_UNIT). RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when the platform has no room for it now.
+    kept; (UNKNOWN_SOURCE_UNIT). RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when the platform has no room for it now. A call
+    that brings less than 64 KiB in five minutes is ended with CANCELLED; what came is kept.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetUploadRequest, _service_pb2.GetUploadResponse]
     """Says how far an upload has come. NOT_FOUND if nothing of it is here."""
@@ -154,7 +155,8 @@ class VideoServiceAsyncStub(VideoServiceStub):
     they are not what the draft says they are, or nothing that is taken: then they are forgotten. OUT_OF_RANGE
     (OFFSET_MISMATCH) with the offset expected. ALREADY_EXISTS (EVIDENCE_CONFLICT). ABORTED (UPLOAD_BUSY) while another call
     uploads the same evidence. FAILED_PRECONDITION (UPLOAD_INCOMPLETE) if the call ended before the last byte: what came is
-    kept; (UNKNOWN_SOURCE_UNIT). RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when the platform has no room for it now.
+    kept; (UNKNOWN_SOURCE_UNIT). RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when the platform has no room for it now. A call
+    that brings less than 64 KiB in five minutes is ended with CANCELLED; what came is kept.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_service_pb2.GetUploadRequest, _service_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Says how far an upload has come. NOT_FOUND if nothing of it is here."""
@@ -260,7 +262,8 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         they are not what the draft says they are, or nothing that is taken: then they are forgotten. OUT_OF_RANGE
         (OFFSET_MISMATCH) with the offset expected. ALREADY_EXISTS (EVIDENCE_CONFLICT). ABORTED (UPLOAD_BUSY) while another call
         uploads the same evidence. FAILED_PRECONDITION (UPLOAD_INCOMPLETE) if the call ended before the last byte: what came is
-        kept; (UNKNOWN_SOURCE_UNIT). RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when the platform has no room for it now.
+        kept; (UNKNOWN_SOURCE_UNIT). RESOURCE_EXHAUSTED (UPLOAD_SPACE_EXHAUSTED) when the platform has no room for it now. A call
+        that brings less than 64 KiB in five minutes is ended with CANCELLED; what came is kept.
         """
 
     @_abc_1.abstractmethod
