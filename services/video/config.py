@@ -159,7 +159,7 @@ class VideoSettings(ServiceSettings):
 
     # Scrubbing
 
-    # Half a terabyte a day, a fifth of what one disk reads.
+    # 0.7 TB a day, a twentieth of what one disk reads.
     scrub_bytes_per_second: Annotated[
         int, Field(ge=0, description="how fast stored objects are read again and compared; 0: never")
     ] = 8 << 20

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from services.video.inspecting_process import PROCESSES_MAX
+from services.video.inspecting_worker import MEMORY_BYTES_MAX
 from tests.contract.deployments import IMAGE, K8S, SITES, WITH_DATABASE, Document, Pod, Site, matches, site
 from tests.contract.documents import ROOT
 
@@ -198,3 +200,15 @@ def test_alarms_name_metrics_that_there_are() -> None:
 
     assert used - told == set()
     assert len(used) > 10
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_three_hostile_files_at_once_do_not_exceed_the_memory_of_a_pod(name: str) -> None:
+    """Two processes look into uploads, one draws; else one file would end the service and everybody's uploads."""
+    (container,) = next(pod for pod in site(name).pods if pod.name == "Deployment/video").spec["containers"]
+    drawing = 1
+    service = 150 * 1_000_000
+
+    needed = (PROCESSES_MAX + drawing) * MEMORY_BYTES_MAX + service
+
+    assert amount(container["resources"]["limits"]["memory"]) >= needed
