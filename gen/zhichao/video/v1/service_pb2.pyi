@@ -394,7 +394,7 @@ class UploadPart(_message.Message):
     size_bytes: _builtins.int
     """How many they are."""
     url: _builtins.str
-    """Address to put them to (HTTP PUT), until `expire_time`."""
+    """Address to put them to (HTTP PUT with their Content-Length), until `expire_time`. The store refuses fewer and more."""
     def __init__(
         self,
         *,
