@@ -82,6 +82,9 @@ class LockFollower:
             if due is not None:
                 self._lock(change.digest, due, now)
         except ObjectMissingError:
+            # Looked at twice: what is written down is for good.
+            if not self._is_missing(change.digest):
+                return
             self._custody.found_damaged(change.digest, CustodyAction.FOUND_MISSING, FOUND_MISSING_WHEN_LOCKED)
         except StoreRefusedError as error:
             _log.warning("object_lock_refused", digest=change.digest.hex(), error=str(error))
@@ -90,6 +93,13 @@ class LockFollower:
             return
         with translate_errors(), self._engine.begin() as pooled:
             store.forget_change(raw_connection(pooled), change)
+
+    def _is_missing(self, digest: bytes) -> bool:
+        try:
+            self._objects.stat(object_key(digest))
+        except ObjectMissingError:
+            return True
+        return False
 
     def _lock(self, digest: bytes, due: DueLocks, now: datetime) -> None:
         key = object_key(digest)
