@@ -34,7 +34,7 @@ NEEDED: Final = ("registry", "weighing", "video")
     "--out",
     "path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write; evidence-ID.zip here unless given. 输出文件。",
+    help="File to write, none that is there; evidence-ID.zip here unless given. 输出文件, 不覆盖已有文件。",
 )
 @PURPOSE
 @click.option("--id", "bundle_id", default="", metavar="ID", help="Id of the bundle; made if none. 证据包编号。")
@@ -138,7 +138,8 @@ def export_(
                 held = find_weighing(sources, weighing)
                 if not _has_upstream(target):
                     order.cosigned_within_seconds = 0.0
-                path = path or Path(f"evidence-{held.receipt.origin}-{held.receipt.sequence}.zip")
+                place = f"{held.receipt.origin}-{held.receipt.sequence}"
+                path = path or Path(f"evidence-{place}-{part}.zip" if part else f"evidence-{place}.zip")
                 if path.exists():
                     # Before anything is written into custody.
                     raise ExportError(f"{path} is there already: name another file 文件已存在, 请换用其他文件名")
