@@ -16,7 +16,7 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.relay.evidence_push import ObjectPush, Outcome, PushEnd
 from services.relay.evidence_queue import EvidenceQueue, Urgency, Wanted
-from services.relay.evidence_watches import is_absent, watch_held, watch_wanted
+from services.relay.evidence_watches import is_absent, want_for_upstream, watch_held, watch_wanted
 from services.relay.follows import FollowState
 from services.relay.limits import (
     ERROR_CHARACTERS_MAX,
@@ -244,7 +244,7 @@ class EvidenceLink:
             end = push.run()
         error = end.error
         if end.outcome in (Outcome.NOT_HELD, Outcome.GONE):
-            self._decline(digest, upstream, is_gone=end.outcome is Outcome.GONE)
+            self._decline(wanted, service, upstream, is_gone=end.outcome is Outcome.GONE)
             return
         with self._changed:
             if end.outcome is Outcome.COMPLETE:
@@ -292,8 +292,12 @@ class EvidenceLink:
             with self._changed:
                 del self._pushes[digest]
 
-    def _decline(self, digest: bytes, upstream: Upstream, *, is_gone: bool) -> None:
-        """Tell the upstream that an object is not held here, unless it came meanwhile."""
+    def _decline(self, wanted: Wanted, service: LocalService, upstream: Upstream, *, is_gone: bool) -> None:
+        """Tell the upstream that an object is not held here, unless it came meanwhile.
+
+        The own service is told before that the upstream wants it: it may come from further below, and is offered then.
+        """
+        digest = wanted.digest
         with self._changed:
             now = self._clock.monotonic()
             if is_gone:
@@ -301,6 +305,13 @@ class EvidenceLink:
             elif not self._queue.not_held(digest, now):
                 self._changed.notify_all()
                 return
+        try:
+            if not is_gone:
+                want_for_upstream(service, wanted)
+        except ServiceError as error:
+            with self._changed:
+                # The upstream asks again, and then it is tried again.
+                self._note(digest, error)
         try:
             upstream.decline_object(digest, is_gone=is_gone)
         except ServiceError as error:

@@ -1,12 +1,17 @@
-"""The two watches that evidence goes up by: what the upstream wants, and what the own service comes to hold."""
+"""What evidence goes up by: the watches of what the upstream wants and of what the own service comes to hold, and the
+word to that service that the upstream wants what it does not hold.
+"""
 
 from collections.abc import Callable, Collection
 from typing import Final
 
+import grpc
+
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import service_error
-from services.relay.limits import EVIDENCE_HELD_MAX
+from services.relay.evidence_queue import Wanted
+from services.relay.limits import EVIDENCE_HELD_MAX, LOCAL_CALL_SECONDS_MAX
 from services.relay.link_watch import LinkWatch
 from services.relay.local_services import LocalService
 from services.relay.upstream import Upstream
@@ -48,6 +53,16 @@ def watch_held(
         service.failure,
         jitter,
     )
+
+
+def want_for_upstream(service: LocalService, wanted: Wanted) -> None:
+    """Tell the own service that the upstream wants what it does not hold. Raises ServiceError as it refused."""
+    urgency = transfer_pb2.TransferUrgency.ValueType(wanted.urgency)
+    request = transfer_pb2.WantForUpstreamRequest(digest=wanted.digest, urgency=urgency)
+    try:
+        service.transfer.WantForUpstream(request, timeout=LOCAL_CALL_SECONDS_MAX)
+    except grpc.RpcError as error:
+        raise service.failure(error) from error
 
 
 def is_absent(error: ServiceError) -> bool:

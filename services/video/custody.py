@@ -39,6 +39,16 @@ class CustodyAction(IntEnum):
     RESTORED = 13
 
 
+COMING_AND_GOING: Final = (
+    CustodyAction.RECEIVED,
+    CustodyAction.DELETED,
+    CustodyAction.FOUND_MISSING,
+    CustodyAction.FOUND_CHANGED,
+    CustodyAction.RESTORED,
+)
+"""What says whether a platform has the bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class CustodyFact:
     """One custody event of one piece of evidence, as far as anything follows from it."""
@@ -105,6 +115,24 @@ def delete_time(facts: Iterable[CustodyFact], platform: str) -> datetime | None:
     own = [fact for fact in facts if fact.platform == platform and fact.action in coming_and_going]
     newest = max(own, key=lambda one: one.sequence, default=None)
     return newest.event_time if newest is not None and newest.action == CustodyAction.DELETED else None
+
+
+def holders(facts: Iterable[CustodyFact], seals: Iterable[tuple[str, int]]) -> frozenset[str]:
+    """Return the platforms that have bytes, by the newest word of each log.
+
+    `seals` are the manifests that name the bytes, each the platform that sealed it and its place in that log: then it
+    had them. What a platform received or restored it has; what it deleted, or found missing or changed, it has not.
+    """
+    newest = dict[str, tuple[int, bool]]()
+    words = [(platform, sequence, True) for platform, sequence in seals]
+    words += [
+        (fact.platform, fact.sequence, fact.action in (CustodyAction.RECEIVED, CustodyAction.RESTORED))
+        for fact in facts
+        if fact.action in COMING_AND_GOING
+    ]
+    for platform, sequence, has_it in words:
+        newest[platform] = max(newest.get(platform, (0, False)), (sequence, has_it))
+    return frozenset(platform for platform, (_, has_it) in newest.items() if has_it)
 
 
 def lost_as(facts: Iterable[CustodyFact], platform: str) -> CustodyAction | None:

@@ -227,7 +227,8 @@ class CustodyHandlers:
             raise refusal
         facts = custody_store.read_facts(connection, row.name, [CustodyAction.REQUESTED, CustodyAction.RECEIVED])
         standing = custody.open_request(facts, self._own, now)
-        if standing is not None:
+        # What was found gone is asked for no more, whatever is open: it may be there again, and is asked for anew.
+        if standing is not None and row.state != BytesState.GONE:
             return standing.reference_id
         request_id = secrets.token_hex(REQUEST_ID_BYTES)
         self._custody.write(

@@ -13,7 +13,7 @@ from services.common.errors import ServiceError
 from services.common.forms import bad_fields
 from services.common.reasons import Reason
 from services.common.request import request_context
-from services.video import forms
+from services.video import forms, holding
 from services.video import refusals_reading as refusals
 from services.video.custody import CustodyAction
 from services.video.custody_writer import CustodyWriter
@@ -32,15 +32,20 @@ from services.video.wanted import (
     Manifest,
     Urgency,
     another_origin,
+    next_upstream_wish,
     origins_within,
     retry_time,
     urgency_at,
 )
-from services.video.wanting import MANIFESTS_MAX, ObjectNews
+from services.video.wanting import MANIFESTS_MAX, ObjectNews, upstream_wish
 from zhichao.video.v1 import transfer_pb2 as pb
 
 LISTED_MAX: Final = 64
 """Objects in one message (the contract): the relay pushes a few at once, and is told more when they are through."""
+
+DECLINED_LISTED_MAX: Final = 8
+"""Objects of these at most that were declined before, of those that were asked for and of the others: a look every
+0.2 s asks for 40 a second again, which a link with 50 ms each way answers, and what was not declined has the rest."""
 
 LOOK_SECONDS: Final = 1.0
 """How often what is wanted, or has come, is looked up by itself: what another replica did is in the tables only."""
@@ -145,6 +150,26 @@ class TransferHandlers:
         self._news.tell()
         return pb.DeclineObjectResponse()
 
+    def want_for_upstream(self, request: pb.WantForUpstreamRequest) -> pb.WantForUpstreamResponse:
+        """Want from below what the platform above wants and this one does not hold, for some hours.
+
+        Raises ServiceError INVALID_ARGUMENT, DATABASE_UNAVAILABLE.
+        """
+        if violations := _digest_violations(request.digest):
+            raise bad_fields(violations)
+        with translate_errors(), self._engine.begin() as pooled:
+            connection = raw_connection(pooled)
+            row = store.lock_upstream_wish(connection, request.digest)
+            if row is None or row.state == BytesState.HELD:
+                return pb.WantForUpstreamResponse()
+            now = self._clock.now()
+            # What was given up here is decided again: the relay asks only while a platform below may have it.
+            is_given_up = row.state in (BytesState.DELETED, BytesState.GONE)
+            known = None if is_given_up else upstream_wish(row.urgency, row.until_time, now)
+            if (wish := next_upstream_wish(known, request.urgency, now)) is not None:
+                store.put_upstream_wish(connection, request.digest, wish.urgency, wish.until_time)
+        return pb.WantForUpstreamResponse()
+
     def send_object(self, request: pb.SendObjectRequest) -> Iterator[pb.SendObjectResponse]:
         """Yield the bytes of an object from an offset. Raises ServiceError as the contract says."""
         if violations := [*_digest_violations(request.digest), *_offset_violations(request.offset)]:
@@ -195,7 +220,14 @@ class TransferHandlers:
             connection = raw_connection(pooled)
             origins = self._origins(platform, store.list_origins(connection))
             rows = (
-                store.list_wanted(connection, origins, now - timedelta(seconds=FRESH_SECONDS), now, LISTED_MAX)
+                store.list_wanted(
+                    connection,
+                    origins,
+                    now - timedelta(seconds=FRESH_SECONDS),
+                    now,
+                    LISTED_MAX,
+                    DECLINED_LISTED_MAX,
+                )
                 if origins
                 else []
             )
@@ -265,21 +297,18 @@ class TransferHandlers:
         """Refuse bytes that are not in the store here, and say whether they may come."""
         if row is not None and row.state == BytesState.HELD:
             return
-        if row is None or row.state in (BytesState.BELOW, BytesState.WANTED) or self._may_come(digest, row):
+        if row is None or row.state in (BytesState.BELOW, BytesState.WANTED):
+            raise _not_here(digest)
+        # Damaged, deleted or given up here: it may come again from a platform below that still has it.
+        with translate_errors(), reading(self._engine) as pooled:
+            connection = raw_connection(pooled)
+            may_come = holding.is_held_elsewhere(connection, digest, self._own)
+            evidence = named(connection, digest)
+        if may_come or evidence is None:
             raise _not_here(digest)
         if row.state == BytesState.DELETED:
-            with translate_errors(), reading(self._engine) as pooled:
-                evidence = named(raw_connection(pooled), digest)
-            raise refusals.expired(evidence.name, None) if evidence is not None else _not_here(digest)
+            raise refusals.expired(evidence.name, None)
         raise refusals.damaged(CustodyAction.FOUND_MISSING, digest)
-
-    def _may_come(self, digest: bytes, row: ObjectRow) -> bool:
-        """Tell whether bytes that are damaged here may come again from below."""
-        if row.state != BytesState.DAMAGED:
-            return False
-        with translate_errors(), reading(self._engine) as pooled:
-            manifests = store.read_manifests(raw_connection(pooled), [digest], MANIFESTS_MAX)
-        return any(one.origin != self._own for one in manifests)
 
 
 def _end_of_call(news: ObjectNews) -> threading.Event:

@@ -7,21 +7,16 @@ from typing import Final
 from services.common.database import RawConnection
 from services.common.errors import ServiceError
 from services.video import refusals_reading as refusals
-from services.video.custody import CustodyAction, delete_time, lost_as
+from services.video.custody import COMING_AND_GOING, CustodyAction, delete_time, holders, lost_as
 from services.video.domain import BytesState, Name
 from services.video.store import custody as custody_store
 from services.video.store import reading as reading_store
 from services.video.store.custody import HoldRow
 from services.video.store.reading import HeldRow
 
-COMING_AND_GOING: Final = (
-    CustodyAction.RECEIVED,
-    CustodyAction.DELETED,
-    CustodyAction.FOUND_MISSING,
-    CustodyAction.FOUND_CHANGED,
-    CustodyAction.RESTORED,
-)
-"""What says whether a platform has the bytes."""
+SEALS_MAX: Final = 100
+"""Manifests of one digest that are looked at: the same bytes are sealed twice when a site sends them twice, and more
+often only by somebody who tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +43,23 @@ def put_together(connection: RawConnection, rows: Sequence[HeldRow]) -> list[Hel
 def gone(connection: RawConnection, row: HeldRow, own: str) -> ServiceError | None:
     """Return the refusal of bytes that are neither here nor below any more: deleted or lost where they were sealed.
 
-    None when a platform below may have them.
+    None when a platform below may have them: the one that sealed them, unless it has deleted them; or any other that
+    says so, such as one in between that keeps them because of a hold.
     """
     facts = custody_store.read_facts(connection, row.name, COMING_AND_GOING)
     deleted = delete_time(facts, row.origin)
-    if deleted is not None:
-        return refusals.expired(row.name, deleted)
+    is_deleted = deleted is not None or (row.origin == own and row.state == BytesState.DELETED)
+    if is_deleted:
+        return None if is_held_elsewhere(connection, row.digest, own) else refusals.expired(row.name, deleted)
     if row.origin != own:
         return None
-    if row.state == BytesState.DELETED:
-        return refusals.expired(row.name, None)
     return refusals.damaged(lost_as(facts, own) or CustodyAction.FOUND_MISSING, row.digest)
+
+
+def is_held_elsewhere(connection: RawConnection, digest: bytes, own: str) -> bool:
+    """Tell whether another platform has bytes, by what is known here of its custody. It lies below: what platforms
+    above say of bytes of their own does not come down.
+    """
+    seals = custody_store.read_seals(connection, digest, SEALS_MAX)
+    facts = custody_store.read_facts_of_bytes(connection, digest, COMING_AND_GOING, SEALS_MAX)
+    return bool(holders(facts, seals) - {own})

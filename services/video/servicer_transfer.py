@@ -30,6 +30,9 @@ class TransferServicer(transfer_pb2_grpc.TransferServiceServicer):
     def DeclineObject(self, request: pb.DeclineObjectRequest, context: _Context) -> pb.DeclineObjectResponse:
         return self._transfer.decline_object(request)
 
+    def WantForUpstream(self, request: pb.WantForUpstreamRequest, context: _Context) -> pb.WantForUpstreamResponse:
+        return self._transfer.want_for_upstream(request)
+
     def SendObject(self, request: pb.SendObjectRequest, context: _Context) -> Iterator[pb.SendObjectResponse]:
         return self._transfer.send_object(request)
 

@@ -20,6 +20,11 @@ RETRY_SECONDS_MAX: Final = 600.0
 """Longest such pause. Who comes to hold the bytes offers them without being asked; only one that was restarted
 meanwhile waits to be asked, ten minutes at most."""
 
+UPSTREAM_SECONDS: Final = 6 * 3_600.0
+"""How long bytes are wanted because the platform above wants them, after it has said so last. It asks again for what it
+does not get, after ten minutes at most, or after an hour where it waits for 100,000 objects (DECLINED_LISTED_MAX); and
+its link may be down for some hours."""
+
 SAMPLE_PARTS: Final = 1 << 32
 """Parts into which samples are drawn: 32 bits of a digest."""
 
@@ -50,6 +55,14 @@ class Request:
     """A request for bytes that has not ended: who asked, and until when."""
 
     platform: str
+    until_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamWish:
+    """That the platform above wants bytes, for whatever reason: how urgently, and until when that counts."""
+
+    urgency: Urgency
     until_time: datetime
 
 
@@ -107,28 +120,46 @@ def find_wish(
     state: int,
     manifests: Iterable[Manifest],
     requests: Collection[Request],
+    upstream: UpstreamWish | None,
     policy: WantedPolicy,
     divisions: Divisions,
 ) -> Wish | None:
     """Return why bytes are wanted that are not well here; None when they are not, or nobody below can have them.
 
     A request counts if it is this platform's own or one of a platform above: what a platform below has asked for comes
-    to that one, and no further.
+    to that one, and no further. What the platform above wants it gets from here and from nowhere else: that counts
+    whatever the policy of this one.
     """
     own = policy.platform
     below = [one for one in manifests if one.origin != own and divisions.is_within(one.origin, own)]
     if not below:
         return None
     asking = [one.until_time for one in requests if one.platform == own or not divisions.is_within(one.platform, own)]
+    if upstream is not None and upstream.urgency is Urgency.REQUESTED:
+        asking.append(upstream.until_time)
     due = [one for one in below if policy.is_due(digest, one)]
     first = min(due or below, key=lambda one: (one.seal_time, one.origin))
     if asking:
         return Wish(first.origin, first.seal_time, Urgency.REQUESTED, max(asking))
-    # What was deleted here after its retention, or is gone below, is wanted only if somebody asks.
+    # What was deleted here after its retention, or is gone below, is wanted only if somebody else wants it.
     is_due = bool(due) and state in (BytesState.BELOW, BytesState.WANTED)
     if is_due or state == BytesState.DAMAGED:
         return Wish(first.origin, first.seal_time, Urgency.FRESH, None)
+    if upstream is not None:
+        return Wish(first.origin, first.seal_time, Urgency.FRESH, upstream.until_time)
     return None
+
+
+def next_upstream_wish(known: UpstreamWish | None, urgency: int, now: datetime) -> UpstreamWish | None:
+    """Return the wish to keep when the platform above says once more that it wants bytes; None while the one that is
+    known says the same for long enough, so that what is repeated is not written each time.
+    """
+    # What is due by a policy is FRESH here: how fresh it is shows when somebody looks.
+    kept = Urgency.REQUESTED if urgency == Urgency.REQUESTED else Urgency.FRESH
+    renewed_at = now + timedelta(seconds=UPSTREAM_SECONDS / 2)
+    if known is not None and known.urgency is kept and known.until_time > renewed_at:
+        return None
+    return UpstreamWish(kept, now + timedelta(seconds=UPSTREAM_SECONDS))
 
 
 def urgency_at(urgency: Urgency, seal_time: datetime, now: datetime) -> Urgency:

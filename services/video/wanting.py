@@ -1,10 +1,12 @@
 """Decides which bytes are wanted from platforms below, soon after something new is known: a manifest, a suspected
-weighing, a request, damage, another policy. And tells whoever follows what is wanted or held that it has changed.
+weighing, a request, damage, another policy, a wish of the platform above. And tells whoever follows what is wanted or
+held that it has changed.
 """
 
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Final
 
 from services.common.access.divisions import Divisions
@@ -15,7 +17,7 @@ from services.video import convert
 from services.video.domain import SubjectKind
 from services.video.store import wanted as store
 from services.video.store.wanted import Decided, ManifestRow
-from services.video.wanted import Manifest, Request, WantedPolicy, find_wish
+from services.video.wanted import Manifest, Request, UpstreamWish, Urgency, WantedPolicy, find_wish
 from zhichao.video.v1 import evidence_pb2
 
 WANTING_LOCK_KEY: Final = 0x77616E74
@@ -125,8 +127,10 @@ class Wanting:
             requests[request.digest].append(Request(request.platform, request.until_time))
         wanted: list[Decided] = []
         others: list[bytes] = []
-        for digest, state in undecided:
-            wish = find_wish(digest, state, manifests[digest], requests[digest], self._policy, divisions)
+        for row in undecided:
+            digest = row.digest
+            upstream = upstream_wish(row.upstream_urgency, row.upstream_until_time, now)
+            wish = find_wish(digest, row.state, manifests[digest], requests[digest], upstream, self._policy, divisions)
             if wish is None:
                 others.append(digest)
             else:
@@ -146,6 +150,13 @@ class Wanting:
             )
             for row in rows
         ]
+
+
+def upstream_wish(urgency: int | None, until_time: datetime | None, now: datetime) -> UpstreamWish | None:
+    """Return what the platform above has said that it wants, as it is kept; None when that does not count any more."""
+    if urgency is None or until_time is None or until_time <= now:
+        return None
+    return UpstreamWish(Urgency(urgency), until_time)
 
 
 def _records(row: ManifestRow) -> set[tuple[str, str, str]]:

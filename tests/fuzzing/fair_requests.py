@@ -152,6 +152,7 @@ def _transfer_requests() -> dict[str, Message]:
         "WatchWanted": transfer_pb2.WatchWantedRequest(platform=COUNTY),
         "ReceiveObject": transfer_pb2.ReceiveObjectRequest(object=wanted, platform=COUNTY, chunk=b"0123456789"),
         "DeclineObject": transfer_pb2.DeclineObjectRequest(platform=COUNTY, digest=bytes(32)),
+        "WantForUpstream": transfer_pb2.WantForUpstreamRequest(digest=bytes(32)),
         "SendObject": transfer_pb2.SendObjectRequest(digest=bytes(32)),
     }
 

@@ -43,15 +43,20 @@ class FakeVideo(FakeJournal, transfer_pb2_grpc.TransferServiceServicer):
         self._arrived: list[bytes] = []
         self._partial: dict[bytes, bytes] = {}
         self._wanted: dict[bytes, pb.WantedObject] = {}
+        # Of what has a manifest here and is below.
+        self._sizes: dict[bytes, int] = {}
         self._running = ExitStack()
         # What it was asked and told, in order.
         self.completed: list[bytes] = []
         self.declined: list[tuple[str, bytes, bool]] = []
+        self.wanted_above: list[tuple[bytes, int]] = []
         self.sent_from: list[tuple[bytes, int]] = []
         self.taken_bytes: Counter[bytes] = Counter()
         # Refusals of bytes, each given once; and of objects that are read.
         self.refuse_next: list[ServiceError] = []
         self.unreadable: dict[bytes, ServiceError] = {}
+        # The answer to whatever the platform above wants.
+        self.refuse_wish: ServiceError | None = None
         # Called with the digest before each message of bytes is taken.
         self.before_taking: Callable[[bytes], None] = lambda _digest: None
 
@@ -88,6 +93,11 @@ class FakeVideo(FakeJournal, transfer_pb2_grpc.TransferServiceServicer):
             )
             self._changed.notify_all()
         return digest
+
+    def know(self, content: bytes) -> None:
+        """Know of an object by its manifest: it is below, and not wanted without being asked for."""
+        with self._changed:
+            self._sizes[digest_of(content)] = len(content)
 
     def forget(self, digest: bytes) -> None:
         """Want an object no more."""
@@ -209,6 +219,20 @@ class FakeVideo(FakeJournal, transfer_pb2_grpc.TransferServiceServicer):
             self.declined.append((request.platform, request.digest, request.is_gone))
             self._changed.notify_all()
         return pb.DeclineObjectResponse()
+
+    def WantForUpstream(
+        self, request: pb.WantForUpstreamRequest, context: grpc.ServicerContext
+    ) -> pb.WantForUpstreamResponse:
+        if self.refuse_wish is not None:
+            raise self.refuse_wish
+        with self._changed:
+            self.wanted_above.append((request.digest, request.urgency))
+            size = self._sizes.get(request.digest)
+            if size is not None and request.digest not in self._held:
+                named = pb.TransferObject(digest=request.digest, size_bytes=size)
+                self._wanted[request.digest] = pb.WantedObject(object=named, urgency=request.urgency)
+                self._changed.notify_all()
+        return pb.WantForUpstreamResponse()
 
     def _end_of_call(self) -> threading.Event:
         ended = threading.Event()

@@ -11,11 +11,12 @@ from services.common.reasons import Reason
 from services.relay.limits import EVIDENCE_PUSHES_MAX
 from tests.faults.proxy import FaultProxy
 from tests.metrics import shown_by
-from tests.relay.conftest import CITY, COUNTY
+from tests.relay.conftest import CITY, COUNTY, PROVINCE
 from tests.relay.evidence import BACKFILL, CHUNK_BYTES, FRESH, REQUESTED, FakeVideo, Gate, digest_of
 from tests.relay.fakes import FakeUpstream
 from tests.relay.platforms import Platform, eventually
 from zhichao.relay.v1 import relay_pb2
+from zhichao.video.v1 import transfer_pb2 as pb
 
 Make = Callable[..., Platform]
 MakeProxy = Callable[..., FaultProxy]
@@ -204,16 +205,26 @@ def test_what_is_gone_is_declined_for_good(
     assert progress(county).declined_objects == 0
 
 
+@pytest.fixture
+def top(socket_directory: Path) -> FakeVideo:
+    return FakeVideo(socket_directory, PROVINCE)
+
+
+@pytest.fixture
+def three(platform: Make, top: FakeVideo, upper: FakeVideo, lower: FakeVideo) -> list[Platform]:
+    """Run three levels; each is there before the one below it looks for it."""
+    levels: list[Platform] = []
+    for code, video in ((PROVINCE, top), (CITY, upper), (COUNTY, lower)):
+        above = levels[-1].address if levels else ""
+        levels.append(platform(code, streams=["weighing"], fakes=[video], upstream=above))
+        levels[-1].start()
+    return levels
+
+
+@pytest.mark.usefixtures("three")
 def test_what_the_city_gets_from_the_county_goes_on_to_the_province(
-    platform: Make, socket_directory: Path, upper: FakeVideo, lower: FakeVideo
+    top: FakeVideo, upper: FakeVideo, lower: FakeVideo
 ) -> None:
-    top = FakeVideo(socket_directory, "140000")
-    province = platform("140000", streams=["weighing"], fakes=[top])
-    province.start()
-    city = platform(CITY, streams=["weighing"], fakes=[upper], upstream=province.address)
-    city.start()
-    county = platform(COUNTY, streams=["weighing"], fakes=[lower], upstream=city.address)
-    county.start()
     one = content(BIG_BYTES)
     lower.hold(one)
     digest = top.want(one)
@@ -222,6 +233,34 @@ def test_what_the_city_gets_from_the_county_goes_on_to_the_province(
     upper.want(one)
     wait_complete(top, one)
     assert (upper.completed, top.completed) == ([digest], [digest])
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("urgency", [REQUESTED, FRESH, BACKFILL])
+def test_what_only_the_province_wants_the_city_wants_for_it(
+    top: FakeVideo, upper: FakeVideo, lower: FakeVideo, urgency: pb.TransferUrgency.ValueType
+) -> None:
+    one = content()
+    lower.hold(one)
+    upper.know(one)
+    digest = top.want(one, urgency)
+
+    wait_complete(top, one)
+    assert (upper.wanted_above, upper.completed, top.declined) == (
+        [(digest, urgency)],
+        [digest],
+        [(CITY, digest, False)],
+    )
+
+
+def test_it_is_declined_also_when_the_own_service_cannot_be_told(
+    county: Platform, upper: FakeVideo, lower: FakeVideo
+) -> None:
+    lower.refuse_wish = ServiceError(Reason.DATABASE_UNAVAILABLE, "the database is away")
+    digest = upper.want(content())
+
+    eventually(lambda: upper.declined == [(COUNTY, digest, False)], "it is declined")
+    assert progress(county).last_error == "the database is away"
 
 
 # What goes wrong

@@ -151,6 +151,25 @@ def test_what_became_of_bytes(actions: list[CustodyAction], is_deleted: bool, lo
     assert custody.delete_time(facts, CITY) is None
 
 
+@pytest.mark.parametrize(
+    ("facts", "holding"),
+    [
+        ([], {OWN}),
+        ([_fact(CustodyAction.DELETED, 2)], set()),
+        ([_fact(CustodyAction.FOUND_MISSING, 2), _fact(CustodyAction.RESTORED, 3)], {OWN}),
+        # Sealed anew after it was deleted: the manifest says so, in whatever order both come.
+        ([_fact(CustodyAction.DELETED, 0)], {OWN}),
+        ([_fact(CustodyAction.DELETED, 2), _fact(CustodyAction.RECEIVED, 7, CITY)], {CITY}),
+        ([_fact(CustodyAction.RECEIVED, 7, CITY), _fact(CustodyAction.FOUND_CHANGED, 9, CITY)], {OWN}),
+        # To have asked for it, or to have held it, is not to have it.
+        ([_fact(CustodyAction.REQUESTED, 1, CITY), _fact(CustodyAction.HOLD_PLACED, 2, CITY)], {OWN}),
+    ],
+)
+def test_who_has_bytes_is_the_newest_word_of_each_log(facts: list[CustodyFact], holding: set[str]) -> None:
+    assert custody.holders(facts, [(OWN, 1)]) == holding
+    assert custody.holders(facts[::-1], [(OWN, 1)]) == holding
+
+
 def test_retention_moves_ahead_and_at_most_thirty_years() -> None:
     assert custody.extension_violation(NOW + timedelta(days=30 * 365), NOW) == ""
     assert "must lie ahead" in custody.extension_violation(NOW, NOW)

@@ -11,7 +11,17 @@ from services.common.reasons import Reason
 from tests.video.bytes_read import actions, events
 from tests.video.conftest import MakeVideo
 from tests.video.harness import CITY, COUNTY, PROVINCE, RunningVideo
-from tests.video.transfer.carrying import Levels, name_of, send_up, state_of, wait_for_state
+from tests.video.transfer.carrying import (
+    REQUESTED,
+    Levels,
+    decline,
+    name_of,
+    send_up,
+    state_of,
+    wait_for_state,
+    wait_listed,
+    write_deleted,
+)
 from zhichao.video.v1 import custody_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
@@ -69,6 +79,20 @@ def test_a_request_that_is_open_is_answered(levels: Levels) -> None:
     assert actions(levels.province, held) == ["REQUESTED"]
 
 
+def test_what_was_found_gone_is_asked_for_anew_though_a_request_is_open(levels: Levels) -> None:
+    held = levels.county.sealed()
+    levels.carry_all()
+    first = fetch(levels.city, held)
+    decline(levels.city, COUNTY, held.evidence.digest, is_gone=True)
+    assert state_of(levels.city, held) == "GONE"
+
+    again = fetch(levels.city, held)
+    assert again.request_id not in ("", first.request_id)
+    assert actions(levels.city, held) == ["REQUESTED", "REQUESTED"]
+    wait_listed(levels.city, COUNTY, (held, REQUESTED))
+    assert fetch(levels.city, held).request_id == again.request_id
+
+
 def test_after_the_deadline_somebody_has_to_ask_anew(levels: Levels) -> None:
     held = levels.county.sealed()
     levels.carry_all()
@@ -111,17 +135,7 @@ def test_bytes_that_came_and_were_lost_are_asked_for_anew(levels: Levels) -> Non
 def test_bytes_that_were_deleted_where_they_were_sealed(levels: Levels) -> None:
     held = levels.county.sealed()
     levels.carry_all()
-    deleted = custody_pb2.CustodyEvent(
-        evidence_origin=COUNTY,
-        source_unit_id=held.evidence.source_unit_id,
-        evidence_id=held.evidence.evidence_id,
-        digest=held.evidence.digest,
-        action=custody_pb2.CUSTODY_ACTION_DELETED,
-        purpose="Retention is over",
-        actor="service/video",
-        event_time=timestamp(levels.county.clock.now()),
-    )
-    levels.county.append_raw("zhichao.video.v1.CustodyEvent", deleted.SerializeToString())
+    write_deleted(levels.county, held)
     levels.carry_all()
 
     refused = levels.province.refusal("FetchEvidence", request_of(held))
@@ -133,6 +147,36 @@ def test_bytes_that_were_deleted_where_they_were_sealed(levels: Levels) -> None:
     assert refused.metadata["delete_time"].startswith(levels.county.clock.now().isoformat()[:19])
     assert bytes_refused.reason is Reason.BYTES_EXPIRED
     assert actions(levels.province, held) == ["DELETED"]
+
+
+def test_bytes_that_one_in_between_keeps_are_fetched_and_held(levels: Levels) -> None:
+    """The city was cut off when it placed its hold, and the county has deleted on time."""
+    held = levels.county.sealed()
+    levels.carry_all()
+    fetch(levels.city, held)
+    send_up(levels.county, levels.city, held.evidence.digest)
+    write_deleted(levels.county, held)
+    levels.carry_all()
+
+    assert fetch(levels.province, held).held_evidence.bytes_state == pb.BYTES_STATE_WANTED
+    hold = pb.PlaceLegalHoldRequest(name=name_of(held), hold_id="case-7", purpose="立案调查")
+    placed = levels.province.call("PlaceLegalHold", hold).held_evidence
+    assert [one.hold_id for one in placed.holds] == ["case-7"]
+    wait_listed(levels.province, CITY, (held, REQUESTED))
+    send_up(levels.city, levels.province, held.evidence.digest)
+    assert state_of(levels.province, held) == "HELD"
+
+
+def test_bytes_that_one_in_between_has_deleted_as_well(levels: Levels) -> None:
+    held = levels.county.sealed()
+    levels.carry_all()
+    fetch(levels.city, held)
+    send_up(levels.county, levels.city, held.evidence.digest)
+    for video in (levels.county, levels.city):
+        write_deleted(video, held)
+    levels.carry_all()
+
+    assert levels.province.refusal("FetchEvidence", request_of(held)).reason is Reason.BYTES_EXPIRED
 
 
 def test_what_was_lost_where_it_was_sealed_is_not_asked_for_there(county: RunningVideo) -> None:

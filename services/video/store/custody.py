@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg import sql
 
@@ -86,10 +86,39 @@ def read_facts(connection: RawConnection, name: Name, actions: Sequence[CustodyA
         " WHERE (evidence_origin, source_unit_id, evidence_id) = (%s, %s, %s) AND action = ANY(%s::smallint[])",
         (*name, list(actions)),
     )
-    return [
-        CustodyFact(origin, sequence, action, event_time, reference_id=reference_id, until_time=until_time)
-        for origin, sequence, action, event_time, reference_id, until_time in rows
-    ]
+    return [_fact(row) for row in rows]
+
+
+def read_facts_of_bytes(
+    connection: RawConnection, digest: bytes, actions: Sequence[CustodyAction], count: int
+) -> list[CustodyFact]:
+    """Return the events of some kinds about all evidence whose bytes have this digest, as `read_facts`; of so many
+    pieces of evidence at most, the first sealed ones.
+    """
+    rows = connection.execute(
+        "SELECT c.origin, c.sequence, c.action, c.event_time, c.reference_id, c.until_time"
+        " FROM (SELECT origin, source_unit_id, evidence_id FROM evidence WHERE digest = %s"
+        " ORDER BY seal_time, origin, source_unit_id, evidence_id LIMIT %s) AS e JOIN custody_events c"
+        " ON (c.evidence_origin, c.source_unit_id, c.evidence_id) = (e.origin, e.source_unit_id, e.evidence_id)"
+        " WHERE c.action = ANY(%s::smallint[])",
+        (digest, count, list(actions)),
+    )
+    return [_fact(row) for row in rows]
+
+
+def read_seals(connection: RawConnection, digest: bytes, count: int) -> list[tuple[str, int]]:
+    """Return where bytes were sealed and the place of each manifest in that log, the first sealed first."""
+    rows = connection.execute(
+        "SELECT origin, sequence FROM evidence WHERE digest = %s"
+        " ORDER BY seal_time, origin, source_unit_id, evidence_id LIMIT %s",
+        (digest, count),
+    )
+    return [(origin, sequence) for origin, sequence in rows]
+
+
+def _fact(row: tuple[Any, ...]) -> CustodyFact:
+    origin, sequence, action, event_time, reference_id, until_time = row
+    return CustodyFact(origin, sequence, action, event_time, reference_id=reference_id, until_time=until_time)
 
 
 def read_named_by(connection: RawConnection, digest: bytes, count: int) -> list[Named]:

@@ -1,6 +1,6 @@
 """Which bytes are wanted from platforms below: what has to be decided, what was, and what is asked for now."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -10,10 +10,12 @@ from services.video.domain import BytesState
 
 
 class Undecided(NamedTuple):
-    """Bytes of which it has to be decided whether they are wanted."""
+    """Bytes of which it has to be decided whether they are wanted, and what the platform above has said of them."""
 
     digest: bytes
     state: int
+    upstream_urgency: int | None
+    upstream_until_time: datetime | None
 
 
 class ManifestRow(NamedTuple):
@@ -55,6 +57,14 @@ class WantedRow(NamedTuple):
     seal_time: datetime
 
 
+class UpstreamRow(NamedTuple):
+    """Bytes that the platform above may want, and what it has said of that."""
+
+    state: int
+    urgency: int | None
+    until_time: datetime | None
+
+
 class WantedObject(NamedTuple):
     """Bytes that are, or were, wanted."""
 
@@ -67,27 +77,27 @@ class WantedObject(NamedTuple):
 
 # Deciding
 
+_UNDECIDED: Final = (
+    "NOT is_considered AND state <> 1",
+    "state IN (3, 4) AND is_considered AND wanted_until_time <= %(now)s",
+    "state = 4 AND is_considered AND wanted_time IS NULL",
+)
+
 
 def lock_undecided(connection: RawConnection, now: datetime, count: int) -> list[Undecided]:
     """Return bytes of which it has to be decided whether they are wanted, locked; what others have locked is left out.
 
     These are such of which something new is known, such that were asked for until now, and what was damaged since.
     """
-    rows = connection.execute(
-        "SELECT digest, state FROM objects WHERE NOT is_considered AND state <> 1"
-        " ORDER BY digest LIMIT %s FOR UPDATE SKIP LOCKED",
-        (count,),
-    ).fetchall()
-    rows += connection.execute(
-        "SELECT digest, state FROM objects WHERE state IN (3, 4) AND is_considered AND wanted_until_time <= %s"
-        " ORDER BY digest LIMIT %s FOR UPDATE SKIP LOCKED",
-        (now, count),
-    ).fetchall()
-    rows += connection.execute(
-        "SELECT digest, state FROM objects WHERE state = 4 AND is_considered AND wanted_time IS NULL"
-        " ORDER BY digest LIMIT %s FOR UPDATE SKIP LOCKED",
-        (count,),
-    ).fetchall()
+    rows = [
+        row
+        for condition in _UNDECIDED
+        for row in connection.execute(
+            "SELECT digest, state, upstream_urgency, upstream_until_time FROM objects"  # noqa: S608 - the constants
+            f" WHERE {condition} ORDER BY digest LIMIT %(count)s FOR UPDATE SKIP LOCKED".encode(),
+            {"now": now, "count": count},
+        )
+    ]
     return [Undecided(*row) for row in rows]
 
 
@@ -210,6 +220,26 @@ def decide_all_again(connection: RawConnection, policy: str, count: int) -> bool
     return len(digests) == count
 
 
+# The wishes of the platform above
+
+
+def lock_upstream_wish(connection: RawConnection, digest: bytes) -> UpstreamRow | None:
+    """Return what the platform above has said that it wants of bytes, locked; None when no manifest names them."""
+    row = connection.execute(
+        "SELECT state, upstream_urgency, upstream_until_time FROM objects WHERE digest = %s FOR UPDATE", (digest,)
+    ).fetchone()
+    return UpstreamRow(*row) if row is not None else None
+
+
+def put_upstream_wish(connection: RawConnection, digest: bytes, urgency: int, until_time: datetime) -> None:
+    """Write that the platform above wants bytes, and let it be decided again whether they are wanted here."""
+    connection.execute(
+        "UPDATE objects SET upstream_urgency = %s, upstream_until_time = %s WHERE digest = %s",
+        (urgency, until_time, digest),
+    )
+    decide_again(connection, [digest])
+
+
 # What is asked for
 
 _CLASSES: Final = (
@@ -218,39 +248,63 @@ _CLASSES: Final = (
     "urgency = 2 AND wanted_seal_time <= %(fresh_after)s",
 )
 
+_DECLINED: Final = "retry_time <= %(now)s"
+_NOT_DECLINED: Final = "retry_time IS NULL"
+
 
 def list_origins(connection: RawConnection) -> list[str]:
     """Return the platforms of whose evidence something is wanted."""
-    rows = connection.execute(
-        "WITH RECURSIVE o (origin) AS (SELECT min(wanted_origin) FROM objects WHERE state IN (3, 4)"
-        " UNION ALL SELECT (SELECT min(wanted_origin) FROM objects WHERE state IN (3, 4) AND wanted_origin > o.origin)"
-        " FROM o WHERE o.origin IS NOT NULL) SELECT origin FROM o WHERE origin IS NOT NULL"
-    )
-    return [row[0] for row in rows]
+    found: set[str] = set()
+    # Each has an index of its own.
+    for condition in ("retry_time IS NULL", "retry_time IS NOT NULL"):
+        wanted = f"SELECT min(wanted_origin) FROM objects WHERE state IN (3, 4) AND {condition}"  # noqa: S608 - constants
+        rows = connection.execute(
+            f"WITH RECURSIVE o (origin) AS ({wanted}"  # noqa: S608 - as above
+            f" UNION ALL SELECT ({wanted} AND wanted_origin > o.origin)"
+            " FROM o WHERE o.origin IS NOT NULL) SELECT origin FROM o WHERE origin IS NOT NULL".encode()
+        )
+        found.update(row[0] for row in rows)
+    return sorted(found)
 
 
 def list_wanted(
-    connection: RawConnection, origins: Sequence[str], fresh_after: datetime, now: datetime, count: int
+    connection: RawConnection,
+    origins: Sequence[str],
+    fresh_after: datetime,
+    now: datetime,
+    count: int,
+    declined_count: int,
 ) -> list[WantedRow]:
     """Return what is asked for of the evidence of some platforms: what was requested, then what is fresh, then the
-    rest; within each the first sealed first.
+    rest. Within each what was not declined goes first, the first sealed first; what was declined follows, whoever has
+    waited longest first, so many of those that were requested and so many others at most.
     """
+    values = {"origins": list(origins), "fresh_after": fresh_after, "now": now}
+    declined = [
+        row
+        for condition in ("urgency = 1", "urgency = 2")
+        for row in _list_some(connection, f"{condition} AND {_DECLINED}", "retry_time", values, declined_count)
+    ]
     found: list[WantedRow] = []
     for condition in _CLASSES:
-        if len(found) < count:
-            rows = connection.execute(
-                # The conditions are the constants above.
-                "SELECT w.* FROM unnest(%(origins)s::text[]) AS o (origin) CROSS JOIN LATERAL"  # noqa: S608 - as above
-                " (SELECT digest, size_bytes, received_bytes, urgency, wanted_seal_time FROM objects"
-                f" WHERE state IN (3, 4) AND wanted_origin = o.origin AND {condition}"
-                " AND (retry_time IS NULL OR retry_time <= %(now)s)"
-                " AND (wanted_until_time IS NULL OR wanted_until_time > %(now)s)"
-                " ORDER BY wanted_seal_time, digest LIMIT %(count)s) AS w"
-                " ORDER BY wanted_seal_time, digest LIMIT %(count)s".encode(),
-                {"origins": list(origins), "fresh_after": fresh_after, "now": now, "count": count - len(found)},
-            )
-            found += [WantedRow(*row) for row in rows]
-    return found
+        if (missing := count - len(declined) - len(found)) > 0:
+            found += _list_some(connection, f"{condition} AND {_NOT_DECLINED}", "wanted_seal_time", values, missing)
+    return sorted([*found, *declined], key=lambda one: (one.urgency, one.urgency > 1 and one.seal_time <= fresh_after))
+
+
+def _list_some(
+    connection: RawConnection, condition: str, order: str, values: Mapping[str, object], count: int
+) -> list[WantedRow]:
+    """Return what meets a condition, which is one of the constants above, in an order."""
+    rows = connection.execute(
+        "SELECT digest, size_bytes, received_bytes, urgency, wanted_seal_time"  # noqa: S608 - constants
+        " FROM unnest(%(origins)s::text[]) AS o (origin) CROSS JOIN LATERAL (SELECT * FROM objects"
+        f" WHERE state IN (3, 4) AND wanted_origin = o.origin AND {condition}"
+        " AND (wanted_until_time IS NULL OR wanted_until_time > %(now)s)"
+        f" ORDER BY {order}, digest LIMIT %(count)s) AS w ORDER BY {order}, digest LIMIT %(count)s".encode(),
+        {**values, "count": count},
+    )
+    return [WantedRow(*row) for row in rows]
 
 
 def count_wanted(connection: RawConnection, origins: Sequence[str]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from services.common.errors import ServiceError
+from services.common.instants import timestamp
 from services.common.rpc_client import service_error
 from tests.registry.harness import TIMEOUT_SECONDS
 from tests.running_service import carry_down, carry_up
@@ -146,6 +147,29 @@ def decline(video: RunningVideo, platform: str, digest: bytes, *, is_gone: bool 
     video.transfer.DeclineObject(
         transfer_pb2.DeclineObjectRequest(platform=platform, digest=digest, is_gone=is_gone), timeout=TIMEOUT_SECONDS
     )
+
+
+def want_above(video: RunningVideo, digest: bytes, urgency: transfer_pb2.TransferUrgency.ValueType) -> None:
+    """Say that the platform above wants an object that this one does not hold, as its relay does."""
+    assert refusal_reason(lambda: read(video, digest)) == "BYTES_NOT_HERE"
+    video.transfer.WantForUpstream(
+        transfer_pb2.WantForUpstreamRequest(digest=digest, urgency=urgency), timeout=TIMEOUT_SECONDS
+    )
+
+
+def write_deleted(video: RunningVideo, held: pb.HeldEvidence) -> None:
+    """Write into a platform's log that it has deleted bytes after their retention."""
+    deleted = custody_pb2.CustodyEvent(
+        evidence_origin=held.origin,
+        source_unit_id=held.evidence.source_unit_id,
+        evidence_id=held.evidence.evidence_id,
+        digest=held.evidence.digest,
+        action=custody_pb2.CUSTODY_ACTION_DELETED,
+        purpose="Retention is over",
+        actor="service/video",
+        event_time=timestamp(video.clock.now()),
+    )
+    video.append_raw("zhichao.video.v1.CustodyEvent", deleted.SerializeToString())
 
 
 def custody(video: RunningVideo, held: pb.HeldEvidence) -> list[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """What a platform sends up: bytes from any offset, why there are none, and the news of what it comes to hold."""
 
+import pytest
+
 from tests.running_service import carry_up
 from tests.video.bytes_read import remove
 from tests.video.harness import COUNTY, RunningVideo
@@ -9,8 +11,10 @@ from tests.video.transfer.carrying import (
     decline,
     read,
     refusal_reason,
+    send_up,
     state_of,
     wait_for_state,
+    write_deleted,
 )
 from zhichao.video.v1 import transfer_pb2
 
@@ -35,14 +39,36 @@ def test_what_is_not_here_is_refused_by_what_became_of_it(county: RunningVideo, 
     assert refusal_reason(lambda: read(county, b"x" * 32)) == "BYTES_NOT_HERE"
     assert refusal_reason(lambda: read(county, b"x" * 31)) == "INVALID_ARGUMENT"
     assert refusal_reason(lambda: read(city, digest)) == "BYTES_NOT_HERE"
-    decline(city, COUNTY, digest, is_gone=True)
-    assert refusal_reason(lambda: read(city, digest)) == "EVIDENCE_MISSING"
 
     # Behind its back: removed from the store. Nobody below the county has it.
     remove(county, lost)
     assert refusal_reason(lambda: read(county, lost.evidence.digest)) == "EVIDENCE_MISSING"
     assert state_of(county, lost) == "DAMAGED"
     assert [action for _, action in custody(county, lost)] == ["FOUND_MISSING"]
+    for one in (taken, lost):
+        decline(city, COUNTY, one.evidence.digest, is_gone=True)
+    # Nobody has written down yet that it is lost: it is asked for again, until that is known.
+    assert refusal_reason(lambda: read(city, lost.evidence.digest)) == "BYTES_NOT_HERE"
+    carry_up(county, city)
+    assert refusal_reason(lambda: read(city, lost.evidence.digest)) == "EVIDENCE_MISSING"
+    assert refusal_reason(lambda: read(city, digest)) == "BYTES_NOT_HERE"
+
+
+@pytest.mark.parametrize("is_kept_below", [True, False])
+def test_what_was_deleted_here_may_still_come_from_below(
+    county: RunningVideo, city: RunningVideo, is_kept_below: bool
+) -> None:
+    held = county.sealed()
+    carry_up(county, city)
+    wait_for_state(city, held, "WANTED")
+    send_up(county, city, held.evidence.digest)
+    city.query("UPDATE objects SET state = 5, purge_time = now() WHERE digest = %s", held.evidence.digest)
+    if not is_kept_below:
+        write_deleted(county, held)
+        carry_up(county, city)
+
+    expected = "BYTES_NOT_HERE" if is_kept_below else "BYTES_EXPIRED"
+    assert refusal_reason(lambda: read(city, held.evidence.digest)) == expected
 
 
 def test_what_comes_to_be_held_is_named(county: RunningVideo) -> None:

@@ -10,13 +10,16 @@ from services.video.domain import BytesState, EvidenceKind
 from services.video.wanted import (
     FRESH_SECONDS,
     RETRY_SECONDS_MAX,
+    UPSTREAM_SECONDS,
     Manifest,
     Request,
+    UpstreamWish,
     Urgency,
     WantedPolicy,
     another_origin,
     find_wish,
     is_sampled,
+    next_upstream_wish,
     origins_within,
     retry_time,
     urgency_at,
@@ -72,8 +75,15 @@ def test_a_sample_is_as_large_as_it_should_be_and_another_one_on_each_platform()
     assert all(is_sampled(one, CITY, 1_000) for one in digests)
 
 
-def wish(state: BytesState, *requests: Request, words: tuple[str, ...] = (), origin: str = COUNTY) -> Urgency | None:
-    found = find_wish(DIGEST, state, [manifest(origin)], requests, policy(*words), DIVISIONS)
+def wish(
+    state: BytesState,
+    *requests: Request,
+    words: tuple[str, ...] = (),
+    origin: str = COUNTY,
+    above: Urgency | None = None,
+) -> Urgency | None:
+    upstream = UpstreamWish(above, NOW + timedelta(hours=6)) if above is not None else None
+    found = find_wish(DIGEST, state, [manifest(origin)], requests, upstream, policy(*words), DIVISIONS)
     return found.urgency if found is not None else None
 
 
@@ -115,16 +125,48 @@ def test_what_is_damaged_is_wanted_whatever_the_policy() -> None:
     assert wish(BytesState.DAMAGED) is Urgency.FRESH
 
 
+@pytest.mark.parametrize("state", [one for one in BytesState if one is not BytesState.HELD])
+@pytest.mark.parametrize("above", [Urgency.REQUESTED, Urgency.FRESH])
+def test_what_the_platform_above_wants_is_wanted_whatever_became_of_it_here(state: BytesState, above: Urgency) -> None:
+    assert wish(state, above=above) is above
+    # Somebody who waits here is not kept waiting by it.
+    assert wish(state, asked_by(CITY), words=("all",), above=above) is Urgency.REQUESTED
+
+
 @pytest.mark.parametrize("origin", [CITY, PROVINCE, "140100"])
 def test_nothing_is_wanted_that_nobody_below_has(origin: str) -> None:
-    assert wish(BytesState.DAMAGED, asked_by(CITY), words=("all",), origin=origin) is None
+    above = Urgency.REQUESTED
+    assert wish(BytesState.DAMAGED, asked_by(CITY), words=("all",), origin=origin, above=above) is None
+
+
+def until(*requests: Request, upstream: UpstreamWish | None = None, words: tuple[str, ...] = ()) -> datetime | None:
+    found = find_wish(DIGEST, BytesState.BELOW, [manifest()], requests, upstream, policy(*words), DIVISIONS)
+    assert found is not None
+    return found.until_time
 
 
 def test_a_wish_lasts_as_long_as_the_last_request() -> None:
     requests = [Request(PROVINCE, NOW + timedelta(hours=1)), Request(CITY, NOW + timedelta(hours=2))]
-    found = find_wish(DIGEST, BytesState.BELOW, [manifest()], requests, policy(), DIVISIONS)
-    assert found is not None
-    assert found.until_time == NOW + timedelta(hours=2)
+    later = NOW + timedelta(hours=6)
+    assert until(*requests) == NOW + timedelta(hours=2)
+    assert until(*requests, upstream=UpstreamWish(Urgency.REQUESTED, later)) == later
+    assert until(upstream=UpstreamWish(Urgency.FRESH, later)) == later
+    # What is due here anyway does not end with what somebody else wants.
+    assert until(upstream=UpstreamWish(Urgency.FRESH, later), words=("all",)) is None
+
+
+def test_what_is_repeated_from_above_is_renewed_when_half_of_its_time_is_over() -> None:
+    first = next_upstream_wish(None, Urgency.BACKFILL, NOW)
+    assert first == UpstreamWish(Urgency.FRESH, NOW + timedelta(seconds=UPSTREAM_SECONDS))
+    half = NOW + timedelta(seconds=UPSTREAM_SECONDS / 2)
+    assert next_upstream_wish(first, Urgency.FRESH, half - timedelta(seconds=1)) is None
+    assert next_upstream_wish(first, Urgency.FRESH, half) == UpstreamWish(
+        Urgency.FRESH, half + timedelta(seconds=UPSTREAM_SECONDS)
+    )
+    # It is told at once that somebody waits for it, or does so no more.
+    asked = next_upstream_wish(first, Urgency.REQUESTED, NOW)
+    assert asked == UpstreamWish(Urgency.REQUESTED, NOW + timedelta(seconds=UPSTREAM_SECONDS))
+    assert next_upstream_wish(asked, Urgency.FRESH, NOW) == first
 
 
 def test_evidence_is_fresh_for_an_hour_and_a_request_stays_one() -> None:
