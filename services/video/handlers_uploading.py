@@ -92,8 +92,9 @@ class UploadingHandlers:
         )
 
     def get_upload(self, request: pb.GetUploadRequest) -> pb.GetUploadResponse:
-        """Say how far an upload has come. Raises ServiceError INVALID_ARGUMENT, NOT_FOUND."""
+        """Say how far an upload has come. Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE, NOT_FOUND."""
         name = own_name(request.name, self._own)
+        self._sealing.check_name(name)
         with translate_errors(), reading(self._engine) as pooled:
             held = holding.find(raw_connection(pooled), name)
         if held is not None:

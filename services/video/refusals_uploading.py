@@ -130,13 +130,13 @@ def no_upload(name: Name) -> ServiceError:
     )
 
 
-def outside_units(source_unit_id: str) -> ServiceError:
-    """Refuse evidence of a source unit that the caller does not act for."""
+def outside_units(source_unit_id: str, field: str) -> ServiceError:
+    """Refuse evidence of a source unit that the caller does not act for; `field` of the request names it."""
     return ServiceError(
         Reason.OUTSIDE_SCOPE,
-        f"draft.source_unit_id: {source_unit_id[:64]!r} is not one of yours",
-        message_zh="字段 draft.source_unit_id 超出授权范围",
-        metadata={"field": "draft.source_unit_id"},
+        f"{field}: {source_unit_id[:64]!r} is not one of yours",
+        message_zh=f"字段 {field} 超出授权范围",
+        metadata={"field": field},
     )
 
 

@@ -32,6 +32,10 @@ from zhichao.video.v1 import evidence_pb2, service_pb2
 PREFIX: Final = "draft."
 """Field of the requests that holds the draft."""
 
+UNIT_OF_DRAFT: Final = PREFIX + "source_unit_id"
+UNIT_OF_NAME: Final = "name.source_unit_id"
+"""Fields of the requests that name the source unit."""
+
 SEALS_MAX: Final = 4
 """Manifests that are written at once. Each holds a connection of the pool while the store is asked once more; writers
 of the log take turns anyway."""
@@ -111,8 +115,19 @@ class Sealing:
             told = {violation.field: violation for violation in [*violations, *unreadable]}
             raise bad_fields(list(told.values()), PREFIX)
         if not request_context().principal.covers_unit(draft.source_unit_id):
-            raise refusals.outside_units(draft.source_unit_id)
+            raise refusals.outside_units(draft.source_unit_id, UNIT_OF_DRAFT)
         return draft.canonical()
+
+    def check_name(self, name: Name) -> None:
+        """Refuse a caller who does not act for the source unit of an upload that is under way, or not any more.
+
+        Raises ServiceError OUTSIDE_SCOPE, and for a caller of a division UNKNOWN_SOURCE_UNIT, SERVICE_UNAVAILABLE.
+        """
+        principal = request_context().principal
+        if not principal.covers_unit(name.source_unit_id):
+            raise refusals.outside_units(name.source_unit_id, UNIT_OF_NAME)
+        if self._access.is_bound_to_division(principal):
+            self._check_division(name.source_unit_id, self._units.division_of(name.source_unit_id), UNIT_OF_NAME)
 
     def find_sealed(self, draft: Draft) -> Sealed | None:
         """Return the evidence if it is sealed already. Raises ServiceError EVIDENCE_CONFLICT if that is another one."""
@@ -126,11 +141,7 @@ class Sealing:
         Raises ServiceError UNKNOWN_SOURCE_UNIT, OUTSIDE_SCOPE, SERVICE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE.
         """
         division_code = self._units.division_of(draft.source_unit_id)
-        principal = request_context().principal
-        if self._access.is_bound_to_division(principal) and not self._access.knowledge.divisions.is_within(
-            division_code, principal.division_code
-        ):
-            raise refusals.outside_units(draft.source_unit_id)
+        self._check_division(draft.source_unit_id, division_code, UNIT_OF_DRAFT)
         if self._requires_locks:
             self._check_locks()
         retention_class = self._retention.class_of(EvidenceKind(draft.kind), draft.retention_class)
@@ -181,6 +192,13 @@ class Sealing:
             if not is_there:
                 # The same bytes were sealed before, expired, and went away between `store` and now.
                 store()
+
+    def _check_division(self, source_unit_id: str, division_code: str, field: str) -> None:
+        principal = request_context().principal
+        if self._access.is_bound_to_division(principal) and not self._access.knowledge.divisions.is_within(
+            division_code, principal.division_code
+        ):
+            raise refusals.outside_units(source_unit_id, field)
 
     def _check_locks(self) -> None:
         with translate_errors(), reading(self._engine) as pooled:
