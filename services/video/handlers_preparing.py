@@ -40,7 +40,7 @@ class PreparingHandlers:
                     offset=part.offset,
                     size_bytes=part.size_bytes,
                     url=self._objects.presign_put_part(
-                        prepared.staging_key, prepared.multipart_id, part.part_number, ADDRESS_SECONDS
+                        prepared.staging_key, prepared.multipart_id, part.part_number, part.size_bytes, ADDRESS_SECONDS
                     ),
                 )
                 for part in prepared.missing
@@ -50,5 +50,7 @@ class PreparingHandlers:
 
     def complete_upload(self, request: pb.CompleteUploadRequest) -> pb.CompleteUploadResponse:
         """Check what was put and seal it. Raises ServiceError as the contract says."""
-        held = self._staging.complete(own_name(request.name, self._own))
+        name = own_name(request.name, self._own)
+        self._sealing.check_name(name)
+        held = self._staging.complete(name)
         return pb.CompleteUploadResponse(held_evidence=answers.held_evidence(held))

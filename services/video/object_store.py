@@ -382,8 +382,8 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def presign_put_part(self, key: str, upload_id: str, part_number: int, seconds: int) -> str:
-        """Make a link by which whoever has it puts one part, for `seconds` (1 to 604,800); asks no store.
+    def presign_put_part(self, key: str, upload_id: str, part_number: int, size_bytes: int, seconds: int) -> str:
+        """Make a link by which whoever has it puts one part of this size, for `seconds` (1 to 604,800); asks no store.
 
         RuntimeError without a public endpoint.
         """

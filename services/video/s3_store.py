@@ -18,6 +18,7 @@ from services.video.object_store import DeleteResult, LockTest, ObjectStore, Put
 from services.video.s3_bucket import S3Bucket
 from services.video.s3_connection import S3Connection, S3Settings, connect, presigner
 from services.video.s3_errors import code_of
+from services.video.s3_presigning import presign_part
 from services.video.s3_reader import S3Reader
 from services.video.s3_writer import S3Writer
 from services.video.store_contents import BucketFacts, ObjectFacts, ObjectVersion, StoreAddress, StoredPart
@@ -201,16 +202,10 @@ class S3ObjectStore(ObjectStore):
                 },
             )
 
-    def presign_put_part(self, key: str, upload_id: str, part_number: int, seconds: int) -> str:
-        """Make a link by which whoever has it puts one part."""
+    def presign_put_part(self, key: str, upload_id: str, part_number: int, size_bytes: int, seconds: int) -> str:
+        """Make a link by which whoever has it puts one part of this size."""
         with self._bucket.errors(key):
-            return self._public.get_presigned_url(
-                "PUT",
-                self._bucket.name,
-                key,
-                timedelta(seconds=seconds),
-                extra_query_params={"uploadId": upload_id, "partNumber": str(part_number)},
-            )
+            return presign_part(self._public, self._bucket.name, key, upload_id, part_number, size_bytes, seconds)
 
     @property
     def _public(self) -> S3Connection:

@@ -8,7 +8,7 @@ to be so.
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -31,7 +31,9 @@ from services.video.object_store import (
     ObjectStore,
     PartsRefusedError,
     StoreError,
+    StoreUnavailableError,
     UploadGoneError,
+    WrongCredentialsError,
     staging_key,
     translate_store_errors,
 )
@@ -65,7 +67,8 @@ PREPARE_TRIES: Final = 3
 """How often an upload is begun while others begin the same."""
 
 SWEEP_UPLOADS: Final = 100
-"""Expired uploads that are forgotten in one step."""
+"""Expired uploads that are forgotten in one step: a second's work, so that a stop need not wait. Ten thousand, all
+that a service takes from some units in a day, are through in some minutes."""
 
 SWEEP_SECONDS: Final = 60.0
 """Pause when nothing more has expired: uploads are kept for a day, and a minute more is nothing."""
@@ -161,15 +164,37 @@ class Staging:
             return sealed.held
 
     def sweep(self) -> float:
-        """Forget some uploads that have expired, and return the seconds until the next look. Raises ServiceError."""
+        """Forget some uploads that have expired, and return the seconds until the next look.
+
+        Raises ServiceError, StoreError while the store is away: what is left then is done by the next one.
+        """
         now = self._clock.now()
         with translate_errors(), reading(self._engine) as pooled:
             expired = rows.expired_uploads(raw_connection(pooled), now, SWEEP_UPLOADS)
-        for row in expired:
-            self._forget(row, expired_by=now)
-        if expired:
-            _log.info("staged_uploads_swept", uploads=len(expired))
+        swept = 0
+        try:
+            for row in expired:
+                self._sweep(row, now)
+                swept += 1
+        finally:
+            if swept:
+                _log.info("staged_uploads_swept", uploads=swept)
         return 0.0 if len(expired) == SWEEP_UPLOADS else SWEEP_SECONDS
+
+    def _sweep(self, row: UploadRow, expired_by: datetime) -> None:
+        """Remove what was put of an upload, and forget it with that: what the store has not done is done again."""
+        with translate_errors(), self._engine.begin() as pooled:
+            # Before the store is asked: whoever comes back now begins anew, and finds nothing half removed.
+            if not rows.forget_upload(raw_connection(pooled), row, expired_by):
+                return
+            try:
+                self._remove(row)
+            except (StoreUnavailableError, WrongCredentialsError):
+                # All others would fail as well, each after some time-outs.
+                raise
+            except StoreError as error:
+                # It must not keep the others from their turn. What is left is removed with all that no upload knows.
+                _log.warning("staged_upload_not_removed", key=row.staging_key, error=str(error))
 
     def _checked_and_sealed(self, row: UploadRow, draft: Draft) -> Sealed:
         taken = self._sealing.take(draft)
@@ -201,9 +226,7 @@ class Staging:
         parts = _parts(row)
         with translate_store_errors():
             try:
-                stored = {
-                    part.part_number: part for part in self._objects.list_parts(row.staging_key, row.multipart_id)
-                }
+                stored = _right(parts, self._objects.list_parts(row.staging_key, row.multipart_id))
                 lacking = missing(parts, _sizes_of(stored))
                 if lacking:
                     raise refusals_staging.incomplete(lacking)
@@ -298,11 +321,11 @@ class Staging:
                 raise refusals.no_space(limit)
 
     def _sizes(self, row: UploadRow) -> Mapping[int, int] | None:
-        """Return the sizes of the parts that are there; None when the store knows nothing of the upload."""
+        """Return the sizes of the parts that are right; None when the store knows nothing of the upload."""
         with translate_store_errors():
             try:
                 stored = self._objects.list_parts(row.staging_key, row.multipart_id)
-                return _sizes_of({part.part_number: part for part in stored})
+                return _sizes_of(_right(_parts(row), stored))
             except UploadGoneError:
                 if self._is_whole(row):
                     return {part.part_number: part.size_bytes for part in _parts(row)}
@@ -314,18 +337,21 @@ class Staging:
         except ObjectMissingError:
             return False
 
-    def _forget(self, row: UploadRow, expired_by: datetime | None = None) -> None:
+    def _forget(self, row: UploadRow) -> None:
         """Forget an upload with what was put; nothing is done if another one has its name by now."""
         with translate_errors(), self._engine.begin() as pooled:
-            is_forgotten = rows.forget_upload(raw_connection(pooled), row, expired_by)
+            is_forgotten = rows.forget_upload(raw_connection(pooled), row)
         if is_forgotten:
             self._clear(row)
 
     def _clear(self, row: UploadRow) -> None:
         """Remove what was put. What the store keeps is removed with all that no upload knows (`reconciling`)."""
         with suppress(StoreError):
-            self._objects.abort_multipart(row.staging_key, row.multipart_id)
-            self._objects.delete(row.staging_key)
+            self._remove(row)
+
+    def _remove(self, row: UploadRow) -> None:
+        self._objects.abort_multipart(row.staging_key, row.multipart_id)
+        self._objects.delete(row.staging_key)
 
     # Turns
 
@@ -359,6 +385,12 @@ def _draft_of(row: UploadRow) -> Draft:
 
 def _parts(row: UploadRow) -> list[Part]:
     return parts_of(row.size_bytes, row.part_bytes)
+
+
+def _right(parts: Iterable[Part], stored: Iterable[StoredPart]) -> dict[int, StoredPart]:
+    """Return what is stored of the right size, by part: SeaweedFS lists one that was put again beside the first."""
+    sizes = {part.part_number: part.size_bytes for part in parts}
+    return {one.part_number: one for one in stored if sizes.get(one.part_number) == one.size_bytes}
 
 
 def _sizes_of(stored: Mapping[int, StoredPart]) -> dict[int, int]:

@@ -42,8 +42,8 @@ def _stage(store: S3ObjectStore, wanted: Content) -> str:
     key = staging_key()
     upload_id = store.create_multipart(key, "video/mp4")
     for number, begin in enumerate(range(0, wanted.size_bytes, PART_BYTES), start=1):
-        url = store.presign_put_part(key, upload_id, number, SECONDS)
-        _put_part(url, wanted.data[begin : begin + PART_BYTES])
+        part = wanted.data[begin : begin + PART_BYTES]
+        _put_part(store.presign_put_part(key, upload_id, number, len(part), SECONDS), part)
     store.complete_multipart(key, upload_id, store.list_parts(key, upload_id))
     return key
 
@@ -63,17 +63,20 @@ def test_parts_are_listed_by_number_with_their_sizes(store: S3ObjectStore) -> No
     upload_id = store.create_multipart(key, "video/mp4")
     etags = {}
     for number in (3, 1):
-        etags[number] = _put_part(store.presign_put_part(key, upload_id, number, SECONDS), CLIP.data[: number * 1000])
+        url = store.presign_put_part(key, upload_id, number, number * 1000, SECONDS)
+        etags[number] = _put_part(url, CLIP.data[: number * 1000])
     found = store.list_parts(key, upload_id)
     assert list(found) == [StoredPart(number, number * 1000, etags[number].strip('"')) for number in (1, 3)]
 
 
-def test_a_part_put_again_replaces_the_first(store: S3ObjectStore) -> None:
+def test_of_a_part_put_again_the_one_counts_that_is_named(store: S3ObjectStore) -> None:
     key = staging_key()
     upload_id = store.create_multipart(key, "video/mp4")
-    for size in (2000, 1000):
-        _put_part(store.presign_put_part(key, upload_id, 1, SECONDS), CLIP.data[:size])
-    store.complete_multipart(key, upload_id, store.list_parts(key, upload_id))
+    _put_part(store.presign_put_part(key, upload_id, 1, 2000, SECONDS), CLIP.data[:2000])
+    _put_part(store.presign_put_part(key, upload_id, 1, 1000, SECONDS), CLIP.data[:1000])
+    # Some list the first one, too.
+    named = [part for part in store.list_parts(key, upload_id) if part.size_bytes == 1000]
+    store.complete_multipart(key, upload_id, named)
     assert _read(store, key) == CLIP.data[:1000]
 
 
@@ -85,7 +88,7 @@ def test_an_upload_without_parts_lists_none(store: S3ObjectStore) -> None:
 def test_an_object_is_not_made_of_parts_that_are_not_there(store: S3ObjectStore) -> None:
     key = staging_key()
     upload_id = store.create_multipart(key, "video/mp4")
-    _put_part(store.presign_put_part(key, upload_id, 1, SECONDS), CLIP.data[:1000])
+    _put_part(store.presign_put_part(key, upload_id, 1, 1000, SECONDS), CLIP.data[:1000])
     (part,) = store.list_parts(key, upload_id)
     with pytest.raises(PartsRefusedError):
         store.complete_multipart(key, upload_id, [replace(part, part_number=2)])
@@ -113,11 +116,28 @@ def test_uploads_that_were_begun_long_ago_are_aborted_and_others_stay(store: S3O
 def test_a_link_for_a_part_is_good_for_that_part_only(store: S3ObjectStore) -> None:
     key = staging_key()
     upload_id = store.create_multipart(key, "video/mp4")
-    url = store.presign_put_part(key, upload_id, 1, SECONDS).replace("partNumber=1", "partNumber=2")
+    url = store.presign_put_part(key, upload_id, 1, 7, SECONDS).replace("partNumber=1", "partNumber=2")
     with pytest.raises(urllib.error.HTTPError) as refused:
         _put_part(url, b"content")
     refused.value.close()
     assert refused.value.code == HTTP_FORBIDDEN
+
+
+@pytest.mark.parametrize("size", [0, 6, 8, 5000])
+def test_a_link_for_a_part_takes_exactly_its_bytes(store: S3ObjectStore, size: int) -> None:
+    key = staging_key()
+    upload_id = store.create_multipart(key, "video/mp4")
+    url = store.presign_put_part(key, upload_id, 1, 7, SECONDS)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        _put_part(url, bytes(size))
+    refused.value.close()
+    assert (refused.value.code, list(store.list_parts(key, upload_id))) == (HTTP_FORBIDDEN, [])
+
+
+def test_a_link_for_a_part_is_good_for_a_week_at_most(store: S3ObjectStore) -> None:
+    for seconds in (0, 8 * 24 * 3600):
+        with pytest.raises(ValueError, match="604800"):
+            store.presign_put_part("uploads/1", "upload", 1, 7, seconds)
 
 
 # Sealing what was staged
@@ -192,7 +212,7 @@ def test_nothing_is_offered_without_an_address_that_callers_reach(server: server
 
 def test_links_lead_to_the_address_that_callers_reach(server: servers.Server) -> None:
     store = servers.store(server, public_endpoint="https://evidence.example:9443")
-    url = store.presign_put_part("uploads/1", "upload", 1, SECONDS)
+    url = store.presign_put_part("uploads/1", "upload", 1, 7, SECONDS)
     assert url.startswith(f"https://evidence.example:9443/{store.address.bucket}/uploads/1?")
 
 
