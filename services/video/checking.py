@@ -44,8 +44,8 @@ PROBES_MAX: Final = 5
 object."""
 
 UNREADABLE_ERRORS: Final = (StoreUnavailableError, StoreRefusedError)
-"""What stores answer for bytes that their disks no longer have as written: both reference stores compare blocks, and
-give an error of the server instead of wrong bytes."""
+"""What a store answers that is away, and what for bytes that have rotted on its disk: both reference stores compare
+blocks, and give an error of the server instead of wrong bytes."""
 
 _log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ a use case. `services.video.s3_store` is the implementation.
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -240,10 +240,7 @@ class ObjectStore(Protocol):
         ...
 
     def lock_self_test(self) -> LockTest:
-        """Write, lock, and try to delete the locked version; raise nothing, whatever happens.
-
-        Left-overs of former tests whose locks have ended are removed.
-        """
+        """Write, lock, and try to delete the locked version, and remove left-overs of former tests. Raises nothing."""
         ...
 
     # Objects
@@ -313,6 +310,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def raise_version(self, key: str, version_id: str) -> None:
+        """Copy one version, without its locks, over all others. Raises ObjectMissingError."""
+        ...
+
+    def hide(self, key: str) -> bool:
+        """Put a delete marker over an object, so that `put` stores bytes anew; False where that would delete them."""
+        ...
+
     def delete(self, key: str) -> DeleteResult:
         """Delete all versions that the store lets go, and delete markers. A key that is not there is no error.
 
@@ -355,8 +360,8 @@ class ObjectStore(Protocol):
         """Forget an upload and its parts; one that is gone already is no error."""
         ...
 
-    def abort_stale_multiparts(self, older_than: datetime) -> int:
-        """Forget every upload begun before then, as far as the store lists them; return how many."""
+    def abort_stale_multiparts(self, older_than: datetime, under_way: Set[str] = frozenset()) -> int:
+        """Forget uploads begun before then, as far as they are listed, but those with these ids; return how many."""
         ...
 
     def copy_from_staging(

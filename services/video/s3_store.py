@@ -4,7 +4,7 @@ The modules `services.video.s3_…` are the only ones that know the `minio` clie
 (docs/operate/object-stores.md). Digests are ours to check: not every store compares them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -111,6 +111,14 @@ class S3ObjectStore(ObjectStore):
         """Delete one version unless it is locked."""
         return self._bucket.remove_version(key, version_id)
 
+    def raise_version(self, key: str, version_id: str) -> None:
+        """Copy one version over all others."""
+        self._writer.raise_version(key, version_id)
+
+    def hide(self, key: str) -> bool:
+        """Put a delete marker over an object."""
+        return self._bucket.hide(key)
+
     def delete(self, key: str) -> DeleteResult:
         """Delete all versions that the store lets go."""
         return self._bucket.delete(key)
@@ -155,8 +163,8 @@ class S3ObjectStore(ObjectStore):
         with self._bucket.errors(key):
             _abort(self._client, self._bucket.name, key, upload_id)
 
-    def abort_stale_multiparts(self, older_than: datetime) -> int:
-        """Forget every upload begun before then."""
+    def abort_stale_multiparts(self, older_than: datetime, under_way: Set[str] = frozenset()) -> int:
+        """Forget every upload begun before then, but those that somebody goes on with."""
         aborted = 0
         key_marker: str | None = None
         upload_marker: str | None = None
@@ -166,7 +174,8 @@ class S3ObjectStore(ObjectStore):
                     self._bucket.name, key_marker=key_marker, upload_id_marker=upload_marker
                 )
                 for upload in page.uploads:
-                    if upload.initiated_time is not None and upload.initiated_time < older_than:
+                    is_known = upload.upload_id in under_way
+                    if not is_known and upload.initiated_time is not None and upload.initiated_time < older_than:
                         _abort(self._client, self._bucket.name, upload.object_name, upload.upload_id or "")
                         aborted += 1
                 if not page.is_truncated or not page.uploads:

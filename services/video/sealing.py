@@ -4,6 +4,7 @@ stored. Both ways of uploading end here.
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -17,12 +18,21 @@ from services.common.request import request_context
 from services.journal.entry_writer import EntryWriter
 from services.video import convert, holding, kinds
 from services.video import refusals_uploading as refusals
-from services.video.domain import Draft, EvidenceKind, Name, time_violations
+from services.video.domain import BytesState, Draft, EvidenceKind, Name, time_violations
 from services.video.flags import flags
 from services.video.forms import Violation
 from services.video.holding import Held
 from services.video.media_types import Inspection
-from services.video.object_store import LockState, ObjectMissingError, ObjectStore, object_key, translate_store_errors
+from services.video.object_store import (
+    LockState,
+    ObjectMissingError,
+    ObjectStore,
+    PutResult,
+    StoreUnavailableError,
+    as_service_error,
+    object_key,
+    translate_store_errors,
+)
 from services.video.retention import RetentionClass, RetentionTable
 from services.video.source_units import SourceUnits
 from services.video.store import keeping as keeping_store
@@ -41,8 +51,15 @@ SEALS_MAX: Final = 4
 of the log take turns anyway."""
 
 
-PutAgain = Callable[[bytes, int, Callable[[], object]], None]
-"""Puts bytes of a digest and size where damaged ones are, by calling what it is given; else does nothing."""
+DAMAGED_MAX: Final = 3
+"""How often bytes are put that are found damaged before their manifest is written; then the caller comes again."""
+
+PutChecked = Callable[[bytes, int, Callable[[], PutResult]], None]
+"""Puts bytes of a digest and size by calling what it is given, and sees that the store has these and no others."""
+
+
+class _DamagedMeanwhileError(Exception):
+    """The bytes were found damaged between their put and the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +95,13 @@ class Sealing:
         clock: Clock,
         *,
         requires_locks: bool = False,
-        put_again: PutAgain | None = None,
+        put_checked: PutChecked | None = None,
     ) -> None:
         """`requires_locks` takes nothing while the self-test has not found that the store enforces its locks.
 
-        `put_again` heals bytes that are damaged in the store when the same ones are uploaded once more.
+        `put_checked` heals bytes that are damaged in the store when the same ones are uploaded once more.
         """
-        self._put_again = put_again
+        self._put_checked = put_checked
         self._engine = engine
         self._entries = entries
         self._own = own
@@ -149,19 +166,27 @@ class Sealing:
 
     # After the bytes
 
-    def seal(self, taken: TakenDraft, inspection: Inspection, store: Callable[[datetime], object]) -> Sealed:
+    def seal(self, taken: TakenDraft, inspection: Inspection, store: Callable[[datetime], PutResult]) -> Sealed:
         """Put bytes that were checked into the store and write their manifest; return what is sealed.
 
         `store` is given the time until which they are kept, and puts them there unless they are there; it may be
         called twice. Raises ServiceError EVIDENCE_CONFLICT, OBJECT_STORE_UNAVAILABLE, DATABASE_UNAVAILABLE, RECOVERING;
         nothing is sealed then.
         """
+        for _ in range(DAMAGED_MAX):
+            with suppress(_DamagedMeanwhileError):
+                return self._seal(taken, inspection, store)
+        error = StoreUnavailableError(f"{object_key(taken.draft.digest)} is damaged again and again 文件反复损坏")
+        raise as_service_error(error) from error
+
+    def _seal(self, taken: TakenDraft, inspection: Inspection, store: Callable[[datetime], PutResult]) -> Sealed:
         draft = taken.draft
         retain_until_time = taken.retention_class.retain_until(self._clock.now())
         with translate_store_errors():
-            if self._put_again is not None:
-                self._put_again(draft.digest, draft.size_bytes, lambda: store(retain_until_time))
-            store(retain_until_time)
+            if self._put_checked is None:
+                store(retain_until_time)
+            else:
+                self._put_checked(draft.digest, draft.size_bytes, lambda: store(retain_until_time))
 
         def hold(connection: RawConnection) -> None:
             self._hold(connection, draft, lambda: store(retain_until_time))
@@ -171,6 +196,10 @@ class Sealing:
             held = holding.find(connection, self._name(draft))
             if held is not None:
                 return self._same(held, draft)
+            found = object_rows.read_object(connection, draft.digest)
+            if found is not None and found.state == BytesState.DAMAGED:
+                # Whoever marks it holds the log, as this transaction does now: nobody does so before the commit.
+                raise _DamagedMeanwhileError
             now = self._clock.now()
             manifest = _manifest(taken, inspection, retain_until_time, now)
             self._entries.write(connection, kinds.EVIDENCE_KIND, manifest.SerializeToString(), now)

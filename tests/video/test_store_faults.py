@@ -66,6 +66,7 @@ class Before:
     access_key_file: Path
     secret_key_file: Path
     ca_file: Path | None = None
+    data: Path | None = None
 
 
 def test_the_status_says_what_the_store_is_and_enforces(county: RunningVideo) -> None:
@@ -91,9 +92,15 @@ def test_the_status_counts_what_is_lost_and_changed(county: RunningVideo) -> Non
     for held, damage in ((lost, 11), (changed, 12)):
         county.query("UPDATE objects SET state = 4, damage = %s WHERE digest = %s", damage, held.evidence.digest)
 
+    unread = county.sealed()
+    county.query(
+        "UPDATE objects SET unread_count = 1, unread_retry_time = now() + interval '1 day' WHERE digest = %s",
+        unread.evidence.digest,
+    )
+
     found = status(county)
 
-    assert (found.object_count, found.missing_count, found.changed_count) == (2, 1, 1)
+    assert (found.object_count, found.missing_count, found.changed_count, found.unread_count) == (3, 1, 1, 1)
 
 
 def test_uploads_wait_for_a_store_that_is_away_and_all_else_goes_on(
