@@ -37,14 +37,6 @@ from services.video.lock_following import FOLLOW_LOCK_KEY, LockFollower
 from services.video.metrics import VideoMetrics
 from services.video.outgoing_bytes import OutgoingBytes
 from services.video.previews import PreviewMaker
-from services.video.progress import (
-    PUSH_BYTES_MIN,
-    PUSH_SECONDS_MAX,
-    READ_SECONDS_MAX,
-    UPLOAD_BYTES_MIN,
-    UPLOAD_SECONDS_MAX,
-    ProgressWatch,
-)
 from services.video.projection import VideoProjection
 from services.video.receiving import ObjectReceiver
 from services.video.refusals_reading import not_taken
@@ -54,6 +46,14 @@ from services.video.s3_store import S3ObjectStore
 from services.video.sealing import Sealing
 from services.video.servicer import PARSERS, SERIALIZED_ANSWERS, VideoServicer
 from services.video.servicer_transfer import TransferServicer
+from services.video.silence import (
+    PUSH_BYTES_MIN,
+    PUSH_SECONDS_MAX,
+    READ_SECONDS_MAX,
+    UPLOAD_BYTES_MIN,
+    UPLOAD_SECONDS_MAX,
+    ProgressWatch,
+)
 from services.video.source_units import SourceUnits
 from services.video.spool import Spool
 from services.video.staging import Staging

@@ -15,7 +15,7 @@ from services.video.handlers_reading import ReadingHandlers
 from services.video.handlers_status import StatusHandlers
 from services.video.handlers_uploading import UploadingHandlers
 from services.video.incoming_bytes import UploadMessage, parse_upload
-from services.video.progress import ProgressWatch
+from services.video.silence import ProgressWatch
 from zhichao.video.v1 import service_pb2 as pb
 from zhichao.video.v1 import service_pb2_grpc
 

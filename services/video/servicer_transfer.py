@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import grpc
 
 from services.video.handlers_transfer import TransferHandlers
-from services.video.progress import ProgressWatch
+from services.video.silence import ProgressWatch
 from zhichao.video.v1 import transfer_pb2 as pb
 from zhichao.video.v1 import transfer_pb2_grpc
 

@@ -6,8 +6,8 @@ import pytest
 
 from services.common.access.permissions import Role
 from services.common.reasons import Reason
-from services.video import progress, read_places
-from services.video.progress import READ_SECONDS_MAX
+from services.video import read_places, silence
+from services.video.silence import READ_SECONDS_MAX
 from tests.registry.harness import TIMEOUT_SECONDS
 from tests.video.bytes_read import read, refusal, request_of
 from tests.video.conftest import MakeVideo
@@ -22,7 +22,7 @@ from zhichao.video.v1.service_pb2_grpc import VideoServiceStub
 @pytest.fixture
 def day(monkeypatch: pytest.MonkeyPatch) -> LeapingClock:
     """Let the services of this module count by a clock that leaps, and look often."""
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(silence, "LOOK_SECONDS", 0.05)
     return LeapingClock(since_now().moment)
 
 

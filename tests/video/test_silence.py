@@ -12,8 +12,8 @@ import pytest
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.request import RequestContext, use_request_context
-from services.video import progress
-from services.video.progress import PUSH_SECONDS_MAX, UPLOAD_BYTES_MIN, UPLOAD_SECONDS_MAX, ProgressWatch
+from services.video import silence
+from services.video.silence import PUSH_SECONDS_MAX, UPLOAD_BYTES_MIN, UPLOAD_SECONDS_MAX, ProgressWatch
 from tests.registry.harness import TIMEOUT_SECONDS
 from tests.running_service import carry_up
 from tests.video.conftest import MakeVideo
@@ -31,7 +31,7 @@ _Message = TypeVar("_Message")
 @pytest.fixture
 def day(monkeypatch: pytest.MonkeyPatch) -> LeapingClock:
     """Let the services of this module count by a clock that leaps, and look often."""
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(silence, "LOOK_SECONDS", 0.05)
     return LeapingClock(since_now().moment)
 
 
