@@ -74,16 +74,18 @@ class Evidence:
         )
 
 
-def seal(joined: Joined, content: bytes, kind: int = evidence_pb2.EVIDENCE_KIND_PHOTO) -> Evidence:
-    """Upload evidence at the county and wait until it is sealed."""
+def seal(joined: Joined, content: bytes, *, is_clip: bool = False) -> Evidence:
+    """Upload a photo, or a clip, at the county and wait until it is sealed."""
+    now = datetime.now(UTC)
     draft = pb.EvidenceDraft(
         source_unit_id=joined.site.units[0].source_unit_id,
         evidence_id=f"evidence-{secrets.token_hex(8)}",
-        kind=evidence_pb2.EvidenceKind.ValueType(kind),
+        kind=evidence_pb2.EVIDENCE_KIND_CLIP if is_clip else evidence_pb2.EVIDENCE_KIND_PHOTO,
         digest=hashlib.sha256(content).digest(),
         size_bytes=len(content),
-        content_type="image/jpeg",
-        capture_start_time=timestamp(datetime.now(UTC) - timedelta(minutes=1)),
+        content_type="video/mp4" if is_clip else "image/jpeg",
+        capture_start_time=timestamp(now - timedelta(minutes=1)),
+        capture_end_time=timestamp(now) if is_clip else None,
     )
 
     def messages() -> Any:

@@ -15,7 +15,7 @@ from cli.simulate.site import CITY, COUNTY, PROVINCE
 from tests.system.evidence import Evidence, evidence_progress, seal
 from tests.system.joined import WAIT_SECONDS, Joined
 from tests.system.waiting import wait_until
-from tests.video.media_files import large_photo, photo
+from tests.video.media_files import clip, large_photo, photo
 
 pytestmark = pytest.mark.system
 
@@ -26,17 +26,19 @@ BIG_BYTES = 6 << 20
 
 ONLY_ASKED = {"ZHICHAO_VIDEO_EAGER": "nothing"}
 
+ALL_CLIPS = {"ZHICHAO_VIDEO_EAGER": "sampled", "ZHICHAO_VIDEO_SAMPLE_PERMILLE": "1000"}
+
 RECEIVED_ON_THE_WAY = [(PROVINCE, "RECEIVED"), (PROVINCE, "REQUESTED"), (CITY, "RECEIVED")]
 
 
 @pytest.fixture(scope="module")
 def three() -> Iterator[Joined]:
-    """Run a county, a city and a province, of which those above want nothing that nobody has asked for."""
+    """Run a county, a city that wants nothing that nobody has asked for, and a province that wants every clip."""
     directory = Path(tempfile.mkdtemp(prefix="zhichao-system-"))
     environments = {
         COUNTY: {"ZHICHAO_RELAY_BANDWIDTH": LINE},
         CITY: ONLY_ASKED,
-        PROVINCE: ONLY_ASKED,
+        PROVINCE: ALL_CLIPS,
     }
     try:
         with Joined(directory, environments=environments) as running:
@@ -89,6 +91,18 @@ def test_the_city_is_down_for_a_while(three: Joined) -> None:
     three.platforms[CITY].start()
 
     arrived(evidence, content)
+
+
+def test_the_province_wants_by_its_policy_what_the_city_does_not(three: Joined) -> None:
+    content = clip()
+    evidence = seal(three, content, is_clip=True)
+
+    evidence.wait_for(PROVINCE, "HELD")
+    assert [evidence.state(code) for code in (COUNTY, CITY)] == ["HELD"] * 2
+    assert evidence.read(PROVINCE) == content
+    # Nobody has asked for it.
+    expected = sorted([(PROVINCE, "RECEIVED"), (PROVINCE, "VIEWED"), (CITY, "RECEIVED")])
+    wait_until(lambda: evidence.custody(PROVINCE) == expected, WAIT_SECONDS, lambda: str(evidence.custody(PROVINCE)))
 
 
 @pytest.mark.parametrize("killed", [CITY, COUNTY])
