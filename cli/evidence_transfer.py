@@ -31,7 +31,7 @@ PAUSE_SECONDS_MAX: Final = 30.0
 
 CALL_SECONDS_MAX: Final = 30.0
 
-AGAIN_REASONS: Final = frozenset({Reason.OFFSET_MISMATCH, Reason.UPLOAD_BUSY})
+AGAIN_REASONS: Final = frozenset({Reason.OFFSET_MISMATCH, Reason.UPLOAD_BUSY, Reason.UPLOAD_INCOMPLETE})
 """Answers to an upload after which another call goes on where the platform says."""
 
 Progress = Callable[[int], None]
@@ -134,10 +134,15 @@ def upload(
                 retries.came_further()
             return stub.UploadEvidence(upload_messages(draft, chunks, offset, progress))
         except grpc.RpcError as error:
-            refused = service_error(error)
-            if not (refused.is_retryable or refused.reason in AGAIN_REASONS):
-                raise
-            retries.wait(refused)
+            wait_again(error, retries)
+
+
+def wait_again(error: grpc.RpcError, retries: Retries) -> None:
+    """Wait until an upload may be gone on with. Raises the error if it was refused, BrokenOffError as Retries."""
+    refused = service_error(error)
+    if not (refused.is_retryable or refused.reason in AGAIN_REASONS):
+        raise error
+    retries.wait(refused)
 
 
 def _received(stub: "VideoServiceStub", draft: pb.EvidenceDraft) -> tuple[int, pb.HeldEvidence | None]:

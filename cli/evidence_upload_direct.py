@@ -2,15 +2,17 @@
 
 import http.client
 import ssl
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import click
+import grpc
 
-from cli.evidence_transfer import CHUNK_BYTES, BrokenOffError, Progress
+from cli.evidence_transfer import CHUNK_BYTES, Progress, Retries, wait_again
+from services.common.errors import ServiceError
+from services.common.reasons import Reason
 from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 
@@ -23,40 +25,61 @@ CALL_SECONDS_MAX: Final = 600.0
 PUT_SECONDS_MAX: Final = 60.0
 """Longest silence of the store."""
 
-ROUNDS_MAX: Final = 5
-"""Times that the addresses of what is missing are asked for."""
-
-PAUSE_SECONDS: Final = 2.0
-
 _OK: Final = 200
 
 
 def upload_direct(
-    stub: "VideoServiceStub", draft: pb.EvidenceDraft, path: Path, ca_file: Path | None, progress: Progress
+    stub: "VideoServiceStub",
+    draft: pb.EvidenceDraft,
+    path: Path,
+    ca_file: Path | None,
+    progress: Progress,
+    retries: Retries | None = None,
 ) -> tuple[pb.HeldEvidence, bool]:
     """Put what is missing and have it sealed; return the evidence and whether it was sealed before.
 
     Raises grpc.RpcError for a refusal, BrokenOffError, OSError for the file, click.ClickException for the store's TLS.
     """
+    retries = retries or Retries()
     context = _tls(ca_file)
     name = evidence_pb2.EvidenceName(source_unit_id=draft.source_unit_id, evidence_id=draft.evidence_id)
-    problem = ""
-    for round_ in range(ROUNDS_MAX):
-        prepared = stub.PrepareUpload(pb.PrepareUploadRequest(draft=draft), timeout=CALL_SECONDS_MAX)
-        if prepared.HasField("sealed"):
-            return prepared.sealed, not round_
-        problem = ""
-        done = draft.size_bytes - sum(part.size_bytes for part in prepared.parts)
-        for part in prepared.parts:
-            problem = _put(part, path, context, lambda count, done=done: progress(done + count))  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
-            if problem:
-                break
-            done += part.size_bytes
-        if not problem:
+    is_first, furthest = True, -1
+    while True:
+        try:
+            prepared = stub.PrepareUpload(pb.PrepareUploadRequest(draft=draft), timeout=CALL_SECONDS_MAX)
+            if prepared.HasField("sealed"):
+                return prepared.sealed, is_first
+            is_first = False
+            done = draft.size_bytes - sum(part.size_bytes for part in prepared.parts)
+            if done > furthest:
+                furthest = done
+                retries.came_further()
+            if problem := _put_all(prepared.parts, path, context, done, progress):
+                retries.wait(_not_taken(problem))
+                continue
             answer = stub.CompleteUpload(pb.CompleteUploadRequest(name=name), timeout=CALL_SECONDS_MAX)
+        except grpc.RpcError as error:
+            wait_again(error, retries)
+        else:
             return answer.held_evidence, False
-        time.sleep(PAUSE_SECONDS)
-    raise BrokenOffError(f"the evidence store does not take it: {problem} 对象存储未接受")
+
+
+def _put_all(parts: Sequence[pb.UploadPart], path: Path, context: ssl.SSLContext, done: int, progress: Progress) -> str:
+    """Put parts one after the other; return what went wrong, empty for nothing."""
+    for part in parts:
+        before = done
+        if problem := _put(part, path, context, lambda count, before=before: progress(before + count)):  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
+            return problem
+        done += part.size_bytes
+    return ""
+
+
+def _not_taken(problem: str) -> ServiceError:
+    return ServiceError(
+        Reason.OBJECT_STORE_UNAVAILABLE,
+        f"the evidence store does not take it: {problem}",
+        message_zh="对象存储未接受",
+    )
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:
