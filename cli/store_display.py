@@ -60,6 +60,8 @@ def store_facts(store: StoreFigures) -> Table:
     """Make the description of a store."""
     chinese, style = _lock(store)
     losses = f"{store.missing_count:,} missing 缺失, {store.changed_count:,} changed 损坏"
+    if store.unread_count:
+        losses += f", {store.unread_count:,} not readable for now 暂不可读"
     rows: list[tuple[str, str | Text]] = [
         ("Store 证据库", f"{store.bucket} at {store.endpoint}"),
         ("State 状态", store_state(store)),

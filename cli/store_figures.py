@@ -29,6 +29,8 @@ class StoreFigures:
     object_bytes: int
     missing_count: int
     changed_count: int
+    # The store could not read them, and is tried again.
+    unread_count: int
     # When the object was checked whose last check is the oldest.
     oldest_check_time: datetime | None
     scrub_complete_time: datetime | None
@@ -66,6 +68,7 @@ def store_figures(status: pb.GetStoreStatusResponse) -> StoreFigures:
         object_bytes=status.object_bytes,
         missing_count=status.missing_count,
         changed_count=status.changed_count,
+        unread_count=status.unread_count,
         oldest_check_time=_time(status, "oldest_check_time"),
         scrub_complete_time=_time(status, "scrub_complete_time"),
         orphan_count=status.orphan_count,

@@ -49,6 +49,14 @@ def judge(known: KnownEvidence, now: datetime) -> Finding:
             ),
             Text("heal them: docs/operate/evidence.md", "按文档恢复"),
         )
+    if troubles.unread_count:
+        return warn(
+            Text(
+                f"{troubles.unread_count:,} objects could not be read though others could",
+                f"{troubles.unread_count:,} 个文件暂不可读",
+            ),
+            Text("look at the disks of the store: after some hours they count as changed", "检查证据库磁盘"),
+        )
     compared, oldest = known.scrub.reconcile_time, known.oldest_check_time
     if compared is None:
         return warn(Text("store and tables were never compared to the end", "证据库从未完成核对"), _LOG)

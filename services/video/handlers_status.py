@@ -52,5 +52,6 @@ class StatusHandlers:
             trouble=pb.StoreTrouble.ValueType(trouble.kind.value if trouble is not None else 0),
             trouble_detail=trouble.detail if trouble is not None else "",
             trouble_time=optional_timestamp(trouble.seen_time if trouble is not None else None),
+            unread_count=standing.troubles.unread_count,
             oldest_check_time=optional_timestamp(standing.oldest_check_time),
         )

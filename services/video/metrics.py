@@ -46,6 +46,7 @@ _OBJECTS: Final = Gauge("zhichao_evidence_objects", "Objects that should be in t
 _BYTES: Final = Gauge("zhichao_evidence_bytes", "Their bytes.")
 _MISSING: Final = Gauge("zhichao_evidence_missing_objects", "Of these, found missing.")
 _CHANGED: Final = Gauge("zhichao_evidence_changed_objects", "Of these, found with other bytes.")
+_UNREAD: Final = Gauge("zhichao_evidence_unread_objects", "Of these, not readable for now though others are.")
 _ORPHANS: Final = Gauge("zhichao_evidence_orphan_objects", "Objects in the store that no manifest names.")
 _WANTED: Final = Gauge("zhichao_evidence_wanted_objects", "Objects wanted from below.")
 _SCRUBBED: Final = Gauge(
@@ -105,7 +106,19 @@ class VideoMetrics:
         """Show what is kept, and how store and spool stand."""
         self._metrics.gauges(
             "evidence",
-            [_OBJECTS, _BYTES, _MISSING, _CHANGED, _ORPHANS, _WANTED, _SCRUBBED, _OLDEST_CHECK, _RECONCILED, _LOCKS],
+            [
+                _OBJECTS,
+                _BYTES,
+                _MISSING,
+                _CHANGED,
+                _UNREAD,
+                _ORPHANS,
+                _WANTED,
+                _SCRUBBED,
+                _OLDEST_CHECK,
+                _RECONCILED,
+                _LOCKS,
+            ],
             self._read_evidence,
         )
         self._metrics.gauges(
@@ -123,6 +136,7 @@ class VideoMetrics:
             _BYTES: standing.totals.object_bytes,
             _MISSING: standing.troubles.missing_count,
             _CHANGED: standing.troubles.changed_count,
+            _UNREAD: standing.troubles.unread_count,
             _ORPHANS: standing.troubles.orphan_count,
             _WANTED: standing.troubles.wanted_count,
         }

@@ -169,6 +169,17 @@ def test_what_nobody_looks_at_any_more_is_a_warning(
     assert told in found.message.english
 
 
+def test_what_the_store_cannot_read_is_a_warning(url: str) -> None:
+    keep(url)
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE objects SET unread_count = 1, unread_retry_time = now()")
+
+    found = check(url)
+
+    assert found.level is Level.WARN
+    assert "1 objects could not be read" in found.message.english
+
+
 def test_many_objects_of_nobody_are_a_warning(url: str) -> None:
     keep(url)
     for count, level in ((100, Level.OK), (101, Level.WARN)):

@@ -67,6 +67,7 @@ def test_what_is_missing_changed_and_wanted_is_shown(county: RunningVideo) -> No
 
     names = ("missing", "changed", "wanted")
     assert [found.value(f"zhichao_evidence_{name}_objects") for name in names] == [1, 1, 1]
+    assert found.value("zhichao_evidence_unread_objects") == 0
     # What is wanted is not here.
     assert found.value("zhichao_evidence_objects") == 2
 

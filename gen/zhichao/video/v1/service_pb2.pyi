@@ -1724,6 +1724,7 @@ class GetStoreStatusResponse(_message.Message):
     TROUBLE_DETAIL_FIELD_NUMBER: _builtins.int
     TROUBLE_TIME_FIELD_NUMBER: _builtins.int
     OLDEST_CHECK_TIME_FIELD_NUMBER: _builtins.int
+    UNREAD_COUNT_FIELD_NUMBER: _builtins.int
     endpoint: _builtins.str
     """Address and bucket, without secrets."""
     bucket: _builtins.str
@@ -1756,6 +1757,10 @@ class GetStoreStatusResponse(_message.Message):
     """
     trouble_detail: _builtins.str
     """A sentence about it, for a person, in English and Chinese; empty without trouble."""
+    unread_count: _builtins.int
+    """Objects held that the store could not read though it could others, so far: they are tried again for some hours, and
+    count as changed then.
+    """
     @_builtins.property
     def lock_test_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -1801,10 +1806,11 @@ class GetStoreStatusResponse(_message.Message):
         trouble_detail: _builtins.str = ...,
         trouble_time: _timestamp_pb2.Timestamp | None = ...,
         oldest_check_time: _timestamp_pb2.Timestamp | None = ...,
+        unread_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lock_test_time", b"lock_test_time", "oldest_check_time", b"oldest_check_time", "reconcile_time", b"reconcile_time", "scrub_complete_time", b"scrub_complete_time", "trouble_time", b"trouble_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "changed_count", b"changed_count", "endpoint", b"endpoint", "is_reachable", b"is_reachable", "lock_detail", b"lock_detail", "lock_state", b"lock_state", "lock_test_time", b"lock_test_time", "missing_count", b"missing_count", "object_bytes", b"object_bytes", "object_count", b"object_count", "oldest_check_time", b"oldest_check_time", "orphan_count", b"orphan_count", "reconcile_time", b"reconcile_time", "scrub_complete_time", b"scrub_complete_time", "trouble", b"trouble", "trouble_detail", b"trouble_detail", "trouble_time", b"trouble_time", "upload_bytes", b"upload_bytes", "upload_count", b"upload_count", "wanted_count", b"wanted_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "changed_count", b"changed_count", "endpoint", b"endpoint", "is_reachable", b"is_reachable", "lock_detail", b"lock_detail", "lock_state", b"lock_state", "lock_test_time", b"lock_test_time", "missing_count", b"missing_count", "object_bytes", b"object_bytes", "object_count", b"object_count", "oldest_check_time", b"oldest_check_time", "orphan_count", b"orphan_count", "reconcile_time", b"reconcile_time", "scrub_complete_time", b"scrub_complete_time", "trouble", b"trouble", "trouble_detail", b"trouble_detail", "trouble_time", b"trouble_time", "unread_count", b"unread_count", "upload_bytes", b"upload_bytes", "upload_count", b"upload_count", "wanted_count", b"wanted_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
