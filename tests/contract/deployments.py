@@ -10,12 +10,13 @@ from typing import Any
 
 import yaml
 
-from services import __main__
+from cli import platform_layout
 from tests.contract.documents import ROOT
 
 K8S = ROOT / "deploy" / "k8s"
 SITES = sorted(path.name for path in (K8S / "sites").iterdir() if path.is_dir())
-SERVICES = tuple(__main__.SERVICES)
+# Not from what runs services: importing that takes from this process what commands draw with.
+SERVICES = tuple(platform_layout.SERVICES)
 """Every service; each has a base, and every level runs it."""
 
 WITH_DATABASE = tuple(name for name in SERVICES if (ROOT / "services" / name / "migrations").is_dir())
