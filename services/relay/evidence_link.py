@@ -21,6 +21,7 @@ from services.relay.follows import FollowState
 from services.relay.limits import (
     ERROR_CHARACTERS_MAX,
     EVIDENCE_LISTED_MAX,
+    EVIDENCE_OWN_FAILURES_MAX,
     EVIDENCE_PUSHES_MAX,
     EVIDENCE_STORED_BYTES_PER_SECOND_MIN,
     LinkTimes,
@@ -33,6 +34,9 @@ from zhichao.video.v1 import transfer_pb2
 
 THREAD_JOIN_SECONDS: Final = 1.0
 """Longest wait for a thread beyond the grace: its calls are cancelled by then."""
+
+_UNREADABLE: Final = frozenset({Reason.OBJECT_STORE_UNAVAILABLE, Reason.INTERNAL})
+"""What the own service answers that is there and cannot read an object."""
 
 _log = structlog.get_logger()
 
@@ -246,6 +250,7 @@ class EvidenceLink:
         if end.outcome in (Outcome.NOT_HELD, Outcome.GONE):
             self._decline(wanted, service, upstream, is_gone=end.outcome is Outcome.GONE)
             return
+        failure_count = 0
         with self._changed:
             if end.outcome is Outcome.COMPLETE:
                 self._queue.completed(digest, self._clock.monotonic())
@@ -259,8 +264,10 @@ class EvidenceLink:
             elif push.has_given_way:
                 self._queue.gave_way(digest, wanted.received_bytes)
             else:
-                self._fail(digest, end.received_bytes, error)
+                failure_count = self._fail(digest, end.received_bytes, error)
             self._changed.notify_all()
+        if failure_count >= EVIDENCE_OWN_FAILURES_MAX and _makes_room(wanted, end):
+            self._decline(wanted, service, upstream, is_gone=False)
 
     @contextmanager
     def _running(self, wanted: Wanted, service: LocalService, upstream: Upstream) -> Iterator[ObjectPush]:
@@ -319,10 +326,11 @@ class EvidenceLink:
                 # It asks again by itself.
                 self._note(digest, error)
 
-    def _fail(self, digest: bytes, received_bytes: int | None, error: ServiceError | None) -> None:
+    def _fail(self, digest: bytes, received_bytes: int | None, error: ServiceError | None) -> int:
         pause = error.retry_after_seconds if error is not None and error.retry_after_seconds else 0.0
-        self._queue.failed(digest, received_bytes, self._clock.monotonic(), self._jitter(), pause)
+        failure_count = self._queue.failed(digest, received_bytes, self._clock.monotonic(), self._jitter(), pause)
         self._note(digest, error or ServiceError(Reason.SHUTTING_DOWN, "the upstream takes nothing of an object"))
+        return failure_count
 
     def _note(self, digest: bytes, error: ServiceError) -> None:
         if self._upstream is None or self._is_stopping:
@@ -339,6 +347,14 @@ def _wanted(one: transfer_pb2.WantedObject) -> Wanted:
     urgency = _URGENCIES.get(one.urgency, Urgency.BACKFILL)
     size = max(one.object.size_bytes, 0)
     return Wanted(one.object.digest, size, min(max(one.received_bytes, 0), size), urgency)
+
+
+def _makes_room(wanted: Wanted, end: PushEnd) -> bool:
+    """Tell whether others are to be listed in place of an object that has failed for a while: the own service answers
+    and cannot read it. Whom somebody waits for stays listed, and is tried every minute.
+    """
+    is_unreadable = end.outcome is Outcome.OWN_FAILURE and end.error is not None and end.error.reason in _UNREADABLE
+    return is_unreadable and wanted.urgency is not Urgency.REQUESTED
 
 
 def _has_moved(wanted: Wanted, end: PushEnd) -> bool:

@@ -168,8 +168,11 @@ class EvidenceQueue:
         self._running.pop(digest, None)
         self._stands_at(digest, received_bytes)
 
-    def failed(self, digest: bytes, received_bytes: int | None, now: float, jitter: float, seconds_min: float) -> None:
-        """Take note that a push has failed: put off, longer each time. `received_bytes` as far as it is known."""
+    def failed(self, digest: bytes, received_bytes: int | None, now: float, jitter: float, seconds_min: float) -> int:
+        """Take note that a push has failed: put off, longer each time. `received_bytes` as far as it is known.
+
+        Returns how often it has failed by now.
+        """
         self._running.pop(digest, None)
         if received_bytes is not None:
             self._stands_at(digest, received_bytes)
@@ -177,6 +180,7 @@ class EvidenceQueue:
         count = before.failure_count + 1 if before is not None else 1
         pause = backoff_seconds(count, (1 + jitter) / 2, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         self._pauses[digest] = _Pause(count, now + max(pause, seconds_min))
+        return count
 
     def not_held(self, digest: bytes, now: float) -> bool:
         """Take note that this platform does not hold it; False if it came meanwhile, and is due again at once.

@@ -84,6 +84,10 @@ EVIDENCE_LISTED_MAX: Final = 64
 EVIDENCE_DECLINED_MAX: Final = 10_000
 """Objects that are remembered as not held, some 300 bytes each: what is forgotten the upstream asks for again."""
 
+EVIDENCE_OWN_FAILURES_MAX: Final = 5
+"""Failures of the own service to read an object nobody has asked for, after which the upstream is told that it is not
+held for now: half a minute, in which a store restarts. Until it asks again it lists others in its place."""
+
 EVIDENCE_HELD_MAX: Final = 256
 """Digests that are taken of one message of the own service (WatchHeldResponse)."""
 

@@ -8,6 +8,7 @@ import pytest
 
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
+from services.relay import evidence_link
 from services.relay.limits import EVIDENCE_PUSHES_MAX
 from tests.faults.proxy import FaultProxy
 from tests.metrics import shown_by
@@ -264,6 +265,22 @@ def test_it_is_declined_also_when_the_own_service_cannot_be_told(
 
 
 # What goes wrong
+
+
+def test_what_cannot_be_read_for_a_while_makes_room_for_others(
+    county: Platform, upper: FakeVideo, lower: FakeVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence_link, "EVIDENCE_OWN_FAILURES_MAX", 2)
+    due, asked = contents = [content(), content()]
+    for one in contents:
+        lower.unreadable[digest_of(one)] = ServiceError(Reason.OBJECT_STORE_UNAVAILABLE, "the disk does not read it")
+    digest = upper.want(due)
+    waited_for = upper.want(asked, REQUESTED)
+
+    eventually(lambda: [one for one, _ in lower.sent_from].count(waited_for) > 2, "somebody waits for it")
+    eventually(lambda: upper.declined, "one is declined for now")
+    assert upper.declined == [(COUNTY, digest, False)]
+    assert progress(county).last_error == "the disk does not read it"
 
 
 def test_a_refusal_is_shown_and_tried_again(county: Platform, upper: FakeVideo, lower: FakeVideo) -> None:
