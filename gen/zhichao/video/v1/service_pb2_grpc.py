@@ -273,9 +273,10 @@ class VideoServiceServicer:
 
     def FetchEvidence(self, request, context):
         """Asks the platforms below for the bytes of evidence. The request goes down with the journal, through every platform in
-        between, also after an outage; the bytes come up the same way. Idempotent: one that is open already is answered.
+        between, also after an outage; the bytes come up the same way. Idempotent: one that is open already is answered, unless the
+        bytes were found gone since: then they are asked for anew.
 
-        FAILED_PRECONDITION (BYTES_EXPIRED) if the platform that sealed it has deleted them.
+        FAILED_PRECONDITION (BYTES_EXPIRED) if the platform that sealed it has deleted them and none in between has them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

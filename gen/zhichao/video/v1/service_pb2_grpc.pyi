@@ -109,9 +109,10 @@ class VideoServiceStub:
     """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here."""
     FetchEvidence: _grpc.UnaryUnaryMultiCallable[_service_pb2.FetchEvidenceRequest, _service_pb2.FetchEvidenceResponse]
     """Asks the platforms below for the bytes of evidence. The request goes down with the journal, through every platform in
-    between, also after an outage; the bytes come up the same way. Idempotent: one that is open already is answered.
+    between, also after an outage; the bytes come up the same way. Idempotent: one that is open already is answered, unless the
+    bytes were found gone since: then they are asked for anew.
 
-    FAILED_PRECONDITION (BYTES_EXPIRED) if the platform that sealed it has deleted them.
+    FAILED_PRECONDITION (BYTES_EXPIRED) if the platform that sealed it has deleted them and none in between has them.
     """
     ReportCameras: _grpc.UnaryUnaryMultiCallable[_service_pb2.ReportCamerasRequest, _service_pb2.ReportCamerasResponse]
     """Takes what sites say about the recording of their cameras, with one result per report in order. A report that says what
@@ -213,9 +214,10 @@ class VideoServiceAsyncStub(VideoServiceStub):
     """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here."""
     FetchEvidence: _aio.UnaryUnaryMultiCallable[_service_pb2.FetchEvidenceRequest, _service_pb2.FetchEvidenceResponse]  # type: ignore[assignment]
     """Asks the platforms below for the bytes of evidence. The request goes down with the journal, through every platform in
-    between, also after an outage; the bytes come up the same way. Idempotent: one that is open already is answered.
+    between, also after an outage; the bytes come up the same way. Idempotent: one that is open already is answered, unless the
+    bytes were found gone since: then they are asked for anew.
 
-    FAILED_PRECONDITION (BYTES_EXPIRED) if the platform that sealed it has deleted them.
+    FAILED_PRECONDITION (BYTES_EXPIRED) if the platform that sealed it has deleted them and none in between has them.
     """
     ReportCameras: _aio.UnaryUnaryMultiCallable[_service_pb2.ReportCamerasRequest, _service_pb2.ReportCamerasResponse]  # type: ignore[assignment]
     """Takes what sites say about the recording of their cameras, with one result per report in order. A report that says what
@@ -398,9 +400,10 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.FetchEvidenceResponse, _abc.Awaitable[_service_pb2.FetchEvidenceResponse]]:
         """Asks the platforms below for the bytes of evidence. The request goes down with the journal, through every platform in
-        between, also after an outage; the bytes come up the same way. Idempotent: one that is open already is answered.
+        between, also after an outage; the bytes come up the same way. Idempotent: one that is open already is answered, unless the
+        bytes were found gone since: then they are asked for anew.
 
-        FAILED_PRECONDITION (BYTES_EXPIRED) if the platform that sealed it has deleted them.
+        FAILED_PRECONDITION (BYTES_EXPIRED) if the platform that sealed it has deleted them and none in between has them.
         """
 
     @_abc_1.abstractmethod
