@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -58,10 +59,10 @@ def store_figures(status: pb.GetStoreStatusResponse) -> StoreFigures:
         bucket=status.bucket,
         is_reachable=status.is_reachable,
         # One that only a newer release knows is told by its number.
-        trouble=_word(status, "trouble"),
+        trouble=_word(pb.StoreTrouble.DESCRIPTOR, status.trouble),
         trouble_detail=status.trouble_detail,
         trouble_time=_time(status, "trouble_time"),
-        lock_state=_word(status, "lock_state"),
+        lock_state=_word(pb.LockState.DESCRIPTOR, status.lock_state),
         lock_test_time=_time(status, "lock_test_time"),
         lock_detail=status.lock_detail,
         object_count=status.object_count,
@@ -79,9 +80,7 @@ def store_figures(status: pb.GetStoreStatusResponse) -> StoreFigures:
     )
 
 
-def _word(holder: Message, field: str) -> str:
-    number: int = getattr(holder, field)
-    enum = holder.DESCRIPTOR.fields_by_name[field].enum_type
+def _word(enum: EnumDescriptor, number: int) -> str:
     return "" if not number else word(enum, number) or str(number)
 
 
