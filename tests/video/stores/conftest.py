@@ -1,4 +1,6 @@
-"""The servers that the store requirements are run against, each started once."""
+"""The servers that the store requirements are run against, each started once for each file of tests: SeaweedFS has room
+for as many buckets as the disk has gigabytes, and what is locked stays.
+"""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from tools import minio
 KINDS = ["seaweedfs", "minio", *(["given"] if servers.URL_VARIABLE in os.environ else [])]
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     """Run one server after the other."""
     kind: str = request.param
