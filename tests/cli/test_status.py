@@ -21,6 +21,7 @@ from rich.console import Console
 
 from cli.access import CallerOptions
 from cli.certificates import make_certificates
+from cli.doctor import evidence_store
 from cli.platform_process import PlatformProcess
 from cli.relay_command import relay
 from cli.status import status
@@ -108,6 +109,14 @@ def test_status_shows_the_evidence_store(platform: PlatformProcess) -> None:
     assert exit_code == 0
     assert "141025 store 证据库 ok 正常  0 objects 0 B, lock 锁定 " in output
     assert (store()["bucket"], store()["trouble"], store()["object_count"]) == ("zhichao-evidence", "", 0)
+
+
+def test_doctor_asks_the_service_as_the_operator_of_the_machine(platform: PlatformProcess, tmp_path: Path) -> None:
+    found = evidence_store._status(platform.data_directory)
+
+    assert found is not None
+    assert found.bucket == "zhichao-evidence"
+    assert evidence_store._status(tmp_path) is None
 
 
 def test_a_store_in_trouble_is_told_and_no_success() -> None:
