@@ -124,7 +124,7 @@ class EvidenceUploads:
         self.last_error = ""
 
     def start(self, is_weighing_behind: Callable[[], bool] = lambda: False) -> None:
-        """Begin to upload. Photos wait while `is_weighing_behind`; what shows suspected overloads does not."""
+        """Begin to upload. Photos wait while `is_weighing_behind`; what shows suspected overloads never does."""
         self._is_weighing_behind = is_weighing_behind
         self._channel = self._open_channel()
         count = min(max(os.cpu_count() or 1, UPLOADERS_MIN), UPLOADERS_MAX)

@@ -107,9 +107,9 @@ class TerminalSender(threading.Thread):
         self.last_error = ""
 
     @property
-    def is_behind(self) -> bool:
-        """Return whether more records wait than the terminal sends in a moment, though it is not cut off."""
-        return not self.is_offline and self._queue.released_count > BACKLOG_RECORDS
+    def behind_count(self) -> int:
+        """Return how many records wait behind the one that is being sent; none while the terminal is cut off."""
+        return 0 if self.is_offline else self._queue.released_count
 
     def run(self) -> None:
         """Send until the end."""
@@ -119,7 +119,7 @@ class TerminalSender(threading.Thread):
             if self._is_cut_off():
                 self._control.aborted.wait(_LOOK_SECONDS)
                 continue
-            is_backlog = self._has_backlog or self.is_behind
+            is_backlog = self._has_backlog or self._queue.released_count > BACKLOG_RECORDS
             items = self._queue.take(STREAM_RECORDS if is_backlog else 1, wait_seconds=_LOOK_SECONDS)
             if not items:
                 if self._control.draining.is_set() and not len(self._queue):

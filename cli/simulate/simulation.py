@@ -2,7 +2,7 @@
 
 import heapq
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,14 @@ _LAST_CALL_SECONDS = 1.0
 # Time that an aborted thread gets to notice it; its calls are cancelled.
 _ABORT_SECONDS = 5.0
 DRAIN_SECONDS = 60.0
+
+
+def is_behind(senders: Sequence[TerminalSender]) -> bool:
+    """Tell whether terminals wait for answers: more than one record for each, beside those that are being sent.
+
+    A machine with time to spare answers within milliseconds, and next to nothing waits.
+    """
+    return sum(sender.behind_count for sender in senders) > len(senders)
 
 
 class Simulation:
@@ -117,7 +125,7 @@ class Simulation:
             self._senders.append(sender)
             sender.start()
         if self.evidence is not None:
-            self.evidence.start(lambda: any(sender.is_behind for sender in self._senders))
+            self.evidence.start(lambda: is_behind(self._senders))
         self._maker.start()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
