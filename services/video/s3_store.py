@@ -180,8 +180,9 @@ class S3ObjectStore(ObjectStore):
                         aborted += 1
                 if not page.is_truncated or not page.uploads:
                     return aborted
+                # A store that names no next key lists by upload: with a key SeaweedFS finds nothing behind a page.
                 # Not the client's own next marker, which it stores under a name that nobody can ask for.
-                key_marker = page.uploads[-1].object_name
+                key_marker = page.uploads[-1].object_name if page.next_key_marker else None
                 upload_marker = page.uploads[-1].upload_id
 
     def copy_from_staging(

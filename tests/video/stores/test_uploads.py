@@ -2,6 +2,7 @@
 
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -30,6 +31,9 @@ KEY = object_key(CLIP.digest)
 SECONDS = 120
 
 HTTP_FORBIDDEN = 403
+
+# Uploads that S3 lists at once.
+UPLOADS_PAGE = 1000
 
 
 def _put_part(url: str, data: bytes) -> str:
@@ -111,6 +115,15 @@ def test_uploads_that_were_begun_long_ago_are_aborted_and_others_stay(store: S3O
     still = [list(store.list_parts(key, upload_id)) for key, upload_id in uploads.items()]
     after = store.abort_stale_multiparts(now + timedelta(minutes=1))
     assert (before, still, after, store.abort_stale_multiparts(now + timedelta(minutes=1))) == (0, [[], [], []], 3, 0)
+
+
+def test_more_of_them_than_a_page_holds_are_aborted(store: S3ObjectStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: store.create_multipart(staging_key(), "video/mp4"), range(UPLOADS_PAGE + 50)))
+    kept = set(made[:10])
+    now = datetime.now(UTC) + timedelta(minutes=1)
+    aborted = [store.abort_stale_multiparts(now, under_way) for under_way in (kept, kept, frozenset[str]())]
+    assert aborted == [UPLOADS_PAGE + 40, 0, 10]
 
 
 def test_a_link_for_a_part_is_good_for_that_part_only(store: S3ObjectStore) -> None:
