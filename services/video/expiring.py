@@ -66,12 +66,15 @@ class Expirer:
         with translate_errors(), self._engine.begin() as pooled:
             connection = raw_connection(pooled)
             head = read_own_head(connection)
-            if head is None or head.is_recovering:
+            if head is None:
                 return False
             # The earlier of two clocks, as where it is decided.
             now = min(self._clock.now(), store.database_time(connection))
-            presence = read_presence(connection).noted(now, self._grace)
+            known = read_presence(connection)
+            presence = known.recovering(now, self._grace) if head.is_recovering else known.noted(now, self._grace)
             keep_presence(connection, presence)
+        if head.is_recovering:
+            return False
         return presence.delete_after_time is not None and presence.delete_after_time <= now
 
     def step(self) -> bool:

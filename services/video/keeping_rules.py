@@ -15,6 +15,10 @@ nothing is in a hurry to be deleted."""
 AWAY_MIN: Final = timedelta(minutes=15)
 """A shorter time without a look is a restart, or a comparison that takes its time: the link was not away for longer."""
 
+RECOVERED_WAIT: Final = timedelta(hours=1)
+"""How long nothing is deleted at least after the own log was compared with the platform above: the link is up then, and
+what it brings down after that takes minutes."""
+
 ORPHAN_KEEP: Final = timedelta(days=7)
 """How long an object that no manifest names stays in the store after it was first seen: a database that was restored
 from before its manifests gets them back from above within hours, and a person who looks once a week sees the figure."""
@@ -88,6 +92,11 @@ class Presence:
             wait = min(away, grace) if away > AWAY_MIN else timedelta(0)
         after = now + wait if self.delete_after_time is None else max(self.delete_after_time, now + wait)
         return Presence(now, min(after, now + grace))
+
+    def recovering(self, now: datetime, grace: timedelta) -> "Presence":
+        """Return what is known while the own log is compared with the platform above: it is away still."""
+        after = now + min(RECOVERED_WAIT, grace)
+        return Presence(self.present_time, max(self.delete_after_time or after, after))
 
 
 class Pace:

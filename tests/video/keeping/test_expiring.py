@@ -217,6 +217,17 @@ def test_nothing_is_deleted_while_holds_come_back_after_a_restore_nor_for_as_lon
     assert kept.value("SELECT delete_after_time > now() + interval '2 days' FROM scrub_state")
 
 
+def test_a_backup_of_a_moment_ago_waits_for_what_came_since(kept: Kept) -> None:
+    evidence = kept.seal(b"over", days=OVER)
+    kept.execute("UPDATE journal_logs SET is_recovering = true WHERE is_own")
+    expire(kept)
+    kept.execute("UPDATE journal_logs SET is_recovering = false")
+    expire(kept)
+
+    assert kept.actions(evidence) == []
+    assert kept.value("SELECT delete_after_time > now() + interval '50 minutes' FROM scrub_state")
+
+
 def test_a_store_that_is_away_is_no_time_away(kept: Kept) -> None:
     kept.execute("UPDATE scrub_state SET present_time = now() - interval '1 minute'")
     away = kept.build(kept.store(endpoint=f"http://127.0.0.1:{free_port()}"))
