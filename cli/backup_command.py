@@ -222,7 +222,7 @@ def check_evidence(listed: Path, is_fast: bool, as_json: bool) -> None:
     按清单核对证据库, 逐字节比对摘要。
 
     The store is the one that the settings of the video service name (ZHICHAO_VIDEO_S3_…), such as a copy of the bucket
-    in another building. Exit status 1 when something is missing or changed.
+    in another building. Exit status 1 when something is missing, changed, or not to be read.
     """
     from cli.backup.evidence import EVIDENCE_DIRECTORY, compare_store
     from cli.backup.evidence_list import LIST_FILE
@@ -275,6 +275,8 @@ def _print(record: "BackupRecord", place: Path, *, as_json: bool) -> None:
     click.echo(f"  evidence 证据: {kept.object_count:,} objects, {kept.object_bytes:,} bytes, {how}")
     if kept.missing:
         click.echo(f"  {len(kept.missing):,} objects were missing or changed in the store 证据库中缺失或损坏", err=True)
+    if kept.unreadable:
+        click.echo(f"  {len(kept.unreadable):,} objects could not be read in the store 证据库中无法读取", err=True)
 
 
 def _print_logs(logs: "Sequence[LogRecord]") -> None:

@@ -5,6 +5,7 @@ databases that name them; or, where the store is somebody else's, the list by wh
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +18,14 @@ from cli.backup.record import BackupError, EvidenceRecord, digest_of
 from cli.object_server import ObjectServer, ObjectServerError
 from cli.platform_layout import PlatformFiles, free_port
 from services.video.config import VideoSettings
-from services.video.object_store import ObjectMissingError, ObjectStore, StoreError, object_key
+from services.video.object_store import (
+    ObjectMissingError,
+    ObjectStore,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    object_key,
+)
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
 
@@ -28,7 +36,21 @@ BUCKET: Final = str(VideoSettings.model_fields["s3_bucket"].default)
 WORKERS: Final = 4
 """Objects that are copied at once: small ones cost more waiting than reading."""
 
+UNREADABLE_MAX: Final = 100
+"""Objects that the store has and cannot read, beyond which it is no disk that has rotted here and there but a store
+that is away: a backup of what is left would pass for one of all."""
+
+BEGIN_SECONDS_MAX: Final = 60.0
+"""A server that has just begun answers for some seconds before it gives bytes: so long nothing is called unreadable
+while nothing was read."""
+
+AGAIN_SECONDS: Final = 1.0
+"""Pause before an object is tried again."""
+
 RESTORING_SUFFIX: Final = ".restoring"
+
+# What a store answers for bytes that have rotted on its disk, too: it compares its own blocks.
+_UNREADABLE: Final = (StoreUnavailableError, StoreRefusedError)
 
 
 @contextmanager
@@ -44,10 +66,11 @@ def own_store(files: PlatformFiles, endpoint: str) -> Iterator[ObjectStore]:
 def copy(store: ObjectStore, url: str, target: Path, earlier: Path | None = None) -> EvidenceRecord:
     """Copy everything that a database says is held into `target`, and list it.
 
-    What the store has lost is left out and named in the record. Objects that `earlier`, the evidence of another backup,
-    has are linked where that is on the same disk. Raises BackupError.
+    What the store has lost, or cannot read, is left out and named in the record. Objects that `earlier`, the evidence
+    of another backup, has are linked where that is on the same disk. Raises BackupError.
     """
     missing: list[str] = []
+    unreadable = _Unreadable(store)
 
     def take(one: ListedObject) -> ListedObject | None:
         place = target / one.path
@@ -56,11 +79,10 @@ def copy(store: ObjectStore, url: str, target: Path, earlier: Path | None = None
         if earlier is not None and _is_linked(earlier / one.path, place, one):
             return one
         try:
-            _fetch(store, one, place)
+            return one if unreadable.tries(one, lambda: _fetch(store, one, place)) else None
         except (ObjectMissingError, _WrongBytesError):
             missing.append(one.digest.hex())
             return None
-        return one
 
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -71,7 +93,9 @@ def copy(store: ObjectStore, url: str, target: Path, earlier: Path | None = None
         raise BackupError(f"the evidence store: {error} 证据库出错") from error
     except OSError as error:
         raise BackupError(f"{target} cannot be written: {error.strerror} 无法写入") from error
-    return EvidenceRecord("copied", *_figures(summary), sorted(missing))
+    if unreadable.digests and not summary.object_count:
+        raise BackupError(f"the evidence store gives none of its objects: {unreadable.said} 证据库中的文件均无法读取")
+    return EvidenceRecord("copied", *_figures(summary), sorted(missing), sorted(unreadable.digests))
 
 
 def list_only(url: str, target: Path) -> EvidenceRecord:
@@ -106,6 +130,7 @@ def compare_store(store: ObjectStore, listed: Path, *, is_fast: bool, tell: Call
 
     Reads every byte, or with `is_fast` asks for sizes only. Raises BackupError.
     """
+    unreadable = _Unreadable(store)
 
     def look(one: ListedObject) -> tuple[ListedObject, str]:
         try:
@@ -117,6 +142,9 @@ def compare_store(store: ObjectStore, listed: Path, *, is_fast: bool, tell: Call
                     found.update(chunk)
         except ObjectMissingError:
             return one, "missing"
+        except _UNREADABLE as error:
+            unreadable.add(one, error)
+            return one, "unreadable"
         return one, "" if found.digest() == one.digest else "changed"
 
     wrong = 0
@@ -186,6 +214,45 @@ def _opened(files: PlatformFiles, endpoint: str) -> Iterator[ObjectStore]:
         yield store
     finally:
         store.close()
+
+
+class _Unreadable:
+    """Objects that a store has and cannot read, while it answers for others."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.digests: list[str] = []
+        self.said = ""
+        self._gives_others = False
+        self._until = time.monotonic() + BEGIN_SECONDS_MAX
+
+    def tries(self, one: ListedObject, fetch: Callable[[], None]) -> bool:
+        """Fetch an object, again if that fails; False, and it is noted, where others could be read before the last
+        attempt, or none in all that time. Raises StoreError when the store is away altogether, BackupError.
+        """
+        while True:
+            is_last = self._gives_others or time.monotonic() > self._until
+            try:
+                fetch()
+            except _UNREADABLE as error:
+                self._store.check()
+                if is_last:
+                    self.add(one, error)
+                    return False
+                time.sleep(AGAIN_SECONDS)
+            else:
+                self._gives_others = True
+                return True
+
+    def add(self, one: ListedObject, error: StoreError) -> None:
+        """Note one. Raises StoreError when the store is away altogether, BackupError when these are too many."""
+        self._store.check()
+        self.digests.append(one.digest.hex())
+        self.said = str(error)
+        if len(self.digests) > UNREADABLE_MAX:
+            raise BackupError(
+                f"the evidence store cannot read more than {UNREADABLE_MAX} objects ({error}) 证据库大量文件无法读取"
+            ) from error
 
 
 class _WrongBytesError(Exception):

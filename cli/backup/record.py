@@ -48,6 +48,8 @@ class EvidenceRecord:
     list_sha256: str
     # Digests of objects that the store had lost or changed when the backup was made.
     missing: Sequence[str]
+    # Digests of objects that it has and could not read then, though it could read others.
+    unreadable: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

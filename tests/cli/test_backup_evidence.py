@@ -3,11 +3,14 @@ store is checked by its list. Real PostgreSQL, real S3 server.
 """
 
 import hashlib
+import itertools
 import json
+import random
 import shutil
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -22,11 +25,12 @@ from cli.object_server import ObjectServer
 from cli.platform_layout import PlatformFiles, free_port
 from cli.postgres import EmbeddedPostgres
 from services.common.database import upgrade
-from services.video.object_store import object_key
+from services.video.object_store import ObjectStore, StoreUnavailableError, object_key
 from services.video.s3_connection import S3Settings
 from services.video.s3_store import S3ObjectStore
 from tests.cli.kept_platform import KeptPlatform, backup, home, stack
 from tests.cli.verified_journals import COUNTY
+from tests.video.stores.servers import rot
 
 __all__ = ["backup", "home", "stack"]
 # Fixtures that pytest finds by their names here.
@@ -117,6 +121,30 @@ def seal(url: str, store: S3ObjectStore, content: bytes) -> bytes:
     return digest
 
 
+def forget(url: str, *sealed: bytes) -> None:
+    """Remove the rows of objects, for the tests that come after."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM objects WHERE digest = ANY(%s)", (list(sealed),))
+        connection.execute("DELETE FROM evidence WHERE digest = ANY(%s)", (list(sealed),))
+
+
+def use_store(monkeypatch: pytest.MonkeyPatch, home: Home, store: S3ObjectStore) -> None:
+    """Let the settings of the video service name a store."""
+    for name, value in {
+        "S3_ENDPOINT": store.address.endpoint,
+        "S3_BUCKET": store.address.bucket,
+        "S3_ACCESS_KEY_FILE": home.files.object_access_key,
+        "S3_SECRET_KEY_FILE": home.files.object_secret_key,
+    }.items():
+        monkeypatch.setenv(f"ZHICHAO_VIDEO_{name}", str(value))
+
+
+def opened(home: Home, endpoint: str) -> S3ObjectStore:
+    """Open the store at an address, to be tried once only."""
+    keys = (home.files.object_access_key, home.files.object_secret_key)
+    return S3ObjectStore(S3Settings(endpoint, evidence.BUCKET, *keys, connect_timeout_seconds=0.5, retries=0))
+
+
 def digests(contents: list[bytes]) -> list[str]:
     return sorted(hashlib.sha256(content).hexdigest() for content in contents)
 
@@ -152,9 +180,7 @@ def test_what_is_sealed_while_it_is_made_is_in_it_or_not_named(home: Home, tmp_p
     assert late in listed
     assert record.evidence is not None
     assert record.evidence.object_count == len(listed)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DELETE FROM objects WHERE digest = %s", (late,))
-        connection.execute("DELETE FROM evidence WHERE digest = %s", (late,))
+    forget(url, late)
 
 
 def test_what_is_restored_is_as_it_was_and_locked(home: Home, backup: Path, tmp_path: Path) -> None:
@@ -227,9 +253,89 @@ def test_what_the_store_has_lost_is_named_and_the_rest_is_backed_up(
     assert record.evidence.missing == sorted([lost.hex(), changed.hex()])
     assert record.evidence.object_count == len(CONTENTS)
     check(tmp_path / "copy")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DELETE FROM objects WHERE digest IN (%s, %s)", (lost, changed))
-        connection.execute("DELETE FROM evidence WHERE digest IN (%s, %s)", (lost, changed))
+    forget(url, lost, changed)
+
+
+def test_what_the_store_cannot_read_is_named_and_the_rest_is_backed_up(
+    home: Home, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, store = home.run(stack)
+    content = random.Random(7).randbytes(300_000)
+    rotten = seal(url, store, content)
+    rot(home.files.object_server, content)
+    listed = tmp_path / "list.txt"
+    evidence.list_only(url, listed.with_name("listed"))
+    (tmp_path / "listed" / evidence_list.LIST_FILE).rename(listed)
+    use_store(monkeypatch, home, store)
+    # Without attempts of our own: this one tries for many seconds by itself.
+    monkeypatch.setenv("ZHICHAO_VIDEO_S3_RETRIES", "0")
+    impatient = opened(home, store.address.endpoint)
+
+    made = evidence.copy(impatient, url, tmp_path / "copy")
+    checked = CliRunner().invoke(main, ["backup", "check-evidence", str(listed), "--json"])
+
+    impatient.close()
+    assert (made.missing, made.unreadable, made.object_count) == ([], [rotten.hex()], len(CONTENTS))
+    evidence.check(made, tmp_path / "copy")
+    assert checked.exit_code == 1
+    assert json.loads(checked.output)["wrong"] == [{"digest": rotten.hex(), "finding": "unreadable"}]
+    forget(url, rotten)
+
+
+def test_a_store_that_gives_nothing_is_not_backed_up(
+    home: Home, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "BEGIN_SECONDS_MAX", 0.0)
+    url, store = home.run(stack)
+
+    class CannotRead:
+        """Answers, and gives no bytes."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def read(self, *_: object, **__: object) -> Any:
+            """Give nothing."""
+            raise StoreUnavailableError("all disks")
+
+    with pytest.raises(BackupError, match="none of its objects"):
+        evidence.copy(cast("ObjectStore", CannotRead()), url, tmp_path / "copy")
+
+
+def test_a_store_that_has_just_begun_is_waited_for(
+    home: Home, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "AGAIN_SECONDS", 0.01)
+    url, store = home.run(stack)
+
+    class Beginning:
+        """Gives no bytes at first."""
+
+        reads = itertools.count()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def read(self, key: str) -> Any:
+            """Read, from the twentieth time on."""
+            if next(self.reads) < 20:
+                raise StoreUnavailableError("not yet")
+            return store.read(key)
+
+    made = evidence.copy(cast("ObjectStore", Beginning()), url, tmp_path / "copy")
+
+    assert (made.object_count, made.unreadable) == (len(CONTENTS), [])
+
+
+def test_a_store_that_goes_away_is_not_taken_for_one_that_cannot_read(
+    home: Home, tmp_path: Path, stack: ExitStack
+) -> None:
+    url, _ = home.run(stack)
+    away = opened(home, f"http://127.0.0.1:{free_port()}")
+
+    with pytest.raises(BackupError, match="nothing answers"):
+        evidence.copy(away, url, tmp_path / "copy")
+    away.close()
 
 
 def test_a_second_backup_links_what_the_first_one_has(home: Home, backup: Path, tmp_path: Path) -> None:
@@ -266,13 +372,7 @@ def test_a_store_of_its_own_is_listed_and_its_copy_checked(
     made = CliRunner().invoke(main, ["backup", "list-evidence", "--database-url", url, "--out", str(listed), "--json"])
     assert made.exit_code == 0, made.output
     assert json.loads(made.output)["object_count"] == len(CONTENTS)
-    for name, value in {
-        "S3_ENDPOINT": copy.address.endpoint,
-        "S3_BUCKET": copy.address.bucket,
-        "S3_ACCESS_KEY_FILE": home.files.object_access_key,
-        "S3_SECRET_KEY_FILE": home.files.object_secret_key,
-    }.items():
-        monkeypatch.setenv(f"ZHICHAO_VIDEO_{name}", str(value))
+    use_store(monkeypatch, home, copy)
 
     assert CliRunner().invoke(main, ["backup", "check-evidence", str(listed)]).exit_code == 0
     # More is listed than the copy has, and one object has other bytes of the same size.
