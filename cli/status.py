@@ -34,9 +34,9 @@ def status(named: tuple[str, ...], is_watched: bool, as_json: bool, caller_optio
     A platform is named by its data directory, a directory of several, or the addresses of its services; without any,
     those started here (var/*, var/run/*) are shown. Suspected overloads are those weighed today.
 
-    Exit status: 0 when every service serves and every evidence store works; 1 when a platform or service does not
-    answer, or a store is away, full or refuses; 2 when nothing was found.
-    退出码: 0 全部正常; 1 有平台、服务或证据库不可用; 2 未找到平台。
+    Exit status: 0 when every service serves; 1 when a platform or service does not answer; 2 when nothing was found.
+    An evidence store in trouble is told; `zhichao evidence store` has an exit status for it.
+    退出码: 0 全部正常; 1 有平台或服务不可用; 2 未找到平台。证据库的退出码见 `zhichao evidence store`。
     """
     from cli.status_probe import PlatformProbes
     from cli.status_targets import TargetError, find
@@ -52,9 +52,7 @@ def status(named: tuple[str, ...], is_watched: bool, as_json: bool, caller_optio
             latest = _watch(probes, as_json=as_json) if is_watched else _once(probes, as_json=as_json)
         except KeyboardInterrupt:
             Console(stderr=True).print()
-    raise click.exceptions.Exit(
-        0 if all(figures.is_well and not figures.is_store_in_trouble for figures in latest) else 1
-    )
+    raise click.exceptions.Exit(0 if all(figures.is_well for figures in latest) else 1)
 
 
 def _once(probes: "PlatformProbes", *, as_json: bool) -> "Sequence[PlatformFigures]":

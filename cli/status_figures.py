@@ -153,11 +153,6 @@ class PlatformFigures:
         return not self.problem and all(service.is_serving for service in self.services)
 
     @property
-    def is_store_in_trouble(self) -> bool:
-        """Whether something keeps the evidence store from its work: records go on, and nothing is sealed."""
-        return self.store is not None and bool(self.store.trouble)
-
-    @property
     def streams(self) -> list[str]:
         """Streams held, in the order of the services."""
         held = {log.stream for log in self.logs}
