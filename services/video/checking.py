@@ -6,6 +6,8 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from enum import Enum
 from itertools import islice
 from typing import Final
@@ -13,6 +15,8 @@ from typing import Final
 import structlog
 
 from services.common.clock import Clock
+from services.common.database import Engine, raw_connection, translate_errors
+from services.common.errors import ServiceError
 from services.video.custody import CustodyAction
 from services.video.keeping_log import KeepingLog
 from services.video.keeping_rules import Pace
@@ -24,6 +28,7 @@ from services.video.object_store import (
     StoreUnavailableError,
     object_key,
 )
+from services.video.store import checks as check_store
 
 MISSING: Final = "The store has no such object 证据库中无此文件"
 CHANGED: Final = "The object in the store has other bytes than its digest says 证据库中的文件与摘要不符"
@@ -66,6 +71,15 @@ SAID: Final[Mapping[Finding, tuple[CustodyAction, str]]] = {
     Finding.UNREADABLE: (CustodyAction.FOUND_CHANGED, UNREADABLE),
 }
 """What is written into custody."""
+
+
+def suspect(engine: Engine, digest: bytes, now: datetime) -> None:
+    """Let the scrubber read next what somebody could not read: whether it is the store or these bytes it finds out.
+
+    So one reader is told to come again, and nobody for ever. Raises nothing: whoever reads is told of the store.
+    """
+    with suppress(ServiceError), translate_errors(), engine.begin() as pooled:
+        check_store.suspect_unread(raw_connection(pooled), digest, now)
 
 
 class StoppedError(Exception):

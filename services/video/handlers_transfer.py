@@ -15,6 +15,7 @@ from services.common.reasons import Reason
 from services.common.request import request_context
 from services.video import forms, holding
 from services.video import refusals_reading as refusals
+from services.video.checking import UNREADABLE_ERRORS, suspect
 from services.video.custody import CustodyAction
 from services.video.custody_writer import CustodyWriter
 from services.video.domain import BytesState
@@ -280,6 +281,8 @@ class TransferHandlers:
         except BytesChangedError as error:
             raise self._damaged(digest, CustodyAction.FOUND_CHANGED, FOUND_CHANGED_WHEN_READ) from error
         except ServiceError as error:
+            if isinstance(error.__cause__, UNREADABLE_ERRORS):
+                suspect(self._engine, digest, self._clock.now())
             if not isinstance(error.__cause__, ObjectMissingError):
                 raise
             raise self._damaged(digest, CustodyAction.FOUND_MISSING, FOUND_MISSING_WHEN_READ) from error

@@ -4,7 +4,7 @@ why; what the store turns out to have lost or changed is written down, too.
 
 import secrets
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -13,7 +13,7 @@ from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.common.errors import ServiceError
 from services.video import refusals_reading as refusals
-from services.video.checking import UNREADABLE_ERRORS
+from services.video.checking import UNREADABLE_ERRORS, suspect
 from services.video.custody import CustodyAction
 from services.video.custody_writer import CustodyWriter
 from services.video.domain import BytesState, Name
@@ -31,7 +31,6 @@ from services.video.object_store import (
 )
 from services.video.read_ahead import BytesChangedError, CheckedChunks, ReadAhead
 from services.video.read_places import ReadPlaces
-from services.video.store import checks as checks_store
 from services.video.store import reading as reading_store
 from services.video.store.reading import HeldRow
 from zhichao.video.v1 import evidence_pb2
@@ -188,18 +187,10 @@ class OutgoingBytes:
             raise self._damaged(row, CustodyAction.FOUND_CHANGED, FOUND_CHANGED_WHEN_READ) from error
         except ServiceError as error:
             if isinstance(error.__cause__, UNREADABLE_ERRORS):
-                self._suspect(row)
+                suspect(self._engine, row.digest, self._clock.now())
             if not isinstance(error.__cause__, ObjectMissingError):
                 raise
             raise self._damaged(row, CustodyAction.FOUND_MISSING, FOUND_MISSING_WHEN_READ) from error
-
-    def _suspect(self, row: HeldRow) -> None:
-        """Let the scrubber read next what could not be read now: whether it is the store or these bytes it finds out.
-
-        One reader is told to come again; nobody is told so for ever.
-        """
-        with suppress(ServiceError), translate_errors(), self._engine.begin() as pooled:
-            checks_store.suspect_unread(raw_connection(pooled), row.digest, self._clock.now())
 
     def _damaged(self, row: HeldRow, action: CustodyAction, how: str) -> ServiceError:
         if not self._custody.found_damaged(row.digest, action, how):

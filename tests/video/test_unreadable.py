@@ -19,8 +19,10 @@ from tests.video.harness import COUNTY, RunningVideo
 from tests.video.media_files import photo
 from tests.video.stores.gateway import Gateway, error
 from tests.video.stores.servers import SeaweedServer
-from tests.video.transfer.carrying import state_of
+from tests.video.transfer.carrying import read as carried
+from tests.video.transfer.carrying import refusal_reason, state_of
 from tests.waiting import wait_until
+from zhichao.video.v1 import service_pb2 as pb
 
 
 @dataclass
@@ -43,9 +45,27 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.video.keeping_log.UNREAD_RETRY", timedelta())
 
 
+def seen(county: RunningVideo, held: pb.HeldEvidence) -> str:
+    """Read as somebody who looks at it, and return why that is refused."""
+    return refusal(county, held).reason.name
+
+
+def sent(county: RunningVideo, held: pb.HeldEvidence) -> str:
+    """Read as a link does that carries it up, and return why that is refused."""
+    return refusal_reason(lambda: carried(county, held.evidence.digest))
+
+
 @pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize(
+    ("refused", "known"),
+    # Whoever carries it up is told that it cannot come, by whichever finding.
+    [(seen, "EVIDENCE_CHANGED"), (sent, "EVIDENCE_MISSING")],
+)
 def test_a_reader_of_rotten_bytes_is_told_to_come_again_until_it_is_known(
-    video_of: MakeVideo, evidence_store: SeaweedServer
+    video_of: MakeVideo,
+    evidence_store: SeaweedServer,
+    refused: Callable[[RunningVideo, pb.HeldEvidence], str],
+    known: str,
 ) -> None:
     rotten: set[str] = set()
 
@@ -59,12 +79,11 @@ def test_a_reader_of_rotten_bytes_is_told_to_come_again_until_it_is_known(
         held, other = county.sealed(), county.sealed()
         rotten.add(key_of(held))
 
-        first = refusal(county, held)
+        first = refused(county, held)
         # Found by nobody but the reader: the scrubber reads nothing that was stored a moment ago.
         wait_until(lambda: state_of(county, held) == "DAMAGED", "the scrubber has tried it often enough")
 
-        assert first.reason is Reason.OBJECT_STORE_UNAVAILABLE
-        assert refusal(county, held).reason is Reason.EVIDENCE_CHANGED
+        assert (first, refused(county, held)) == ("OBJECT_STORE_UNAVAILABLE", known)
         assert "FOUND_CHANGED" in actions(county, held)
         assert read(county, other).refusal is None
         assert actions(county, other) == ["VIEWED"]
