@@ -5,6 +5,7 @@ server when the platform is killed to the thread that started it (see `cli.postg
 """
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -55,6 +56,9 @@ INNER_PORT_OPTIONS: Final = (
     "admin.port",
     "admin.port.grpc",
 )
+# Where the port of the part that knows where there is room stands among them.
+MASTER: Final = INNER_PORT_OPTIONS.index("master.port")
+
 # Somebody may take a port between the look and the start.
 START_ATTEMPTS: Final = 3
 
@@ -195,7 +199,7 @@ class ObjectServer:
         deadline = time.monotonic() + START_SECONDS_MAX
         is_late = False
         while process.poll() is None and not self._ready.is_set() and not is_late and not self._stopping.is_set():
-            if _answers(self.endpoint):
+            if _is_ready(self.endpoint, inner_ports[MASTER]):
                 log.info("object_server_ready", endpoint=self.endpoint, pid=process.pid)
                 self._ready.set()
                 self._settled.set()
@@ -256,14 +260,18 @@ def _find_ports(count: int) -> tuple[int, ...]:
     raise ObjectServerError(f"too few free ports in {INNER_PORTS.start}-{INNER_PORTS.stop} 没有足够的空闲端口")
 
 
-def _answers(endpoint: str) -> bool:
+def _is_ready(endpoint: str, master_port: int) -> bool:
+    """Tell whether it takes and gives bytes: S3 may answer some seconds before the part with the bytes has reported."""
     # Straight to loopback, whatever proxy the environment names.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{endpoint}/healthz", timeout=ANSWER_SECONDS_MAX):
-            return True
-    except (urllib.error.URLError, OSError):
+            pass
+        with opener.open(f"http://{LOOPBACK}:{master_port}/dir/status", timeout=ANSWER_SECONDS_MAX) as answer:
+            topology = json.load(answer)["Topology"]
+    except (urllib.error.URLError, OSError, ValueError, KeyError, TypeError):
         return False
+    return any(rack["DataNodes"] for center in topology["DataCenters"] or () for rack in center["Racks"] or ())
 
 
 def _stop_left_over(files: ServerFiles) -> None:
