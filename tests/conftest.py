@@ -52,6 +52,7 @@ class Databases:
 
     def give_back(self, key: str, url: str) -> None:
         """Empty a borrowed database for the next test: ten times as fast as to make one."""
+        assert url not in self._free.get(key, ()), "given back twice: two services of a test would share it"
         with psycopg.connect(url) as connection:
             # A test may have left connections open, even in a transaction.
             connection.execute(

@@ -167,6 +167,7 @@ class RunningVideo(RunningService):
         self.stop()
         self.objects.close()
         if self._borrowed and self._databases is not None:
+            self._borrowed = False
             self._databases.give_back(SCHEMA, self.database_url)
 
     def replica(self) -> "RunningVideo":
