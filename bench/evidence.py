@@ -26,6 +26,7 @@ from bench import harness, reference_store
 from bench.harness import CITY, COUNTY, Result
 from bench.reference_store import Store
 from cli.certificates import make_certificates
+from cli.evidence_transfer import CHUNK_BYTES
 from cli.platform_layout import PlatformFiles
 from cli.platform_process import PlatformProcess
 from cli.simulate.media import Scene, make_clip, make_photo
@@ -40,7 +41,7 @@ READ_RATIO_MIN: Final = 0.9
 MEMORY_MEGABYTES_MAX: Final = 150.0
 
 CLIP_BYTES: Final = 8 << 20
-CHUNK_BYTES: Final = 1 << 20
+LARGEST_CHUNK_BYTES: Final = 1 << 20
 UPLOADS_AT_ONCE: Final = 16
 WARM_ROUNDS: Final = 3
 
@@ -107,9 +108,10 @@ class Client:
         )
         self._stub = VideoServiceStub(self.channel)
 
-    def upload(self, draft: service_pb2.EvidenceDraft, content: bytes) -> str:
+    def upload(self, draft: service_pb2.EvidenceDraft, content: bytes, chunk_bytes: int = CHUNK_BYTES) -> str:
         """Upload, and return the id once it is sealed."""
-        self._stub.UploadEvidence(_messages(draft, content), metadata=self._uploading, timeout=CALL_SECONDS)
+        messages = _messages(draft, content, chunk_bytes)
+        self._stub.UploadEvidence(messages, metadata=self._uploading, timeout=CALL_SECONDS)
         return draft.evidence_id
 
     def read(self, evidence_id: str) -> int:
@@ -124,10 +126,12 @@ class Client:
         return sum(len(answer.chunk) for answer in answers)
 
 
-def _messages(draft: service_pb2.EvidenceDraft, content: bytes) -> Iterator[service_pb2.UploadEvidenceRequest]:
+def _messages(
+    draft: service_pb2.EvidenceDraft, content: bytes, chunk_bytes: int
+) -> Iterator[service_pb2.UploadEvidenceRequest]:
     yield service_pb2.UploadEvidenceRequest(draft=draft)
-    for offset in range(0, len(content), CHUNK_BYTES):
-        yield service_pb2.UploadEvidenceRequest(chunk=content[offset : offset + CHUNK_BYTES])
+    for offset in range(0, len(content), chunk_bytes):
+        yield service_pb2.UploadEvidenceRequest(chunk=content[offset : offset + chunk_bytes])
 
 
 def run(rounds: int = 30, big_bytes: int = 2 << 30, many_bytes: int = 64 << 20, manifests: int = 2_000) -> Result:
@@ -189,7 +193,7 @@ class _Bare:
         """Read all bytes, in pieces like the service's."""
         answer = self._client.get_object(self._bucket, name)
         try:
-            return sum(len(piece) for piece in answer.stream(CHUNK_BYTES))
+            return sum(len(piece) for piece in answer.stream(LARGEST_CHUNK_BYTES))
         finally:
             answer.close()
             answer.release_conn()
@@ -260,24 +264,33 @@ def _ratio(theirs: list[float], ours: list[float]) -> float:
 def _memory(
     result: Result, county: PlatformProcess, client: Client, source: Source, big_bytes: int, many_bytes: int
 ) -> None:
-    """Look at the service and its children while sixteen clips come at once, and then a big one."""
+    """Look at the service and its children while a big clip comes, then sixteen at once: in messages as our own clients
+    send them, and in the largest ones that there may be.
+    """
     pid = county.service_pid("video")
     result.figures["start_service_megabytes"] = harness.resident_bytes(pid)[0] / 1e6
     with _peaks(pid) as peaks:
-        contents = [source.clip(many_bytes) for _ in range(4)]
-        drafts = [
-            (source.draft(contents[number % 4], evidence_pb2.EVIDENCE_KIND_CLIP), contents[number % 4])
-            for number in range(UPLOADS_AT_ONCE)
-        ]
-        with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
-            list(threads.map(lambda one: client.upload(*one), drafts))
-    result.figures["peak_sixteen_megabytes"], result.figures["peak_inspecting_megabytes"] = peaks
-    del contents, drafts
-    with _peaks(pid) as peaks:
         big = source.clip(big_bytes)
         client.upload(source.draft(big, evidence_pb2.EVIDENCE_KIND_CLIP), big)
+        del big
     result.figures["peak_big_file_megabytes"] = peaks[0]
-    result.figures["peak_service_megabytes"] = max(result.figures["peak_sixteen_megabytes"], peaks[0])
+    for name, chunk_bytes in (("sixteen", CHUNK_BYTES), ("sixteen_in_largest_messages", LARGEST_CHUNK_BYTES)):
+        with _peaks(pid) as peaks:
+            _upload_sixteen(client, source, many_bytes, chunk_bytes)
+        result.figures[f"peak_{name}_megabytes"] = peaks[0]
+        result.figures["peak_inspecting_megabytes"] = peaks[1]
+    figures = result.figures
+    figures["peak_service_megabytes"] = max(figures["peak_sixteen_megabytes"], figures["peak_big_file_megabytes"])
+
+
+def _upload_sixteen(client: Client, source: Source, many_bytes: int, chunk_bytes: int) -> None:
+    contents = [source.clip(many_bytes) for _ in range(4)]
+    drafts = [
+        (source.draft(contents[number % 4], evidence_pb2.EVIDENCE_KIND_CLIP), contents[number % 4])
+        for number in range(UPLOADS_AT_ONCE)
+    ]
+    with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
+        list(threads.map(lambda one: client.upload(one[0], one[1], chunk_bytes), drafts))
 
 
 @contextmanager
