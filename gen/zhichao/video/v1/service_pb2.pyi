@@ -247,8 +247,8 @@ class UploadEvidenceRequest(_message.Message):
     offset: _builtins.int
     """Only in the first message: where the bytes of this call begin, as GetUpload says; 0 for a new upload."""
     chunk: _builtins.bytes
-    """The next bytes, at most 1 MiB; may be empty in the first message. 256 KiB are as fast and need less memory on both
-    sides.
+    """The next bytes, at most 1 MiB; may be empty in the first message. 256 KiB are hardly slower and need less memory
+    on both sides.
     """
     @_builtins.property
     def draft(self) -> Global___EvidenceDraft:
