@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zhichao.video.v1.service_pb2_grpc import VideoServiceStub
 
 CHUNK_BYTES: Final = 256 * 1024
-"""A quarter of what a message may hold: hardly slower, and a quarter of the memory on both sides (docs/benchmarks.md)."""
+"""A quarter of what a message may hold: hardly slower, with a quarter of the memory (docs/benchmarks.md)."""
 
 ATTEMPTS_MAX: Final = 8
 """Attempts in a row that bring nothing on; with the pauses between them they last a minute and a half."""
