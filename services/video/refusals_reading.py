@@ -86,33 +86,37 @@ def beyond_end(offset: int, size_bytes: int) -> ServiceError:
 
 def too_many_reads(limit: int) -> ServiceError:
     """Refuse a read because as many go on as this service has memory for."""
-    return ServiceError(
-        Reason.TOO_MANY_REQUESTS,
+    return _come_again(
         f"{limit} reads of evidence are under way, which is the limit of this service: try again shortly",
-        message_zh=f"正在读取证据的请求已达上限 {limit}，请稍后重试",
-        metadata={"limit": str(limit)},
-        retry_after_seconds=READS_RETRY_SECONDS,
+        f"正在读取证据的请求已达上限 {limit}，请稍后重试",
+        {"limit": str(limit)},
     )
 
 
 def too_many_own_reads(limit: int) -> ServiceError:
     """Refuse a read because its caller has as many under way as one caller may have."""
-    return ServiceError(
-        Reason.TOO_MANY_REQUESTS,
+    return _come_again(
         f"{limit} reads of evidence of yours are under way, which is the limit of one caller: end one first",
-        message_zh=f"您正在读取的证据已达单个调用者上限 {limit}，请先结束其中一个",
-        metadata={"limit": str(limit)},
-        retry_after_seconds=READS_RETRY_SECONDS,
+        f"您正在读取的证据已达单个调用者上限 {limit}，请先结束其中一个",
+        {"limit": str(limit)},
     )
 
 
 def not_taken(seconds: float) -> ServiceError:
     """End a read whose caller does not take what is sent."""
+    return _come_again(
+        f"nothing was taken for {seconds:.0f} s, and the place is given to others: read on from where you stand",
+        f"{seconds:.0f} 秒内未接收数据，读取已结束，请从当前位置继续",
+        {"seconds": f"{seconds:.0f}"},
+    )
+
+
+def _come_again(message: str, message_zh: str, metadata: dict[str, str]) -> ServiceError:
     return ServiceError(
         Reason.TOO_MANY_REQUESTS,
-        f"nothing was taken for {seconds:.0f} s, and the place is given to others: read on from where you stand",
-        message_zh=f"{seconds:.0f} 秒内未接收数据，读取已结束，请从当前位置继续",
-        metadata={"seconds": f"{seconds:.0f}"},
+        message,
+        message_zh=message_zh,
+        metadata=metadata,
         retry_after_seconds=READS_RETRY_SECONDS,
     )
 

@@ -84,34 +84,24 @@ def upload(county: RunningVideo, clip: tuple[pb.EvidenceDraft, Path], trouble: T
     return held.evidence.digest == draft.digest, trouble.pauses
 
 
-def test_a_store_that_is_away_is_waited_for(
-    county: RunningVideo, clip: tuple[pb.EvidenceDraft, Path], trouble: Trouble
+@pytest.mark.parametrize(
+    ("method", "place", "answer"),
+    [
+        pytest.param("POST", "uploadId", (503, b""), id="the store is away at the end"),
+        pytest.param("", "uploads", (503, b""), id="the platform's store is away at first"),
+        pytest.param("PUT", "partNumber=2", (200, b""), id="the store has lost a part"),
+        pytest.param("PUT", "partNumber=2", (503, b""), id="the store does not take a part"),
+    ],
+)
+def test_what_a_store_does_not_do_is_done_again(
+    county: RunningVideo,
+    clip: tuple[pb.EvidenceDraft, Path],
+    trouble: Trouble,
+    method: str,
+    place: str,
+    answer: tuple[int, bytes],
 ) -> None:
-    trouble.answer = lambda method, path: (503, b"") if method == "POST" and "uploadId" in path else None
-
-    assert upload(county, clip, trouble) == (True, 1)
-
-
-def test_a_platform_whose_store_is_away_at_first_is_waited_for(
-    county: RunningVideo, clip: tuple[pb.EvidenceDraft, Path], trouble: Trouble
-) -> None:
-    trouble.answer = lambda method, path: (503, b"") if "uploads" in path else None
-
-    assert upload(county, clip, trouble) == (True, 1)
-
-
-def test_a_part_that_the_store_has_lost_is_put_again(
-    county: RunningVideo, clip: tuple[pb.EvidenceDraft, Path], trouble: Trouble
-) -> None:
-    trouble.answer = lambda method, path: (200, b"") if method == "PUT" and "partNumber=2" in path else None
-
-    assert upload(county, clip, trouble) == (True, 1)
-
-
-def test_a_part_that_the_store_does_not_take_is_put_again(
-    county: RunningVideo, clip: tuple[pb.EvidenceDraft, Path], trouble: Trouble
-) -> None:
-    trouble.answer = lambda method, path: (503, b"") if method == "PUT" and "partNumber=2" in path else None
+    trouble.answer = lambda asked, path: answer if asked.startswith(method) and place in path else None
 
     assert upload(county, clip, trouble) == (True, 1)
 
