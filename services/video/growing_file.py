@@ -11,7 +11,7 @@ they are there in a moment once the word comes."""
 
 WAIT_SECONDS_MAX: Final = 2.0
 """How long whoever sends waits for more bytes, or for the word: a request to the store is not kept open for a terminal
-that stalls, and gives up long before the store does (S3 servers wait 20 s and more)."""
+that stalls. Twice the second within which the rest is expected when sending begins (AHEAD_SECONDS_MAX)."""
 
 
 class AbandonedError(Exception):

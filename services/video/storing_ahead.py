@@ -18,8 +18,8 @@ from services.video.object_store import ObjectStore, PutResult, StoreError
 from services.video.retention import RetentionClass
 
 AHEADS_MAX: Final = 8
-"""Uploads that are sent on while they come, at once: each has a thread and a connection to the store. Measured: two
-fill two cores."""
+"""Uploads that are sent on while they come, at once: each has a thread and one of the 32 connections to the store that
+are kept (S3Connection), of which three quarters are left to all else."""
 
 AHEAD_BYTES_MIN: Final = 2 << 20
 """Below, all bytes come with one or two messages, and there is nothing to gain."""
