@@ -35,6 +35,9 @@ from services.video.store_contents import BucketFacts, ObjectFacts, ObjectVersio
 NULL_VERSION = "null"
 # A lock that ends sooner has ended before it is made: a request takes its time, and clocks differ a little.
 LOCK_MIN = timedelta(seconds=5)
+# How much later a lock may end for the store than for this service: by more their clocks are not apart, or nothing is
+# answered at all (AWS Signature Version 4).
+LOCK_END_MARGIN = timedelta(minutes=15)
 # Answers to who makes a bucket that another made in the same moment.
 _EXISTS_CODES = frozenset({"BucketAlreadyExists", "BucketAlreadyOwnedByYou"})
 # How long a bucket is believed what it said about locks: it has them from its making or not, but it may be made anew by
@@ -298,7 +301,8 @@ class S3Bucket:
 
     def _is_locked(self, key: str, version_id: str) -> bool:
         retention = self.retention(key, version_id)
-        if retention is not None and retention.retain_until_date > datetime.now(UTC):
+        # It may have ended since the store refused, or not yet by the store's clock.
+        if retention is not None and retention.retain_until_date > datetime.now(UTC) - LOCK_END_MARGIN:
             return True
         try:
             return self._is_held(key, version_id)

@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from minio.versioningconfig import VersioningConfig
 
 from cli.platform_layout import free_port
 from services.video import lock_self_test
+from services.video.custody import EXTENSION_DAYS_MAX
 from services.video.object_store import (
     LOCK_TEST_PREFIX,
     LockState,
@@ -130,6 +132,28 @@ def test_a_hold_on_nothing_is_taken_off_nothing(store: S3ObjectStore) -> None:
             store.set_hold(KEY, is_held=is_held)
 
 
+def test_no_lock_is_for_longer_than_retention_may_be_moved_ahead(store: S3ObjectStore) -> None:
+    """Whatever a platform below has sent: a lock cannot be taken back. Nothing is locked for so long by this test."""
+    end = store._bucket.lock_end(datetime.max.replace(tzinfo=UTC))
+    assert end is not None
+    assert end - datetime.now(UTC) <= timedelta(days=EXTENSION_DAYS_MAX)
+
+
+def test_a_lock_is_not_set_again_because_the_store_keeps_whole_seconds(
+    server: servers.Server, store: S3ObjectStore
+) -> None:
+    if server.url.startswith("https"):
+        pytest.skip("the gateway before the store speaks plain HTTP")
+    until = _soon().replace(microsecond=999_999)
+    _put(store, until)
+    with Gateway(server.url.removeprefix("http://"), lambda method, path: None) as gateway:
+        asked = servers.store(server, endpoint=gateway.url, bucket=store.address.bucket)
+        asked.extend_retention(KEY, until)
+        asked.extend_retention(KEY, until + timedelta(seconds=5))
+        written = [path for method, path in gateway.requests if method == "PUT"]
+    assert len(written) == 1
+
+
 # Buckets without locks
 
 
@@ -159,8 +183,63 @@ def test_a_bucket_without_locks_stores_and_deletes(plain: S3ObjectStore) -> None
     assert list(plain.versions(KEY)) == []
 
 
+def _versioned_since(plain: S3ObjectStore) -> None:
+    plain._client.set_bucket_versioning(plain.address.bucket, VersioningConfig("Enabled"))
+
+
+@pytest.mark.parametrize("is_covered", [False, True], ids=["alone", "under wrong bytes"])
+def test_what_was_stored_before_the_bucket_had_versions_is_deleted_and_not_hidden(
+    plain: S3ObjectStore, is_covered: bool
+) -> None:
+    _put(plain)
+    _versioned_since(plain)
+    if is_covered:
+        plain.put_rendition(KEY, b"something else", "video/mp4")
+    plain.delete(KEY)
+    assert list(plain.versions(KEY)) == []
+
+
+def test_what_was_stored_before_the_bucket_had_versions_comes_back(plain: S3ObjectStore) -> None:
+    _put(plain)
+    _versioned_since(plain)
+    plain.put_rendition(KEY, b"something else", "video/mp4")
+    wrong, right = plain.versions(KEY)
+    with plain.read(KEY, version_id=right.version_id) as reader:
+        assert b"".join(reader) == CLIP.data
+    assert plain.remove_version(KEY, wrong.version_id)
+    with plain.read(KEY) as reader:
+        assert b"".join(reader) == CLIP.data
+
+
 def test_the_self_test_says_that_a_bucket_has_no_locks(plain: S3ObjectStore) -> None:
     assert plain.lock_self_test().state is LockState.UNSUPPORTED
+
+
+@pytest.mark.parametrize(("ended", "kept_count"), [(timedelta(seconds=1), 1), (timedelta(hours=1), None)])
+def test_a_lock_that_has_ended_since_the_refusal_was_the_reason(
+    server: servers.Server, store: S3ObjectStore, ended: timedelta, kept_count: int | None
+) -> None:
+    """A refusal long after the end has another reason: the key may not delete."""
+    if server.url.startswith("https"):
+        pytest.skip("the gateway before the store speaks plain HTTP")
+    _put(store)
+    until = datetime.now(UTC) - ended
+    retention = (
+        f"<Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>{until:%Y-%m-%dT%H:%M:%SZ}</RetainUntilDate></Retention>"
+    )
+
+    def answer(method: str, path: str) -> tuple[int, bytes] | None:
+        if method == "DELETE":
+            return error("AccessDenied", 403)
+        return (200, retention.encode()) if "retention" in path.partition("?")[2] else None
+
+    with Gateway(server.url.removeprefix("http://"), answer) as gateway:
+        refused = servers.store(server, endpoint=gateway.url, bucket=store.address.bucket)
+        if kept_count is None:
+            with pytest.raises(WrongCredentialsError):
+                refused.delete(KEY)
+        else:
+            assert refused.delete(KEY).kept_count == kept_count
 
 
 # Buckets that may not be asked, or are others than before
