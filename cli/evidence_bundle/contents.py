@@ -123,8 +123,8 @@ class _Reader:
         self._proven = proven
         self._note = note
 
-    def read(self, file: str, kind: type[Payload]) -> tuple[ProvenEntry, Payload] | None:
-        """Return what a proven entry says; None, noted, when it is no such entry."""
+    def read(self, file: str, kind: type[Payload], stream: str) -> tuple[ProvenEntry, Payload] | None:
+        """Return what a proven entry says; None, noted, when it is no such entry. It belongs into a log of `stream`."""
         found = self._proven.get(file)
         if found is None:
             # Why it is not proven was noted.
@@ -135,6 +135,8 @@ class _Reader:
             if entry.kind != kind.DESCRIPTOR.full_name:
                 self._note(file, f"is a {entry.kind[:80]}, not a {kind.DESCRIPTOR.full_name} 条目种类不符")
                 return None
+            if proven.stream != stream:
+                self._note(file, "stands in the log of another service 条目属于其他服务的日志")
             return proven, kind.FromString(entry.payload)
         except (DecodeError, ValueError):
             self._note(file, "cannot be read 条目无法读取")
@@ -142,14 +144,12 @@ class _Reader:
 
 
 def _check_weighing(index: Index, reader: _Reader, found: Contents, note: Note) -> None:
-    read = reader.read(index.weighing, weighing_pb2.Weighing)
+    read = reader.read(index.weighing, weighing_pb2.Weighing, "weighing")
     if read is None:
         note(index.weighing or INDEX_NAME, "no weighing is proven 称重记录未获证明")
         return
     proven, found.weighing = read
     found.weighing_origin, found.weighing_sequence = proven.origin, proven.sequence
-    if proven.stream != "weighing":
-        note(index.weighing, "stands in the log of another service 条目属于其他服务的日志")
 
 
 def _check_rules(archive: Archive, index: Index, reader: _Reader, found: Contents, note: Note) -> None:
@@ -159,7 +159,7 @@ def _check_rules(archive: Archive, index: Index, reader: _Reader, found: Content
     owner = judgement.rule_set_origin or found.weighing_origin
     if index.rule_set:
         if index.rule_set_is_proven:
-            read = reader.read(index.rule_set, resources_pb2.RuleSet)
+            read = reader.read(index.rule_set, resources_pb2.RuleSet, "registry")
             found.rule_set = read[1] if read else None
             if read and read[0].origin != owner:
                 note(index.rule_set, "is not of the platform whose rule set judged 规则集来源不符")
@@ -173,9 +173,12 @@ def _check_rules(archive: Archive, index: Index, reader: _Reader, found: Content
     elif judgement.rule_set_id:
         note(INDEX_NAME, "the rule set that judged is not there 缺少作出判定的规则集")
     if index.certificate:
-        certificate = reader.read(index.certificate, resources_pb2.VerificationCertificate)
+        certificate = reader.read(index.certificate, resources_pb2.VerificationCertificate, "registry")
         if certificate is not None:
             found.certificate = certificate[1]
+            if certificate[0].origin != found.weighing_origin:
+                # Whoever has the key of any platform can prove a certificate of any scale.
+                note(index.certificate, "is not of the platform that weighed 检定证书不属于称重平台")
             record = found.weighing.record
             said = (found.certificate.source_unit_id, found.certificate.scale_id, found.certificate.certificate_number)
             if said != (record.source_unit_id, record.scale_id, judgement.certificate_number):
@@ -207,13 +210,11 @@ def _check_evidence(index: Index, reader: _Reader, digests: Mapping[str, str], f
     for one in index.evidence:
         if one.file:
             used.add(one.file)
-        read = reader.read(one.manifest, evidence_pb2.Evidence)
+        read = reader.read(one.manifest, evidence_pb2.Evidence, "video")
         if read is None:
             continue
         proven, evidence = read
         found.evidence.append(EvidenceFound(proven.origin, evidence, one.bytes_state))
-        if proven.stream != "video":
-            note(one.manifest, "stands in the log of another service 条目属于其他服务的日志")
         if one.file and digests.get(one.file) != evidence.digest.hex():
             note(one.file, "is not what its manifest sealed: another SHA-256 与封存摘要不符")
         if bool(one.file) != (one.bytes_state == HELD):
@@ -238,8 +239,10 @@ def _check_evidence(index: Index, reader: _Reader, digests: Mapping[str, str], f
 def _check_custody(index: Index, reader: _Reader, found: Contents, note: Note) -> None:
     named = {_name(one): one for one in found.evidence}
     exported = set()
+    if len({*index.custody, *index.custody_unproven}) != len(index.custody) + len(index.custody_unproven):
+        note(INDEX_NAME, "names a custody event twice 保管记录重复")
     for file in index.custody:
-        read = reader.read(file, custody_pb2.CustodyEvent)
+        read = reader.read(file, custody_pb2.CustodyEvent, "video")
         if read is None:
             continue
         proven, event = read
@@ -277,8 +280,6 @@ def _check_unproven(
     """Read the events of platforms above; return them with the names of their files."""
     named = {_name(one): one.evidence.digest for one in found.evidence}
     proven_of = {log.origin for log in index.logs if log.stream == "video"}
-    if len(set(index.custody_unproven)) != len(index.custody_unproven):
-        note(INDEX_NAME, "names a custody event twice 保管记录重复")
     read = []
     for file in index.custody_unproven:
         try:

@@ -22,7 +22,9 @@ from tests.cli.evidence.bundles import (
     COUNTY,
     PHOTO,
     PROVINCE,
+    UNIT,
     Case,
+    Log,
     evidence,
     exported,
     key_of,
@@ -32,6 +34,7 @@ from tests.cli.evidence.bundles import (
     weighing,
 )
 from tests.cli.evidence.changed_bundles import details, places, repacked
+from zhichao.registry.v1 import resources_pb2
 from zhichao.video.v1 import evidence_pb2, service_pb2
 
 
@@ -102,6 +105,7 @@ def test_every_claim_of_the_index_is_checked(bundle: Path) -> None:
         {"custody": ()},
         {"custody": index.custody[:1]},
         {"custody": (*index.custody, index.weighing)},
+        {"custody": (*index.custody, index.custody[0])},
         {"custody_unproven": ()},
         {"custody_unproven": (*index.custody_unproven, *index.custody_unproven)},
         {"custody_unproven": (*index.custody_unproven, index.weighing)},
@@ -270,6 +274,26 @@ def test_a_platform_that_exports_proves_the_rule_sets_of_its_own(tmp_path: Path,
     case = Case(rule_set_origin=owner)
     bundle = case.pack(tmp_path / "b.zip", platform=CITY)
     assert f"is of {owner}, whose registry log was at hand" in details(check_bundle(bundle))
+
+
+def test_a_certificate_in_the_log_of_another_platform_is_named(tmp_path: Path) -> None:
+    """Whoever has a key of any platform can write a certificate of any scale, and prove it."""
+    case = Case()
+    stranger = Log("registry", CITY)
+    forged = stranger.append(
+        resources_pb2.VerificationCertificate(source_unit_id=UNIT, scale_id="C1", certificate_number="SIM-1")
+    )
+    case.certificate = None
+    made = case.material()
+    bundle = case.pack(
+        tmp_path / "b.zip",
+        certificate=forged,
+        entries={**made.entries, (*forged[:2], 1): stranger.proven(1), forged: stranger.proven(forged[2])},
+        checkpoints={**made.checkpoints, forged[:2]: stranger.checkpoint()},
+    )
+    check = check_bundle(bundle)
+    assert places(check) == {f"entries/registry-{CITY}-{forged[2]}.pb"}
+    assert "is not of the platform that weighed" in details(check)
 
 
 def test_evidence_of_another_weighing_is_named(tmp_path: Path) -> None:
