@@ -141,7 +141,9 @@ class TransferHandlers:
             if not request.is_gone:
                 count = row.decline_count + 1
                 store.put_declined(connection, digest, count, retry_time(count, now))
-            elif other := another_origin(request.platform, manifests, self._own, divisions):
+            elif other := another_origin(
+                request.platform, manifests, holding.holders(connection, digest), self._own, divisions
+            ):
                 store.put_other_origin(connection, digest, other.origin, other.seal_time)
             else:
                 store.put_gone(connection, digest)

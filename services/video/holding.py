@@ -6,8 +6,9 @@ from typing import Final
 
 from services.common.database import RawConnection
 from services.common.errors import ServiceError
+from services.video import custody
 from services.video import refusals_reading as refusals
-from services.video.custody import COMING_AND_GOING, CustodyAction, delete_time, holders, lost_as
+from services.video.custody import COMING_AND_GOING, CustodyAction, delete_time, lost_as
 from services.video.domain import BytesState, Name
 from services.video.store import custody as custody_store
 from services.video.store import reading as reading_store
@@ -60,6 +61,11 @@ def is_held_elsewhere(connection: RawConnection, digest: bytes, own: str) -> boo
     """Tell whether another platform has bytes, by what is known here of its custody. It lies below: what platforms
     above say of bytes of their own does not come down.
     """
+    return bool(holders(connection, digest) - {own})
+
+
+def holders(connection: RawConnection, digest: bytes) -> frozenset[str]:
+    """Return the platforms that have bytes, by what is known here of the custody of each."""
     seals = custody_store.read_seals(connection, digest, SEALS_MAX)
     facts = custody_store.read_facts_of_bytes(connection, digest, COMING_AND_GOING, SEALS_MAX)
-    return bool(holders(facts, seals) - {own})
+    return custody.holders(facts, seals)

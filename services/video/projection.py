@@ -15,8 +15,10 @@ from services.video import convert, forms, kinds
 from services.video.custody import CustodyAction
 from services.video.domain import Name, Subject
 from services.video.limits import CAMERA_ID_CHARACTERS_MAX, SUBJECTS_MAX
+from services.video.store import locks
 from services.video.store import projected as store
 from services.video.store.projected import ArrivedCamera, ArrivedCustodyEvent, ArrivedEvidence
+from services.video.store.wanted import decide_again
 from zhichao.video.v1 import camera_pb2, custody_pb2, evidence_pb2
 
 
@@ -144,8 +146,10 @@ class VideoProjection:
                     )
         # Always in this order, and rows that several logs share in the order of their keys: receivers of two logs
         # never wait for each other in a circle.
-        store.put_evidence(connection, evidence)
-        store.put_custody_events(connection, events)
+        news = store.put_evidence(connection, evidence) | store.put_custody_events(connection, events)
+        if news:
+            decide_again(connection, sorted(news))
+        locks.note_changes(connection, [one.digest for one in events if one.action in locks.CHANGING_ACTIONS])
         store.put_cameras(connection, cameras)
 
 

@@ -182,11 +182,19 @@ def origins_within(platform: str, origins: Iterable[str], own: str, divisions: D
     return sorted(one for one in origins if divisions.is_within(one, platform))
 
 
-def another_origin(platform: str, manifests: Sequence[Manifest], own: str, divisions: Divisions) -> Manifest | None:
-    """Return a manifest of the same bytes that some other platform below may hold; None when there is none."""
+def another_origin(
+    platform: str, manifests: Sequence[Manifest], holders: Collection[str], own: str, divisions: Divisions
+) -> Manifest | None:
+    """Return a manifest of the same bytes on whose account some other platform below may be asked for them.
+
+    None when there is none: `holders` are the platforms that have the bytes by their own newest word. Two that have
+    lost them are not asked in turns for ever.
+    """
+    below = [one for one in holders if one != own and divisions.is_within(one, own)]
     others = [
         one
         for one in manifests
-        if one.origin != own and divisions.is_within(one.origin, own) and not divisions.is_within(one.origin, platform)
+        if not divisions.is_within(one.origin, platform)
+        and any(divisions.is_within(one.origin, holder) for holder in below)
     ]
     return min(others, key=lambda one: (one.seal_time, one.origin), default=None)

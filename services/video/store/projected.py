@@ -7,8 +7,6 @@ from datetime import datetime
 from services.common.database import RawConnection
 from services.video.custody import CustodyAction
 from services.video.domain import BytesState, Name, Subject, SubjectKind
-from services.video.store import locks
-from services.video.store.wanted import decide_again
 from services.video.store.weighings import link_evidence
 
 
@@ -61,10 +59,13 @@ class ArrivedCamera:
     content: bytes
 
 
-def put_evidence(connection: RawConnection, arrived: Sequence[ArrivedEvidence]) -> None:
-    """Write manifests of one log, what they prove, and objects that nobody has heard of. The first entry counts."""
+def put_evidence(connection: RawConnection, arrived: Sequence[ArrivedEvidence]) -> set[bytes]:
+    """Write manifests of one log, what they prove, and objects that nobody has heard of. The first entry counts.
+
+    Returns the objects that were known before: whether they are wanted depends on these manifests, too.
+    """
     if not arrived:
-        return
+        return set()
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO evidence (origin, source_unit_id, evidence_id, sequence, leaf, kind, digest, size_bytes,"
@@ -103,12 +104,14 @@ def put_evidence(connection: RawConnection, arrived: Sequence[ArrivedEvidence]) 
                 for subject in one.subjects
             ],
         )
-        # Logs share digests: in the order of the keys, so that receivers of two logs never wait in a circle.
-        sizes = {one.digest: one.size_bytes for one in arrived}
-        cursor.executemany(
-            "INSERT INTO objects (digest, size_bytes, state) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-            [(digest, sizes[digest], BytesState.BELOW.value) for digest in sorted(sizes)],
-        )
+    # Logs share digests: in the order of the keys, so that receivers of two logs never wait in a circle.
+    sizes = {one.digest: one.size_bytes for one in arrived}
+    added = connection.execute(
+        "INSERT INTO objects (digest, size_bytes, state)"
+        " SELECT digest, size_bytes, %s FROM unnest(%s::bytea[], %s::bigint[]) AS arrived (digest, size_bytes)"
+        " ORDER BY digest ON CONFLICT DO NOTHING RETURNING digest",
+        (BytesState.BELOW.value, list(sizes), list(sizes.values())),
+    ).fetchall()
     link_evidence(
         connection,
         arrived[0].name.origin,
@@ -119,12 +122,16 @@ def put_evidence(connection: RawConnection, arrived: Sequence[ArrivedEvidence]) 
             if subject.kind == SubjectKind.RECORD
         ],
     )
+    return sizes.keys() - {digest for (digest,) in added}
 
 
-def put_custody_events(connection: RawConnection, arrived: Sequence[ArrivedCustodyEvent]) -> None:
-    """Write events of one log, and the holds and extensions that follow from them."""
+def put_custody_events(connection: RawConnection, arrived: Sequence[ArrivedCustodyEvent]) -> set[bytes]:
+    """Write events of one log, and the holds and extensions that follow from them.
+
+    Returns the objects that somebody has asked for, or that are there again below: they may be wanted now.
+    """
     if not arrived:
-        return
+        return set()
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO custody_events (origin, sequence, evidence_origin, source_unit_id, evidence_id, digest,"
@@ -172,10 +179,7 @@ def put_custody_events(connection: RawConnection, arrived: Sequence[ArrivedCusto
                 if one.action == CustodyAction.RETENTION_EXTENDED and one.until_time is not None
             ),
         )
-    # Somebody has asked for bytes, or they are there again below.
-    if asked := {one.digest for one in arrived if one.action in (CustodyAction.REQUESTED, CustodyAction.RESTORED)}:
-        decide_again(connection, sorted(asked))
-    locks.note_changes(connection, [one.digest for one in arrived if one.action in locks.CHANGING_ACTIONS])
+    return {one.digest for one in arrived if one.action in (CustodyAction.REQUESTED, CustodyAction.RESTORED)}
 
 
 def put_cameras(connection: RawConnection, arrived: Sequence[ArrivedCamera]) -> None:

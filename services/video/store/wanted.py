@@ -165,7 +165,7 @@ def put_decided(connection: RawConnection, wanted: Sequence[Decided], others: Se
 
 
 def decide_again(connection: RawConnection, digests: Sequence[bytes]) -> None:
-    """Let it be decided again whether bytes are wanted: somebody has asked for them, or more is known of them.
+    """Let it be decided again whether bytes are wanted: somebody has asked for them, or sealed them once more.
 
     What was gone may be there again, or somebody may want to know it anew. Rows of which it is not decided yet are
     held, too: whoever decides about them meanwhile would not see what the caller has not committed.

@@ -19,7 +19,9 @@ from tests.video.transfer.carrying import (
     refusal_reason,
     send_up,
     state_of,
+    wait_for_state,
     wait_listed,
+    write_deleted,
 )
 
 
@@ -99,6 +101,45 @@ def test_two_counties_have_the_same_bytes_and_one_has_lost_them(
     assert (listed(city, COUNTY), listed(city, other.platform)) == ([], [(held.evidence.digest, FRESH)])
     send_up(other, city, held.evidence.digest)
     assert [state_of(city, one) for one in (held, theirs)] == ["HELD"] * 2
+
+
+def test_bytes_that_both_counties_have_lost_are_gone(
+    county: RunningVideo, city: RunningVideo, video_of: MakeVideo
+) -> None:
+    """Else each would be asked as soon as the other one has declined, for ever."""
+    content = photo()
+    other = other_county(video_of)
+    held = county.sealed(content)
+    county.clock.advance(seconds=1)
+    theirs = other.sealed(content)
+    for lower, one in ((county, held), (other, theirs)):
+        carry_up(county, city)
+        carry_up(other, city)
+        wait_listed(city, lower.platform, (held, FRESH))
+        write_deleted(lower, one)
+        carry_up(lower, city)
+        decline(city, lower.platform, held.evidence.digest, is_gone=True)
+
+    assert [state_of(city, one) for one in (held, theirs)] == ["GONE"] * 2
+    assert (listed(city, COUNTY), listed(city, other.platform)) == ([], [])
+
+
+def test_what_was_gone_and_is_sealed_by_somebody_else_is_wanted_again(
+    county: RunningVideo, city: RunningVideo, video_of: MakeVideo
+) -> None:
+    content = photo()
+    held = county.sealed(content)
+    carry_up(county, city)
+    wait_listed(city, COUNTY, (held, FRESH))
+    write_deleted(county, held)
+    carry_up(county, city)
+    decline(city, COUNTY, held.evidence.digest, is_gone=True)
+    assert state_of(city, held) == "GONE"
+
+    other = other_county(video_of)
+    theirs = other.sealed(content)
+    carry_up(other, city)
+    wait_for_state(city, theirs, "WANTED")
 
 
 def other_county(video_of: MakeVideo) -> RunningVideo:

@@ -193,10 +193,20 @@ def test_a_platform_below_is_asked_for_its_own_subtree() -> None:
 
 def test_what_one_has_lost_another_may_have() -> None:
     both = [manifest(), manifest(OTHER_COUNTY), manifest(CITY)]
-    found = another_origin(COUNTY, both, CITY, DIVISIONS)
+    holders = {OTHER_COUNTY, CITY}
+    found = another_origin(COUNTY, both, holders, CITY, DIVISIONS)
     assert found is not None
     assert found.origin == OTHER_COUNTY
-    assert another_origin(CITY, both, PROVINCE, DIVISIONS) is None
+    assert another_origin(CITY, both, holders, PROVINCE, DIVISIONS) is None
+
+
+def test_whoever_has_said_that_he_has_it_not_is_not_asked() -> None:
+    both = [manifest(), manifest(OTHER_COUNTY)]
+    assert another_origin(COUNTY, both, {CITY}, CITY, DIVISIONS) is None
+    # One in between has it of one that has it no more.
+    found = another_origin("140600", both, {CITY}, PROVINCE, DIVISIONS)
+    assert found is not None
+    assert found.origin == COUNTY
 
 
 def test_a_policy_is_told_from_another_one() -> None:

@@ -176,6 +176,22 @@ def test_clips_of_suspected_overloads_are_wanted_whichever_comes_first(
     wait_for_state(city, after, "WANTED")
 
 
+def test_bytes_that_are_sealed_once_more_for_a_suspected_overload_are_wanted(
+    county: RunningVideo, city: RunningVideo
+) -> None:
+    """A manifest is never changed: who has forgotten what it proves seals the same bytes again."""
+    forgotten = document(county)
+    carry_up(county, city)
+    wait_until(lambda: city.query("SELECT 1 FROM objects WHERE is_considered"), "it is decided")
+    assert state_of(city, forgotten) == "BELOW"
+    suspect(city, "r-1")
+
+    named = document(county, subjects=[evidence_pb2.Subject(record_id="r-1")])
+    assert named.evidence.digest == forgotten.evidence.digest
+    carry_up(county, city)
+    wait_listed(city, COUNTY, (named, FRESH))
+
+
 def suspect(city: RunningVideo, record_id: str) -> None:
     """Let the city learn that a weighing of the county is a suspected overload."""
     engine = create_engine(city.database_url, pool_size=1, application_name="test")

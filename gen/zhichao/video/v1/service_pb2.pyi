@@ -43,7 +43,7 @@ class _BytesStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BytesState
     """Deleted here after their retention."""
     BYTES_STATE_GONE: _BytesState.ValueType  # 6
     """Asked for, and gone where they should be: deleted there after their retention, or lost. Custody events of the platforms
-    below say which. Asked for again only when somebody asks anew.
+    below say which. Asked for again when somebody asks anew, or when they are sealed once more below, or restored there.
     """
 
 class BytesState(_BytesState, metaclass=_BytesStateEnumTypeWrapper):
@@ -63,7 +63,7 @@ BYTES_STATE_DELETED: BytesState.ValueType  # 5
 """Deleted here after their retention."""
 BYTES_STATE_GONE: BytesState.ValueType  # 6
 """Asked for, and gone where they should be: deleted there after their retention, or lost. Custody events of the platforms
-below say which. Asked for again only when somebody asks anew.
+below say which. Asked for again when somebody asks anew, or when they are sealed once more below, or restored there.
 """
 Global___BytesState: _TypeAlias = BytesState  # noqa: Y015
 
