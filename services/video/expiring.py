@@ -13,6 +13,7 @@ import structlog
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.journal.store import read_own_head
+from services.video.checking import UNREADABLE_ERRORS
 from services.video.keeping_log import KeepingLog
 from services.video.keeping_rules import Keeper, may_delete, next_look
 from services.video.object_store import (
@@ -104,7 +105,9 @@ class Expirer:
         return len(rows) == LOOK_PAGE
 
     def purge(self) -> None:
-        """Delete in the store what was decided on. What the store keeps locked is tried again with the next step."""
+        """Delete in the store what was decided on. What the store keeps locked, or cannot delete now, is tried again
+        with the next step.
+        """
         after = b""
         while not self._stopping.is_set():
             with translate_errors(), reading(self._engine) as pooled:
@@ -113,7 +116,12 @@ class Expirer:
                 return
             for digest in digests:
                 after = digest
-                self._purge(digest)
+                try:
+                    self._purge(digest)
+                except UNREADABLE_ERRORS as error:
+                    # One object, or all of them: then this raises. One is tried again with the next step.
+                    self._objects.check()
+                    _log.warning("object_not_deleted", digest=digest.hex(), error=str(error))
 
     def _purge(self, digest: bytes) -> None:
         with translate_errors(), self._engine.begin() as pooled:

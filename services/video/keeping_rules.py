@@ -5,7 +5,7 @@ Never trusts a lock of the store: this is where it is decided.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 HELD_LOOK_AGAIN: Final = timedelta(days=1)
@@ -23,13 +23,15 @@ ORPHAN_KEEP: Final = timedelta(days=7)
 """How long an object that no manifest names stays in the store after it was first seen: a database that was restored
 from before its manifests gets them back from above within hours, and a person who looks once a week sees the figure."""
 
-
 UNREAD_RETRY: Final = timedelta(hours=1)
 """When an object is tried again that the store could not read though it could read others."""
 
 UNREAD_MAX: Final = 6
 """Attempts after which it is written down: for five hours the store has read others and not this one. A server that
 restarts and a disk that is changed are back before, and what is written into custody is there for good."""
+
+# A platform below may send whatever a time can say.
+_CALENDAR_END: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,11 @@ class Keeper:
     def keeps(self, now: datetime, grace: timedelta) -> bool:
         """Tell whether this manifest keeps the bytes; its retention does for a grace after its end."""
         is_requested = self.requested_until_time is not None and self.requested_until_time > now
-        return self.is_held or is_requested or self.retain_until_time + grace > now
+        return self.is_held or is_requested or self.end(grace) > now
+
+    def end(self, grace: timedelta) -> datetime:
+        """Return when its retention no longer keeps the bytes: at the end of the calendar where that comes first."""
+        return _CALENDAR_END if self.retain_until_time > _CALENDAR_END - grace else self.retain_until_time + grace
 
 
 def may_delete(keepers: Sequence[Keeper], now: datetime, grace: timedelta) -> bool:
@@ -65,7 +71,7 @@ def next_look(keepers: Sequence[Keeper], now: datetime, grace: timedelta) -> dat
     Not later than the earliest moment at which they may be: extensions only move that away, and a hold that is released
     is noticed within a day.
     """
-    retained = max((keeper.retain_until_time + grace for keeper in keepers), default=now)
+    retained = max((keeper.end(grace) for keeper in keepers), default=now)
     requested = max((keeper.requested_until_time for keeper in keepers if keeper.requested_until_time), default=now)
     latest = max(retained, requested)
     return latest if latest > now else now + HELD_LOOK_AGAIN

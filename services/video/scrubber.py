@@ -88,12 +88,13 @@ class Scrubber:
         with translate_errors(), reading(self._engine) as pooled:
             rows = checks.read_damaged(raw_connection(pooled), self._damaged_after, DAMAGED_PAGE)
         for row in rows:
+            # Before the look: one of which the store refuses what would heal it keeps none of the others.
+            self._damaged_after = row.digest
             finding = self._checker.look(row.digest, row.size_bytes)
             if finding is Finding.RIGHT:
                 self._log.restored(row.digest, RIGHT_AGAIN)
             else:
                 self._checker.heal(row.digest, row.size_bytes, finding)
-            self._damaged_after = row.digest
         if len(rows) == DAMAGED_PAGE:
             return True
         # From the end on: looking may take longer than the pause.

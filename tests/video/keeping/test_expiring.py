@@ -3,13 +3,20 @@ manifests, and wherever the deletion is interrupted.
 """
 
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 
 from cli.platform_layout import free_port
 from services.video.custody import CustodyAction
 from services.video.domain import BytesState
-from services.video.object_store import StoreUnavailableError, object_key, rendition_key
+from services.video.object_store import (
+    DeleteResult,
+    ObjectStore,
+    StoreUnavailableError,
+    object_key,
+    rendition_key,
+)
 from tests.video.keeping.harness import Kept, KilledAt, KilledError
 from tests.waiting import wait_until
 
@@ -163,6 +170,43 @@ def test_a_hold_in_the_store_that_nobody_took_off_keeps_nothing(kept: Kept, *, i
 
     assert not kept.is_stored(evidence.digest)
     assert kept.value("SELECT purge_time FROM objects") is not None
+
+
+def test_an_object_that_is_kept_for_ever_keeps_no_other_one(kept: Kept) -> None:
+    for_ever, over = kept.seal(b"for ever"), kept.seal(b"over", days=OVER)
+    kept.execute("UPDATE evidence SET retain_until_time = '9999-12-31 23:59:59+00' WHERE digest = %s", for_ever.digest)
+
+    expire(kept)
+
+    assert (kept.is_stored(for_ever.digest), kept.is_stored(over.digest)) == (True, False)
+
+
+class CannotDelete:
+    """A store that cannot delete one object, as where the disk is away that has it."""
+
+    def __init__(self, objects: ObjectStore, digest: bytes) -> None:
+        self._objects = objects
+        self._key = object_key(digest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._objects, name)
+
+    def delete(self, key: str) -> DeleteResult:
+        """Delete, if it is not that one."""
+        if key == self._key:
+            raise StoreUnavailableError("a disk of the store")
+        return self._objects.delete(key)
+
+
+def test_an_object_that_cannot_be_deleted_now_keeps_no_other_one(kept: Kept) -> None:
+    evidence = sorted((kept.seal(bytes([number]), days=OVER) for number in range(3)), key=lambda one: one.digest)
+    kept.parts = kept.build(cast("ObjectStore", CannotDelete(kept.objects, evidence[0].digest)))
+    expire(kept)
+    assert [kept.is_stored(one.digest) for one in evidence] == [True, False, False]
+
+    kept.parts = kept.build()
+    expire(kept)
+    assert not kept.is_stored(evidence[0].digest)
 
 
 # Holds that are on their way

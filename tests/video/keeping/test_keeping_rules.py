@@ -57,6 +57,14 @@ def test_nobody_looks_again_later_than_it_may_be_deleted(keepers: list[Keeper], 
     assert look <= max([*ends, NOW + HELD_LOOK_AGAIN])
 
 
+def test_what_is_kept_to_the_end_of_the_calendar_is_kept() -> None:
+    """A platform below may send any time that there is."""
+    keepers = [Keeper(datetime.max.replace(tzinfo=UTC), is_held=False)]
+
+    assert not may_delete(keepers, NOW, GRACE)
+    assert next_look(keepers, NOW, GRACE) == datetime.max.replace(tzinfo=UTC)
+
+
 # After a time away
 
 GRACE = timedelta(days=14)
