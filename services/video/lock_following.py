@@ -11,7 +11,8 @@ import structlog
 
 from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
-from services.video.custody import EXTENSION_DAYS_MAX, CustodyAction
+from services.video.checking import UNREADABLE_ERRORS
+from services.video.custody import CustodyAction
 from services.video.custody_writer import CustodyWriter
 from services.video.domain import BytesState
 from services.video.lock_sweeping import LockSweep
@@ -19,7 +20,6 @@ from services.video.object_store import (
     BucketMissingError,
     ObjectMissingError,
     ObjectStore,
-    StoreRefusedError,
     object_key,
 )
 from services.video.store import locks as store
@@ -37,7 +37,8 @@ missing locks with one step that has no more changes: some twenty small requests
 """
 
 REFUSED_RETRY: Final = timedelta(hours=1)
-"""When a store that has refused a lock is asked again: somebody has to put it right."""
+"""When a store that has refused a lock, or does not answer for one object because a disk is away, is asked again:
+somebody has to put it right, and each try takes many seconds."""
 
 FOUND_MISSING_WHEN_LOCKED: Final = "A lock was due and the store has no such object 加锁时发现文件缺失"
 
@@ -80,13 +81,15 @@ class LockFollower:
         try:
             # What is not in the store is locked when it comes.
             if due is not None:
-                self._lock(change.digest, due, now)
+                self._lock(change.digest, due)
         except ObjectMissingError:
             # Looked at twice: what is written down is for good.
             if not self._is_missing(change.digest):
                 return
             self._custody.found_damaged(change.digest, CustodyAction.FOUND_MISSING, FOUND_MISSING_WHEN_LOCKED)
-        except StoreRefusedError as error:
+        except UNREADABLE_ERRORS as error:
+            # One object, or all of them: then this raises, and the change is due still.
+            self._objects.check()
             _log.warning("object_lock_refused", digest=change.digest.hex(), error=str(error))
             with translate_errors(), self._engine.begin() as pooled:
                 store.try_again(raw_connection(pooled), change, now + REFUSED_RETRY)
@@ -101,7 +104,7 @@ class LockFollower:
             return True
         return False
 
-    def _lock(self, digest: bytes, due: DueLocks, now: datetime) -> None:
+    def _lock(self, digest: bytes, due: DueLocks) -> None:
         key = object_key(digest)
         if due.state != BytesState.HELD:
             # Wrong bytes, or none, are not locked: only a hold that stands no more is taken off, or they never go.
@@ -111,7 +114,4 @@ class LockFollower:
             return
         # The hold first: retention may have ended, and then it is the hold that keeps the bytes.
         self._objects.set_hold(key, is_held=due.is_held)
-        # A lock of the store cannot be taken back: no platform makes one of centuries by a wrong year.
-        until_time = min(due.retain_until_time, now + timedelta(days=EXTENSION_DAYS_MAX))
-        if until_time > now:
-            self._objects.extend_retention(key, until_time)
+        self._objects.extend_retention(key, due.retain_until_time)

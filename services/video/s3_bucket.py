@@ -11,6 +11,7 @@ from minio.error import S3Error
 from minio.retention import Retention
 from minio.versioningconfig import VersioningConfig
 
+from services.video.custody import EXTENSION_DAYS_MAX
 from services.video.object_store import (
     BucketMissingError,
     DeleteResult,
@@ -31,10 +32,15 @@ from services.video.s3_errors import (
 )
 from services.video.store_contents import BucketFacts, ObjectFacts, ObjectVersion, StoreAddress
 
-# What S3 calls the only version of an object in a bucket without versions.
+# What S3 calls the version of an object that was stored in a bucket without versions, also once it has them.
 NULL_VERSION = "null"
 # A lock that ends sooner has ended before it is made: a request takes its time, and clocks differ a little.
 LOCK_MIN = timedelta(seconds=5)
+# A lock cannot be taken back by anybody: no wrong year, of whatever platform, makes one of centuries. Thirty years, the
+# most that retention may be moved ahead; what is kept for longer is locked for longer as time goes on (lock_sweeping).
+LOCK_MAX = timedelta(days=EXTENSION_DAYS_MAX)
+# Stores keep whole seconds: a lock that is shorter by less is not set again with every look.
+LOCK_EXACT = timedelta(seconds=1)
 # How much later a lock may end for the store than for this service: by more their clocks are not apart, or nothing is
 # answered at all (AWS Signature Version 4).
 LOCK_END_MARGIN = timedelta(minutes=15)
@@ -137,9 +143,13 @@ class S3Bucket:
         """
         return self._uses_object_lock and self.has_object_lock is True
 
-    def locks_until(self, retain_until: datetime) -> bool:
-        """Whether an object is to be locked until then: stores refuse a time that has passed. May ask the store."""
-        return retain_until > datetime.now(UTC) + LOCK_MIN and self.locks
+    def lock_end(self, retain_until: datetime) -> datetime | None:
+        """Return until when an object is locked that is kept until then; None where it is not. May ask the store.
+
+        Stores refuse a time that has passed.
+        """
+        now = datetime.now(UTC)
+        return min(retain_until, now + LOCK_MAX) if retain_until > now + LOCK_MIN and self.locks else None
 
     @property
     def has_object_lock(self) -> bool | None:
@@ -235,17 +245,23 @@ class S3Bucket:
     def versions(self, key: str) -> Sequence[ObjectVersion]:
         """Return all versions and delete markers of a key, newest first."""
         with self.errors(key):
-            found = [
-                ObjectVersion(
-                    version_id=_named(one.version_id),
-                    is_latest=str(one.is_latest).lower() == "true",
-                    is_delete_marker=bool(one.is_delete_marker),
-                    size_bytes=one.size or 0,
-                    modified_time=one.last_modified or datetime.now(UTC),
-                )
+            listed = [
+                one
                 for one in self.client.list_objects(self.name, key, recursive=True, include_version=True)
                 if one.object_name == key
             ]
+        # Among other versions, what was stored before the bucket was given them has a name, too.
+        nameless = NULL_VERSION if any(one.is_delete_marker or _named(one.version_id) for one in listed) else ""
+        found = [
+            ObjectVersion(
+                version_id=_named(one.version_id) or nameless,
+                is_latest=str(one.is_latest).lower() == "true",
+                is_delete_marker=bool(one.is_delete_marker),
+                size_bytes=one.size or 0,
+                modified_time=one.last_modified or datetime.now(UTC),
+            )
+            for one in listed
+        ]
         # Servers list markers and versions as two runs or mixed, and some tell times by the second: the latest one is
         # first either way.
         return sorted(found, key=lambda one: (one.is_latest, one.modified_time), reverse=True)
@@ -288,9 +304,11 @@ class S3Bucket:
 
     def remove_version(self, key: str, version_id: str) -> bool:
         """Delete one version; False if the store keeps it because of a lock or hold."""
+        # Without a name a bucket that was given versions since would only hide it.
+        version_id = version_id or NULL_VERSION
         with self.errors(key):
             try:
-                self.client.remove_object(self.name, key, version_id=version_id or None)
+                self.client.remove_object(self.name, key, version_id=version_id)
             except S3Error as error:
                 if code_of(error) not in LOCKED_CODES or not self._is_locked(key, version_id):
                     raise
@@ -320,13 +338,13 @@ class S3Bucket:
 
     def extend_retention(self, key: str, retain_until: datetime) -> bool:
         """Lock the current version until then unless it is locked for longer; False where nothing is locked."""
-        if not self.locks_until(retain_until):
+        if (end := self.lock_end(retain_until)) is None:
             return False
         with self.errors(key):
             try:
                 found = self.retention(key)
-                if found is None or found.retain_until_date < retain_until:
-                    self.client.set_object_retention(self.name, key, Retention(COMPLIANCE, retain_until))
+                if found is None or found.retain_until_date + LOCK_EXACT <= end:
+                    self.client.set_object_retention(self.name, key, Retention(COMPLIANCE, end))
             except S3Error as error:
                 if status_of(error) == NOT_FOUND:
                     raise self.missing(key) from error

@@ -163,9 +163,8 @@ class S3Writer:
         return PutResult(key, was_there=True)
 
     def _retention(self, retain_until: datetime | None) -> Retention | None:
-        if retain_until is None or not self._bucket.locks_until(retain_until):
-            return None
-        return Retention(COMPLIANCE, retain_until)
+        end = None if retain_until is None else self._bucket.lock_end(retain_until)
+        return None if end is None else Retention(COMPLIANCE, end)
 
     def _put_single(
         self,
