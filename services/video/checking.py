@@ -167,11 +167,12 @@ class Checker:
         StoreUnavailableError then where the bucket keeps no versions.
         """
         key = object_key(digest)
+        seen = [one for one in self._store.versions(key) if not one.is_delete_marker]
         finding = self.look(digest, size_bytes)
-        if finding is Finding.RIGHT:
-            return False
-        if finding is Finding.CHANGED:
-            self._store.delete(key)
+        for version in seen:
+            # Only what was read, one after the other: right bytes may come meanwhile, from somebody who seals them.
+            if finding is not Finding.CHANGED or not self._store.remove_version(key, version.version_id):
+                break
             finding = self.look(digest, size_bytes)
         if finding is Finding.RIGHT:
             return False

@@ -91,17 +91,24 @@ class KeepingParts:
         if finding is not Finding.RIGHT:
             if finding is not Finding.UNREADABLE:
                 checker.accuse(digest, size_bytes, finding)
-            checker.clear(digest, size_bytes, is_marked=is_marked)
-            put()
-            # What is written down is for good: not before it was seen.
-            if checker.look(digest, size_bytes) is not Finding.RIGHT:
-                raise StoreRefusedError(f"the store does not give {object_key(digest)} as it was put 证据库写入后不符")
+            # What the store has kept comes first: nothing is removed for bytes that it may not take after all.
+            if checker.heal(digest, size_bytes, finding) is not Finding.RIGHT:
+                self._put_anew(checker, digest, size_bytes, put, is_marked=is_marked)
         self.log.restored(digest, UPLOADED_AGAIN)
         self.log.checked(digest)
 
-    def make_room(self, digest: bytes, size_bytes: int) -> None:
-        """Let right bytes be put where a damaged object is. Raises StoreError."""
-        self._unpaced().clear(digest, size_bytes)
+    def _put_anew(
+        self, checker: Checker, digest: bytes, size_bytes: int, put: Callable[[], PutResult], *, is_marked: bool
+    ) -> None:
+        checker.clear(digest, size_bytes, is_marked=is_marked)
+        put()
+        # What is written down is for good: not before it was seen.
+        if checker.look(digest, size_bytes) is not Finding.RIGHT:
+            raise StoreRefusedError(f"the store does not give {object_key(digest)} as it was put 证据库写入后不符")
+
+    def make_room(self, digest: bytes, size_bytes: int) -> bool:
+        """Let right bytes be put where the store has others; False if it has them already. Raises StoreError."""
+        return self._unpaced().clear(digest, size_bytes)
 
     def _unpaced(self) -> Checker:
         # One for each call: a checker is for one thread. Somebody waits for it, so that nothing is spread over time.

@@ -2,7 +2,6 @@
 into the custody of the evidence that they are of. Whatever breaks in between, the next call goes on there.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -23,7 +22,7 @@ from services.video.custody_writer import SERVICE_ACTOR, CustodyWriter
 from services.video.domain import BytesState
 from services.video.forms import Violation
 from services.video.limits import CHUNK_BYTES_MAX, SIZE_BYTES_MAX
-from services.video.object_store import ObjectStore, StoreRefusedError, object_key, translate_store_errors
+from services.video.object_store import ObjectStore, PutResult, StoreRefusedError, object_key, translate_store_errors
 from services.video.spool import OpenUpload, Spool, SpoolKey
 from services.video.store import custody as custody_store
 from services.video.store import keeping as keeping_store
@@ -38,8 +37,9 @@ from zhichao.video.v1 import transfer_pb2 as pb
 OFFSET_MAX: Final = SIZE_BYTES_MAX
 """No object is longer."""
 
-MakeRoom = Callable[[bytes, int], object]
-"""Removes wrong bytes from the store under a digest, where right ones of some size are to be put."""
+MakeRoom = Callable[[bytes, int], bool]
+"""Removes wrong bytes from the store under a digest, where right ones of some size are to be put; False if these are
+there already."""
 
 
 class ObjectReceiver:
@@ -167,17 +167,19 @@ class ObjectReceiver:
             connection = raw_connection(pooled)
             row = store.read_wanted(connection, digest)
             content_type, retain_until = _as_sealed(connection, digest)
-        is_damaged = row is not None and row.state == BytesState.DAMAGED
-        with translate_store_errors():
-            if is_damaged:
-                # The store leaves alone what is there with the right size.
-                self._make_room(digest, upload.size_bytes)
-            put = self._objects.put(
+
+        def put() -> PutResult:
+            return self._objects.put(
                 digest, upload.path, upload.size_bytes, content_type=content_type, retain_until=retain_until
             )
-            if is_damaged and put.was_there and not self._is_right(digest):
-                # Wrong bytes under a lock of the store: an operator has to look.
-                raise StoreRefusedError(f"the store keeps other bytes under {put.key}")
+
+        with translate_store_errors():
+            if row is not None and row.state == BytesState.DAMAGED:
+                # Before `put` locks what is there.
+                self._make_room(digest, upload.size_bytes)
+            # The store leaves alone what is there with the right size, whatever it is.
+            if put().was_there and self._make_room(digest, upload.size_bytes) and put().was_there:
+                raise StoreRefusedError(f"the store keeps other bytes under {object_key(digest)}")
 
         def hold(connection: RawConnection) -> None:
             # The bytes are there, and stay until the commit: what expires is deleted under the same lock.
@@ -196,13 +198,6 @@ class ObjectReceiver:
             purpose = f"Received from platform {platform} 自下级平台 {platform} 接收"
             for evidence in custody_store.read_named_by(connection, digest, MANIFESTS_MAX):
                 self._custody.write(connection, evidence, action, purpose, now, actor=SERVICE_ACTOR)
-
-    def _is_right(self, digest: bytes) -> bool:
-        found = hashlib.sha256(usedforsecurity=False)
-        with self._objects.read(object_key(digest)) as chunks:
-            for chunk in chunks:
-                found.update(chunk)
-        return found.digest() == digest
 
     def _note(self, digest: bytes, received_bytes: int) -> None:
         with translate_errors(), self._engine.begin() as pooled:

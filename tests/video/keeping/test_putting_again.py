@@ -1,9 +1,11 @@
 """Bytes that come again are put, and are what the store gives, whatever lay under their digest before."""
 
+from typing import Any, cast
+
 import pytest
 
 from services.video.domain import BytesState
-from services.video.object_store import PutResult, StoreRefusedError, StoreUnavailableError, object_key
+from services.video.object_store import ObjectStore, PutResult, StoreRefusedError, StoreUnavailableError, object_key
 from services.video.store.custody import Named
 from tests.video.keeping.harness import Kept
 
@@ -115,3 +117,38 @@ def test_without_versions_nothing_is_removed_that_may_be_right(kept: Kept, monke
         upload(kept, evidence)
 
     assert kept.is_stored(evidence.digest)
+
+
+def test_what_the_store_has_kept_is_brought_back_before_anything_is_removed(kept: Kept) -> None:
+    """The store may be full, or go away, before the bytes that come are there."""
+    evidence = kept.seal(RIGHT)
+    kept.overwrite(evidence.digest, WRONG)
+    grow_old(kept)
+    answers = [kept.objects.put(evidence.digest, RIGHT, len(RIGHT))]
+
+    kept.parts.put_checked(evidence.digest, len(RIGHT), answers.pop)
+
+    assert kept.content(evidence.digest) == RIGHT
+    assert kept.actions(evidence) == ["FOUND_CHANGED", "RESTORED"]
+
+
+class PutMeanwhile:
+    """A store in which somebody else puts the right bytes, and seals them, right before something is removed."""
+
+    def __init__(self, kept: Kept, evidence: Named) -> None:
+        self._kept = kept
+        self._evidence = evidence
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("delete", "remove_version"):
+            self._kept.overwrite(self._evidence.digest, RIGHT)
+        return getattr(self._kept.objects, name)
+
+
+def test_right_bytes_that_come_while_room_is_made_stay(kept: Kept) -> None:
+    evidence = kept.seal(RIGHT, is_stored=False)
+    kept.overwrite(evidence.digest, WRONG)
+
+    is_made = kept.build(cast("ObjectStore", PutMeanwhile(kept, evidence))).make_room(evidence.digest, len(RIGHT))
+
+    assert (is_made, kept.content(evidence.digest)) == (False, RIGHT)

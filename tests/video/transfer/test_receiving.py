@@ -61,6 +61,18 @@ def test_what_is_complete_is_stored_and_written_down_once(
     assert (list(wanted(city, COUNTY).wanted), city.spooled()) == ([], [])
 
 
+def test_wrong_bytes_that_lie_under_the_digest_are_not_taken_for_those_that_come(
+    city: RunningVideo, due: pb.HeldEvidence, content: bytes
+) -> None:
+    replace(city, due, bytes(len(content)))
+
+    assert give(city, pieces(content, COUNTY, due.evidence.digest)).is_complete
+
+    with city.objects.read(object_key(due.evidence.digest)) as stored:
+        assert b"".join(stored) == content
+    assert (state_of(city, due), custody(city, due)) == ("HELD", [(CITY, "RECEIVED")])
+
+
 def test_it_is_gone_on_with_where_it_broke_off(city: RunningVideo, due: pb.HeldEvidence, content: bytes) -> None:
     digest, broken_at = due.evidence.digest, 2 * PIECE_BYTES + 7
     partial = give(city, pieces(content, COUNTY, digest, end=broken_at))
