@@ -29,11 +29,11 @@ def busy() -> ServiceError:
 
 
 def no_space(limit_bytes: int) -> ServiceError:
-    """Refuse because there is no room."""
+    """Refuse because there is no room. What came before is kept, unless the disk was full while it came."""
     return ServiceError(
         Reason.UPLOAD_SPACE_EXHAUSTED,
-        "there is no room for the upload now: nothing of it is kept, send it again later",
-        message_zh="暂存空间不足，本次上传未保留，请稍后重试",
+        "there is no room for the upload now: ask later with GetUpload how far it has come, and send on from there",
+        message_zh="暂存空间不足，请稍后用 GetUpload 查询进度后续传",
         metadata={"limit": str(limit_bytes)},
         retry_after_seconds=SPACE_RETRY_SECONDS,
     )
