@@ -93,10 +93,12 @@ class CustodyWriter:
         """Mark bytes that should be here as DAMAGED, and write that into the custody of all evidence that they are of.
 
         `action` is FOUND_MISSING or FOUND_CHANGED, `how` the sentence that says how it came out. False, and nothing is
-        written, when they are not held here, or known to be damaged already.
+        written, when they are not held here, known to be damaged already, or deleted by the word of the own log.
         """
         with self.writing() as connection:
             now = self._clock.now()
+            if damage_store.mark_deleted_before(connection, digest, self._own):
+                return False
             if not damage_store.mark_damaged(connection, digest, action, now):
                 return False
             self.write_of_all(connection, digest, action, how, now)

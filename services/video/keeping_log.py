@@ -12,6 +12,7 @@ from services.video.custody import CustodyAction
 from services.video.custody_writer import CustodyWriter
 from services.video.keeping_rules import UNREAD_MAX, UNREAD_RETRY, Keeper, may_delete, next_look
 from services.video.store import checks as check_store
+from services.video.store import damage as damage_store
 from services.video.store import keeping as store
 
 DELETED_PURPOSE: Final = "Retention is over, no hold stands 保存期满, 无保全"
@@ -59,10 +60,12 @@ class KeepingLog:
 
     def lost(self, digest: bytes, size_bytes: int, action: CustodyAction, how: str) -> bool:
         """Mark bytes of own evidence as missing or changed of which nobody knew where they are; False when that is
-        known.
+        known, or the own log says that they were deleted.
         """
         with self._writing(digest) as connection:
             now = self._clock.now()
+            if damage_store.mark_deleted_before(connection, digest, self._own):
+                return False
             if not check_store.mark_lost(connection, digest, size_bytes, action, now):
                 return False
             self._custody.write_of_all(connection, digest, action, how, now)

@@ -146,9 +146,13 @@ class VideoProjection:
                     )
         # Always in this order, and rows that several logs share in the order of their keys: receivers of two logs
         # never wait for each other in a circle.
-        news = store.put_evidence(connection, evidence) | store.put_custody_events(connection, events)
+        sealed_again = store.put_evidence(connection, evidence)
+        news = sealed_again | store.put_custody_events(connection, events)
         if news:
             decide_again(connection, sorted(news))
+        if sealed_again:
+            # Their rows are held by now, in order.
+            store.look_again_for(connection, sorted(sealed_again))
         locks.note_changes(connection, [one.digest for one in events if one.action in locks.CHANGING_ACTIONS])
         store.put_cameras(connection, cameras)
 

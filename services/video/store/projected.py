@@ -62,7 +62,7 @@ class ArrivedCamera:
 def put_evidence(connection: RawConnection, arrived: Sequence[ArrivedEvidence]) -> set[bytes]:
     """Write manifests of one log, what they prove, and objects that nobody has heard of. The first entry counts.
 
-    Returns the objects that were known before: whether they are wanted depends on these manifests, too.
+    Returns the objects that were known before: whether they are wanted, or deleted, depends on these manifests, too.
     """
     if not arrived:
         return set()
@@ -123,6 +123,18 @@ def put_evidence(connection: RawConnection, arrived: Sequence[ArrivedEvidence]) 
         ],
     )
     return sizes.keys() - {digest for (digest,) in added}
+
+
+def look_again_for(connection: RawConnection, digests: Sequence[bytes]) -> None:
+    """Let deleted bytes be looked for that a manifest names which has come since.
+
+    Whoever seals them says in the same transaction that they are here. After a restore the manifest comes from the log
+    and the bytes never left: what the store has is theirs then, and nothing left over of the deletion.
+    """
+    connection.execute(
+        "UPDATE objects SET state = %s WHERE digest = ANY(%s) AND state = %s",
+        (BytesState.BELOW, list(digests), BytesState.DELETED),
+    )
 
 
 def put_custody_events(connection: RawConnection, arrived: Sequence[ArrivedCustodyEvent]) -> set[bytes]:
