@@ -81,7 +81,8 @@ class KeepingLog:
         is to be written down, until then they are tried again after UNREAD_RETRY.
         """
         with translate_errors(), self._engine.begin() as pooled:
-            count = check_store.put_unread(raw_connection(pooled), digest, self._clock.now() + UNREAD_RETRY)
+            now = self._clock.now()
+            count = check_store.put_unread(raw_connection(pooled), digest, now, now + UNREAD_RETRY)
         return count >= UNREAD_MAX
 
     def delete(self, digest: bytes) -> bool:

@@ -28,7 +28,8 @@ DAMAGED_PAGE: Final = 20
 scrubbed in between."""
 
 RATE_WITHOUT: Final = 8 << 20
-"""Bytes per second for damaged objects where scrubbing is switched off: the default of the setting."""
+"""Bytes per second where scrubbing is switched off, for what is damaged or could not be read: the default of the
+setting."""
 
 _log = structlog.get_logger()
 
@@ -51,6 +52,8 @@ class Scrubber:
         """Read the next object and return the seconds until the one after it. Raises StoreError, ServiceError."""
         try:
             is_more_damaged = self._look_at_damaged()
+            if self._look_at_unread():
+                return 0.0
             pause = self._scrub() if self._is_scrubbing else IDLE_SECONDS
             return 0.0 if is_more_damaged else pause
         except StoppedError:
@@ -61,11 +64,7 @@ class Scrubber:
         with translate_errors(), reading(self._engine) as pooled:
             connection = raw_connection(pooled)
             began = store.read_scrub_state(connection).scrub_begin_time
-            unread = checks.due_unread(connection, now)
             found = checks.oldest_checked(connection, now - AGAIN_AFTER)
-        if unread is not None:
-            self._checker.check(unread.digest, unread.size_bytes)
-            return 0.0
         if found is None or _is_over(began, found[1]):
             if began is not None:
                 with translate_errors(), self._engine.begin() as pooled:
@@ -77,6 +76,14 @@ class Scrubber:
                 store.begin_round(raw_connection(pooled), now)
         self._checker.check(found[0].digest, found[0].size_bytes)
         return 0.0
+
+    def _look_at_unread(self) -> bool:
+        """Read what could not be read before, one whose turn it is: False when there is none."""
+        with translate_errors(), reading(self._engine) as pooled:
+            unread = checks.due_unread(raw_connection(pooled), self._clock.now())
+        if unread is not None:
+            self._checker.check(unread.digest, unread.size_bytes)
+        return unread is not None
 
     def _look_at_damaged(self) -> bool:
         """Look at some of what is damaged, from time to time: what somebody has put right in the store is held again.

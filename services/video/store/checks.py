@@ -39,12 +39,14 @@ def suspect_unread(connection: RawConnection, digest: bytes, now: datetime) -> N
     )
 
 
-def put_unread(connection: RawConnection, digest: bytes, retry_time: datetime) -> int:
-    """Count that an object could not be read, note when it is tried again, and return how often that was."""
+def put_unread(connection: RawConnection, digest: bytes, now: datetime, retry_time: datetime) -> int:
+    """Count that an object could not be read, note when it is tried again, and return how often that was; 0 when it was
+    not to be tried again yet.
+    """
     row = connection.execute(
         "UPDATE objects SET unread_count = unread_count + 1, unread_retry_time = %s"
-        " WHERE digest = %s AND state IN (1, 2, 3) RETURNING unread_count",
-        (retry_time, digest),
+        " WHERE digest = %s AND state IN (1, 2, 3) AND coalesce(unread_retry_time <= %s, true) RETURNING unread_count",
+        (retry_time, digest, now),
     ).fetchone()
     return int(row[0]) if row else 0
 

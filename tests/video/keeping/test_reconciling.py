@@ -11,7 +11,7 @@ import pytest
 from cli.platform_layout import free_port
 from services.video.custody import CustodyAction
 from services.video.domain import BytesState
-from services.video.keeping_rules import ORPHAN_KEEP, UNREAD_MAX
+from services.video.keeping_rules import ORPHAN_KEEP, UNREAD_MAX, UNREAD_RETRY
 from services.video.object_store import ObjectStore, StoreUnavailableError, object_key, rendition_key, staging_key
 from services.video.reconciling import STAGING_KEEP
 from services.video.store_contents import ObjectFacts
@@ -218,10 +218,25 @@ def test_an_object_that_cannot_be_read_keeps_no_comparison_from_its_end(kept: Ke
     assert orphans(kept) == 1
     # It is tried again with each comparison, and written down like any other in the end.
     for _ in range(UNREAD_MAX - 2):
+        kept.clock.moved += UNREAD_RETRY
         kept.reconcile()
     assert kept.actions(rotten) == []
+    kept.clock.moved += UNREAD_RETRY
     kept.reconcile()
     assert kept.actions(rotten) == ["FOUND_CHANGED"]
+
+
+def test_comparisons_one_after_another_are_no_hours_in_which_an_object_was_not_read(kept: Kept) -> None:
+    """A service that is started again and again compares each time."""
+    rotten, _ = kept.seal(b"rotten"), kept.seal(b"as sealed")
+    kept.cannot_read(rotten.digest)
+    kept.execute("UPDATE objects SET state = 2, stored_time = NULL")
+
+    for _ in range(UNREAD_MAX):
+        kept.reconcile()
+
+    assert kept.actions(rotten) == []
+    assert kept.value("SELECT unread_count FROM objects WHERE digest = %s", rotten.digest) == 1
 
 
 class OnceBroken(Aged):

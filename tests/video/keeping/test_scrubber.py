@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from cli.platform_layout import free_port
+from services.video.checking import suspect
 from services.video.domain import BytesState
 from services.video.evidence_standing import read_standing
 from services.video.keeping_rules import UNREAD_MAX, UNREAD_RETRY
@@ -186,6 +187,20 @@ def test_the_only_object_of_a_store_is_found_unreadable_too(kept: Kept) -> None:
     kept.scrub()
 
     assert read_standing(kept.engine).troubles.unread_count == 1
+
+
+def test_what_somebody_could_not_read_is_found_out_also_where_scrubbing_is_switched_off(kept: Kept) -> None:
+    """Or readers would be told to come again for ever."""
+    rotten, other = kept.seal(b"rotten"), kept.seal(b"another one")
+    kept.settings = kept.settings.model_copy(update={"scrub_bytes_per_second": 0})
+    kept.cannot_read(rotten.digest)
+    suspect(kept.engine, rotten.digest, kept.clock.now())
+    for _ in range(UNREAD_MAX):
+        kept.work()
+        kept.clock.moved += UNREAD_RETRY
+
+    assert (kept.actions(rotten), kept.actions(other)) == (["FOUND_CHANGED"], [])
+    assert kept.value("SELECT scrub_time FROM objects WHERE digest = %s", other.digest) is None
 
 
 def test_where_no_object_can_be_read_it_is_the_store(kept: Kept) -> None:
