@@ -31,6 +31,7 @@ from cli.platform_layout import PlatformFiles
 from cli.platform_process import PlatformProcess
 from cli.simulate.media import Scene, make_clip, make_photo
 from cli.simulate.registration import register_below
+from services.video.config import EAGER_NOTHING
 from tools import minio
 from zhichao.registry.v1 import service_pb2_grpc as registry_grpc
 from zhichao.video.v1 import evidence_pb2, service_pb2
@@ -340,7 +341,7 @@ def _fill(client: Client, source: Source, manifests: int) -> None:
 def _carry(result: Result, directory: Path, manifests: int) -> None:
     """Give the county an upstream, and measure how fast its manifests arrive there; the bytes are not wanted."""
     certificates = make_certificates(directory / "pki", [COUNTY, CITY])
-    nothing = {"ZHICHAO_VIDEO_EAGER": ""}
+    nothing = {"ZHICHAO_VIDEO_EAGER": EAGER_NOTHING}
     with PlatformProcess(
         CITY, directory / "city", tls_directory=certificates[CITY], environment=nothing, log_format="json"
     ) as city:

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any, Final
 import grpc
 
 from cli.evidence_transfer import read_bytes
+from cli.listing import every
 from cli.run_ledger import read_lines
 from cli.status_targets import Target
 from services.common.rpc_client import service_error
-from zhichao.video.v1 import evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 from zhichao.video.v1.service_pb2_grpc import VideoServiceStub
 
@@ -31,6 +32,9 @@ and the run is to end soon. The scrubbers of the platforms read everything, in t
 
 LOOKED_AT_MAX: Final = 500
 """Pieces of which each level is asked whether it has their bytes; what a run of minutes seals."""
+
+PAGE_SIZE: Final = 1_000
+"""The most that there is on a page of evidence (the contract)."""
 
 EXAMPLES_MAX: Final = 3
 
@@ -58,6 +62,8 @@ class LevelEvidence:
 
 
 Ledger = Sequence[Mapping[str, Any]]
+Name = tuple[str, str, str]
+"""Origin, source unit and id of a piece of evidence."""
 
 
 def read_ledger(path: Path) -> Ledger:
@@ -86,40 +92,55 @@ def wait_and_read(
 
 
 def _wait(stubs: Sequence[VideoServiceStub], wanted: Ledger, report: Callable[[int], None]) -> None:
-    waiting = [(stub, line) for stub in stubs for line in wanted]
+    names = {_name(line) for line in wanted}
+    # A level that cannot be asked has nothing yet.
+    waiting: dict[VideoServiceStub, AbstractSet[Name]] = dict.fromkeys(stubs, names)
     progressed_at = time.monotonic()
-    while waiting and time.monotonic() - progressed_at < STALL_SECONDS_MAX:
-        left = [(stub, line) for stub, line in waiting if not _is_held(stub, line)]
-        if len(left) < len(waiting):
+    while any(waiting.values()) and time.monotonic() - progressed_at < STALL_SECONDS_MAX:
+        left = {stub: before - _held(stub) if before else before for stub, before in waiting.items()}
+        if left != waiting:
             progressed_at = time.monotonic()
         waiting = left
-        report(len(waiting))
-        if waiting:
+        report(sum(map(len, waiting.values())))
+        if any(waiting.values()):
             time.sleep(POLL_SECONDS)
 
 
-def _is_held(stub: VideoServiceStub, line: Mapping[str, Any]) -> bool:
-    held = _get(stub, line)
-    return held is not None and held.bytes_state == pb.BYTES_STATE_HELD
+def _name(line: Mapping[str, Any]) -> Name:
+    return line["origin"], line["source_unit_id"], line["evidence_id"]
 
 
-def _get(stub: VideoServiceStub, line: Mapping[str, Any]) -> pb.HeldEvidence | None:
-    name = evidence_pb2.EvidenceName(
-        origin=line["origin"], source_unit_id=line["source_unit_id"], evidence_id=line["evidence_id"]
-    )
+def _held(stub: VideoServiceStub) -> AbstractSet[Name]:
+    """Return what is there with its bytes; nothing where the level cannot be asked."""
     try:
-        return stub.GetEvidence(pb.GetEvidenceRequest(name=name), timeout=CALL_SECONDS_MAX).held_evidence
+        return _listed(stub, [pb.BYTES_STATE_HELD]).keys()
     except grpc.RpcError:
-        return None
+        return frozenset()
+
+
+def _listed(stub: VideoServiceStub, states: Sequence[int] = ()) -> Mapping[Name, pb.HeldEvidence]:
+    """Return what a level lists, by name: some calls for thousands, where one for each would soon be over the limit."""
+    request = pb.ListEvidenceRequest(
+        filter=pb.EvidenceFilter(bytes_states=states),  # type: ignore[arg-type]  # values of the enum
+        page_size=PAGE_SIZE,
+    )
+    found = every(stub.ListEvidence, request, "held_evidence", CALL_SECONDS_MAX)
+    return {(one.origin, one.evidence.source_unit_id, one.evidence.evidence_id): one for one in found}
 
 
 def _look(code: str, stub: VideoServiceStub, ledger: Ledger) -> LevelEvidence:
     found = LevelEvidence(code)
+    try:
+        listed = _listed(stub)
+    except grpc.RpcError as error:
+        refused = service_error(error)
+        found.differs(f"evidence cannot be listed: {refused.message} ({refused.reason})")
+        return found
     for line in ledger[:LOOKED_AT_MAX]:
         found.looked_at_count += 1
         is_wanted = line["is_suspected"] and line["is_clip"]
         found.clip_count += is_wanted
-        held = _get(stub, line)
+        held = listed.get(_name(line))
         if held is None:
             found.differs(f"the manifest of {line['evidence_id']} is not held")
             continue

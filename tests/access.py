@@ -110,7 +110,7 @@ class Access:
         kind = PrincipalKind.TERMINAL if len(units) == 1 else PrincipalKind.INTEGRATOR
         return self.issue(Principal(kind, name, permissions_of(kind), frozenset(units), limits=limits))
 
-    def person(self, *roles: Role, name: str = "person-1", division: str = "") -> str:
+    def person(self, *roles: Role, name: str = "person-1", division: str = "", limits: CallLimits = UNLIMITED) -> str:
         """Return the token of a person with roles."""
         return self.issue(
             Principal(
@@ -118,6 +118,7 @@ class Access:
                 name,
                 permissions_of(PrincipalKind.PERSON, roles),
                 division_code=division or self.platform,
+                limits=limits,
             )
         )
 

@@ -29,7 +29,7 @@ from zhichao.video.v1 import service_pb2 as pb
 @pytest.fixture
 def levels(video_of: MakeVideo, county: RunningVideo) -> Levels:
     """Run the services of a county, its city and its province, which want nothing without being asked."""
-    settings = {"ZHICHAO_VIDEO_EAGER": ""}
+    settings = {"ZHICHAO_VIDEO_EAGER": "nothing"}
     return Levels(county, video_of(CITY, settings=settings), video_of(PROVINCE, settings=settings))
 
 

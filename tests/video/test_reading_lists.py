@@ -102,7 +102,7 @@ def test_every_filter_narrows(county: RunningVideo) -> None:
 
 
 def test_what_is_below_is_listed_and_said_to_be_there(county: RunningVideo, video_of: MakeVideo) -> None:
-    city = video_of(CITY, settings={"ZHICHAO_VIDEO_EAGER": ""})
+    city = video_of(CITY, settings={"ZHICHAO_VIDEO_EAGER": "nothing"})
     county.sealed(evidence_id="p-1")
     carry_up(county, city)
 
