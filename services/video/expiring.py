@@ -24,7 +24,9 @@ from services.video.object_store import (
     rendition_key,
 )
 from services.video.store import keeping as store
+from services.video.store.damage import is_last_deleted
 from services.video.store.presence import keep_presence, read_presence
+from services.video.store.projected import look_again_for
 
 LOOK_PAGE: Final = 200
 """Objects that are looked at in one go; each costs one small query."""
@@ -46,6 +48,7 @@ class Expirer:
         engine: Engine,
         objects: ObjectStore,
         log: KeepingLog,
+        own: str,
         clock: Clock,
         grace: timedelta,
         stopping: threading.Event,
@@ -54,6 +57,7 @@ class Expirer:
         self._engine = engine
         self._objects = objects
         self._log = log
+        self._own = own
         self._clock = clock
         self._grace = grace
         self._stopping = stopping
@@ -129,6 +133,10 @@ class Expirer:
             # Nobody seals the same bytes meanwhile: whoever does looks into the store under this lock.
             store.lock_object(connection, digest)
             if not store.is_to_purge(connection, digest):
+                return
+            if not is_last_deleted(connection, digest, self._own):
+                # These tables were restored, and do not know who has brought the bytes back: they are looked for.
+                look_again_for(connection, [digest])
                 return
             result = self._objects.delete(object_key(digest))
             if result.kept_count:

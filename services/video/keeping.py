@@ -94,10 +94,10 @@ class Keeping:
                 pauses.append(part())
             except StoppedError:
                 return 0.0
-            except TRIED_AGAIN as error:
+            except Exception as error:  # noqa: BLE001 - what is unexpected is raised below, and keeps none of them either
                 failures.append(error)
         if failures:
-            raise failures[0]
+            raise next((one for one in failures if not isinstance(one, TRIED_AGAIN)), failures[0])
         return min(pauses)
 
     def _expire(self) -> float:

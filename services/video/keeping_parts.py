@@ -62,7 +62,7 @@ class KeepingParts:
         scrubbing = Checker(objects, self.log, clock, self._stopping, rate)
         comparing = Checker(objects, self.log, clock, self._stopping, rate)
         self.scrubber = Scrubber(engine, scrubbing, self.log, clock, is_scrubbing=settings.scrub_bytes_per_second > 0)
-        self.expirer = Expirer(engine, objects, self.log, clock, grace, self._stopping)
+        self.expirer = Expirer(engine, objects, self.log, own, clock, grace, self._stopping)
         self.reconciler = Reconciler(engine, objects, comparing, self.log, own, clock, self._stopping)
         self.keeping = Keeping(engine, objects, self.expirer, self.reconciler, clock, upload_keep)
         url = settings.database_url

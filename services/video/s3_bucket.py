@@ -284,7 +284,7 @@ class S3Bucket:
         return True
 
     def delete(self, key: str) -> DeleteResult:
-        """Delete all versions that may go; delete markers only when none is left, so that nothing kept is hidden."""
+        """Delete all versions that may go, and all delete markers, so that nothing that is kept is hidden."""
         versions = self.versions(key)
         deleted = kept = 0
         for one in versions:

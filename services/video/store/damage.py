@@ -22,6 +22,20 @@ def mark_deleted_before(connection: RawConnection, digest: bytes, own: str) -> b
 
     Tables that were restored from a backup do not know of it, and the log, which came back from above, does.
     """
+    if not is_last_deleted(connection, digest, own):
+        return False
+    connection.execute(
+        "UPDATE objects SET state = %s, damage = NULL, damage_time = NULL, purge_time = NULL, has_preview = FALSE,"
+        " unread_count = 0, unread_retry_time = NULL WHERE digest = %s AND state IN (%s, %s, %s)",
+        (BytesState.DELETED, digest, BytesState.HELD, BytesState.BELOW, BytesState.WANTED),
+    )
+    return True
+
+
+def is_last_deleted(connection: RawConnection, digest: bytes, own: str) -> bool:
+    """Tell whether the last word of this platform's log about bytes is that it has deleted them: it has not sealed,
+    received or found them since.
+    """
     row = connection.execute(
         "SELECT action FROM (SELECT c.sequence, c.action FROM evidence e JOIN custody_events c"
         " ON (c.evidence_origin, c.source_unit_id, c.evidence_id) = (e.origin, e.source_unit_id, e.evidence_id)"
@@ -30,11 +44,4 @@ def mark_deleted_before(connection: RawConnection, digest: bytes, own: str) -> b
         ") AS words ORDER BY sequence DESC LIMIT 1",
         {"digest": digest, "own": own, "actions": list(COMING_AND_GOING)},
     ).fetchone()
-    if row is None or row[0] != CustodyAction.DELETED:
-        return False
-    connection.execute(
-        "UPDATE objects SET state = %s, damage = NULL, damage_time = NULL, purge_time = NULL, has_preview = FALSE,"
-        " unread_count = 0, unread_retry_time = NULL WHERE digest = %s AND state IN (%s, %s, %s)",
-        (BytesState.DELETED, digest, BytesState.HELD, BytesState.BELOW, BytesState.WANTED),
-    )
-    return True
+    return row is not None and row[0] == CustodyAction.DELETED

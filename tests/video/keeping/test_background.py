@@ -105,11 +105,14 @@ def test_a_stop_does_not_wait_for_a_pause() -> None:
     assert not any(thread.name == "video-work" for thread in threading.enumerate())
 
 
-def test_a_part_that_cannot_be_done_now_keeps_none_of_the_others(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept.parts.expirer, "step", lambda: (_ for _ in ()).throw(StoreUnavailableError("away")))
+@pytest.mark.parametrize("failure", [StoreUnavailableError("away"), OverflowError("a fault of ours")])
+def test_a_part_that_cannot_be_done_now_keeps_none_of_the_others(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    monkeypatch.setattr(kept.parts.expirer, "step", lambda: (_ for _ in ()).throw(failure))
     kept.seal(b"content")
 
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(type(failure)):
         kept.parts.keeping.step()
 
     assert kept.value("SELECT reconcile_time FROM scrub_state") is not None

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.video.custody import CustodyAction
 from services.video.domain import BytesState
 from services.video.store.custody import Named
 from tests.video.keeping.harness import Kept
@@ -47,6 +48,22 @@ def test_bytes_that_were_deleted_and_sealed_again_after_the_backup_are_kept(kept
     assert kept.is_stored(again.digest)
     assert kept.state(again.digest) == BytesState.HELD
     assert (kept.actions(old), kept.actions(again)) == (["DELETED", "RESTORED"], ["RESTORED"])
+
+
+def test_bytes_that_were_deleted_and_received_again_after_the_backup_are_kept(kept: Kept) -> None:
+    """Somebody has asked for them once more, and a platform below had them still."""
+    evidence = kept.seal(b"asked for", days=OVER)
+    expire(kept)
+    kept.write(evidence, CustodyAction.HOLD_PLACED, reference_id="case-1")
+    kept.write(evidence, CustodyAction.RECEIVED)
+    kept.objects.put(evidence.digest, b"asked for", len(b"asked for"))
+    kept.clock.moved = LONG_AGO
+
+    for _ in range(2):
+        kept.reconcile()
+        expire(kept)
+
+    assert (kept.is_stored(evidence.digest), kept.state(evidence.digest)) == (True, BytesState.HELD)
 
 
 @pytest.mark.parametrize("find", [Kept.reconcile, Kept.scrub])

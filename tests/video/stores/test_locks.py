@@ -285,8 +285,10 @@ def test_the_self_test_finds_that_locks_are_enforced(store: S3ObjectStore) -> No
     assert (found.state, begin <= found.test_time <= datetime.now(UTC)) == (LockState.ENFORCED, True), found.detail
 
 
-def test_left_overs_of_the_self_test_go_when_their_locks_have_ended(store: S3ObjectStore) -> None:
+@pytest.mark.parametrize("is_held", [False, True], ids=["lock ended", "killed while it was held"])
+def test_left_overs_of_the_self_test_go_with_the_next_one(store: S3ObjectStore, is_held: bool) -> None:
     store.put_rendition(f"{LOCK_TEST_PREFIX}old", b"of a test yesterday", "text/plain")
+    store.set_hold(f"{LOCK_TEST_PREFIX}old", is_held=is_held)
     store.lock_self_test()
     assert f"{LOCK_TEST_PREFIX}old" not in [found.key for found in store.list(LOCK_TEST_PREFIX)]
 
