@@ -1,7 +1,7 @@
 """What `zhichao credential` and `zhichao whoami` show."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
@@ -10,12 +10,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from services.common.china_time import CHINA_TIME
 from zhichao.access.v1 import credential_pb2 as pb
 from zhichao.access.v1 import service_pb2
 from zhichao.common.v1 import access_pb2
-
-CHINA_TIME: Final = timezone(timedelta(hours=8))
-"""What people read is China Standard Time."""
 
 ENDS_SOON: Final = timedelta(days=30)
 """A credential that ends within this is shown in yellow: time to rotate or extend it."""

@@ -11,8 +11,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cli.directive_options import CHINA_TIME
 from cli.enum_words import words
+from services.common.china_time import CHINA_TIME
 from zhichao.enforcement.v1 import directive_pb2, duty_check_pb2, notice_pb2
 from zhichao.enforcement.v1 import service_pb2 as pb
 

@@ -2,16 +2,15 @@
 
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from services.common.china_time import CHINA_TIME
+
 if TYPE_CHECKING:
     from zhichao.enforcement.v1 import directive_pb2, service_pb2
-
-CHINA_TIME: Final = timezone(timedelta(hours=8))
-"""Times without an offset are China Standard Time, which has no summer time."""
 
 DIRECTIONS: Final = ("issued", "received", "observed")
 STANDINGS: Final = ("open", "overdue", "settled")

@@ -1,7 +1,7 @@
 """What `zhichao relay` shows."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from rich import box
@@ -12,10 +12,9 @@ from rich.text import Text
 from cli.relay_figures import BandwidthFigures, EvidenceFigures
 from cli.status_display import link_text, trouble_lines
 from cli.status_figures import LinkFigures, PlatformFigures
+from services.common.china_time import CHINA_TIME
 
 MIB = 1024 * 1024
-# Hours of a bandwidth schedule are China Standard Time.
-CHINA = timezone(timedelta(hours=8))
 
 # English and Chinese of how a stream is followed, and its colour.
 FOLLOW_STATES = {
@@ -134,7 +133,7 @@ def bandwidth_text(cap: BandwidthFigures) -> Text:
     else:
         text = Text(f"{cap.bytes_per_second_max / 1024:,.1f} KiB/s now 当前限速")
     if cap.change_time is not None:
-        text.append(f" until {cap.change_time.astimezone(CHINA):%H:%M}")
+        text.append(f" until {cap.change_time.astimezone(CHINA_TIME):%H:%M}")
     if cap.is_waiting:
         text.append(", entries wait for it 有数据等待", "yellow")
     return text.append(f" ({cap.schedule})", "dim")

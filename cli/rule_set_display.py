@@ -10,7 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cli.credential_display import CHINA_TIME, local_time
+from cli.credential_display import local_time
+from services.common.china_time import CHINA_TIME
 from zhichao.journal.v1 import journal_pb2
 from zhichao.registry.v1 import resources_pb2 as pb
 

@@ -9,10 +9,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.directive_options import CHINA_TIME
 from cli.relay_figures import AlarmFigures
 from cli.status_figures import LinkFigures, PlatformFigures
 from cli.store_display import store_trouble_lines
+from services.common.china_time import CHINA_TIME
 
 # English and Chinese of a link's state, and its colour.
 LINK_STATES = {

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from cli.relay_link import link_figures
 from cli.status_figures import LinkFigures, LogFigures, PlatformFigures, ServiceFigures
 from cli.status_targets import LOOK_SECONDS_MAX, Target
 from cli.store_figures import StoreFigures, store_figures
+from services.common.china_time import CHINA_TIME
 from services.common.rpc_client import connect, service_error
 from zhichao.journal.v1 import journal_pb2, journal_pb2_grpc
 from zhichao.registry.v1 import service_pb2 as registry_pb2
@@ -25,9 +26,6 @@ from zhichao.video.v1 import service_pb2 as video_pb2
 from zhichao.video.v1 import service_pb2_grpc as video_pb2_grpc
 from zhichao.weighing.v1 import service_pb2 as weighing_pb2
 from zhichao.weighing.v1 import service_pb2_grpc as weighing_pb2_grpc
-
-# Days of totals are China Standard Time, which has no summer time.
-CHINA = timezone(timedelta(hours=8))
 
 # Totals are one per source unit and day: 20 pages are 20,000 unit days, more than any look should read.
 TOTAL_PAGES_MAX = 20
@@ -56,7 +54,7 @@ class PlatformProbe:
 
     def __init__(self, target: Target, *, suspected_since: date | None = None) -> None:
         self.target = target
-        self._since = suspected_since or datetime.now(CHINA).date()
+        self._since = suspected_since or datetime.now(CHINA_TIME).date()
         self._channels = {name: target.connect(name, "operator") for name in target.addresses}
         self._health_channels = {name: connect(address) for name, address in target.health_addresses.items()}
         self._history: dict[tuple[str, str], deque[tuple[float, int]]] = {}

@@ -7,8 +7,8 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from cli.directive_options import CHINA_TIME
 from cli.store_figures import StoreFigures
+from services.common.china_time import CHINA_TIME
 
 TROUBLES: Final[Mapping[str, str]] = {
     "unavailable": "不可用",

@@ -10,6 +10,7 @@ from cli.doctor.database import KnownEvidence, read_evidence
 from cli.doctor.finding import Finding, Text, fail, ok, skip, warn
 from cli.doctor.settings import Check
 from cli.doctor.subject import Subject
+from services.common.china_time import day_in_china
 
 NAME: Final = "evidence"
 
@@ -84,7 +85,7 @@ def judge(known: KnownEvidence, now: datetime) -> Finding:
             ),
         )
     told = "nothing is lost or changed"
-    return ok(f"{told}, {_age(oldest, now)}compared {compared:%Y-%m-%d}", "证据完好, 已校验和核对")
+    return ok(f"{told}, {_age(oldest, now)}compared {day_in_china(compared)}", "证据完好, 已校验和核对")
 
 
 def _age(oldest: datetime | None, now: datetime) -> str:

@@ -6,7 +6,7 @@ place.
 import io
 import tempfile
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from cli.simulate.overlay_text import line_mask
 from cli.simulate.seeding import seeded_random
+from services.common.china_time import CHINA_TIME
 from zhichao.video.v1 import evidence_pb2
 
 SIZE_PX: Final = (1920, 1080)
@@ -29,8 +30,6 @@ PHOTO_QUALITY: Final = 70
 CLIP_SECONDS: Final = 10
 CLIP_FRAMES_PER_SECOND: Final = 2
 """Enough to see the truck come and stand; a frame costs 10 ms."""
-
-CHINA_TIME: Final = timezone(timedelta(hours=8))
 
 VIEW_NAMES: Final = {
     evidence_pb2.CAMERA_VIEW_FRONT: "车前",

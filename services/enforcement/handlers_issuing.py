@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from services.common.access.control import CHINA_TIME, AccessControl
+from services.common.access.control import AccessControl
+from services.common.china_time import CHINA_TIME
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
 from services.common.errors import ServiceError

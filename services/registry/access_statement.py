@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
+from services.common.china_time import day_in_china
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
 from services.common.request import request_context
@@ -13,7 +14,6 @@ from services.journal import store as journal_store
 from services.journal.limits import TAIL_POLL_SECONDS
 from services.journal.store.tail import Tail
 from services.registry import convert_access, kinds, store
-from services.registry.calendar import day_in_china
 from services.registry.credentials import ENDED_KEPT
 from services.registry.store import credentials as credential_store
 from services.registry.store.credentials import CredentialRow

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final, Generic
 
 from services.common.access.divisions import LEVELS_MAX
+from services.common.china_time import day_in_china
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
@@ -19,7 +20,6 @@ from services.journal.entries import EntryBuilder
 from services.journal.log_writer import LogWriter
 from services.journal.store import LogHead
 from services.registry import convert, forms, kinds, refusals, store
-from services.registry.calendar import day_in_china
 from services.registry.convert import Resource
 from services.registry.doubts import Doubts
 from services.registry.filters import Filter

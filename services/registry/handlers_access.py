@@ -10,12 +10,12 @@ from typing import Final
 
 from services.common.access.permissions import PrincipalKind
 from services.common.access.principal import Principal
+from services.common.china_time import day_in_china
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, reading, translate_errors
 from services.common.paging import decode_token, encode_token, filter_digest, page_size
 from services.common.request import request_context
 from services.registry import bindings, convert_access, forms, refusals
-from services.registry.calendar import day_in_china
 from services.registry.forms import Violation
 from services.registry.scope import Scope
 from services.registry.store import credentials as credential_store

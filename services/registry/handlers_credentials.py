@@ -17,6 +17,7 @@ from services.common.access import tokens
 from services.common.access.certificates import credential_spiffe_id
 from services.common.access.permissions import Permission, PrincipalKind
 from services.common.access.principal import BOOTSTRAP_ID
+from services.common.china_time import day_in_china
 from services.common.clock import Clock
 from services.common.database import Engine, RawConnection, raw_connection, translate_errors
 from services.common.request import request_context
@@ -24,7 +25,6 @@ from services.journal.log_writer import LogWriter
 from services.journal.store import LogHead
 from services.registry import bindings, convert, convert_access, credential_entries, forms, refusals
 from services.registry import credentials as rules
-from services.registry.calendar import day_in_china
 from services.registry.credentials import CredentialKind
 from services.registry.forms import Violation
 from services.registry.scope import Scope

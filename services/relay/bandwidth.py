@@ -3,13 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Final
 
-CHINA_TIME: Final = timezone(timedelta(hours=8))
-"""China Standard Time, in which the hours of a schedule are: it has no summer time."""
+from services.common.china_time import CHINA_TIME
 
 BYTES_PER_SECOND_MIN: Final = 1024
 """Smallest cap: a weighing record has some 400 bytes, so less would not even carry one busy source unit. To send

@@ -6,11 +6,12 @@ import re
 import struct
 import warnings
 import zlib
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any, BinaryIO, Final
 
 from PIL import Image
 
+from services.common.china_time import CHINA_TIME
 from services.video.media_types import JPEG, PNG, SIDE_PX_MAX, ContentRefused, MediaFacts
 
 PHOTO_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -21,9 +22,6 @@ PHOTO_PIXELS_MAX: Final = 50_000_000
 
 _PICTURES_MAX: Final = 8
 """Pictures in one JPEG file: phones add a preview, a depth map and a gain map (CIPA DC-007)."""
-
-_CHINA: Final = timezone(timedelta(hours=8))
-"""China Standard Time: EXIF times are local and name no zone."""
 
 ORIENTATION: Final = 0x0112
 """EXIF tag that says how the picture is turned."""
@@ -194,7 +192,7 @@ def _device_time(exif: Any) -> datetime | None:
     for value in (*(taken.get(tag) for tag in _TIME_TAGS), exif.get(_TIME_TAG_OF_FILE)):
         try:
             # Cameras whose clock was never set write zeros or blanks.
-            return datetime.strptime(str(value).strip("\x00 "), "%Y:%m:%d %H:%M:%S").replace(tzinfo=_CHINA)
+            return datetime.strptime(str(value).strip("\x00 "), "%Y:%m:%d %H:%M:%S").replace(tzinfo=CHINA_TIME)
         except ValueError:
             continue
     return None

@@ -9,6 +9,7 @@ import pytest
 
 from cli.doctor import evidence_kept, evidence_store
 from cli.doctor.finding import Finding, Level
+from services.common.china_time import day_in_china
 from services.common.clock import SystemClock
 from services.common.database import create_engine
 from services.common.metrics import Metrics
@@ -135,7 +136,7 @@ def test_what_is_kept_well_is_told_with_its_age(url: str) -> None:
 
     assert (found.level, found.message.english) == (
         Level.OK,
-        f"nothing is lost or changed, all read within 4 days, compared {datetime.now(UTC):%Y-%m-%d}",
+        f"nothing is lost or changed, all read within 4 days, compared {day_in_china(datetime.now(UTC))}",
     )
 
 

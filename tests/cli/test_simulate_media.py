@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from cli.simulate import plates
-from cli.simulate.media import CHINA_TIME, CLIP_SECONDS, SIZE_PX, Scene, make_clip, make_photo
+from cli.simulate.media import CLIP_SECONDS, SIZE_PX, Scene, make_clip, make_photo
 from cli.simulate.overlay_text import line_mask
+from services.common.china_time import CHINA_TIME
 from zhichao.video.v1 import evidence_pb2
 
 SCENE = Scene(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.common.china_time import CHINA_TIME
 from services.common.settings import SettingsError, load
-from services.relay.bandwidth import BYTES_PER_SECOND_MIN, CHINA_TIME, UNLIMITED, parse_schedule
+from services.relay.bandwidth import BYTES_PER_SECOND_MIN, UNLIMITED, parse_schedule
 from services.relay.config import RelaySettings
 from services.relay.pacing import ASK_SECONDS_MAX, ASKER_SECONDS_MAX, LogPace, Pacer, batch_records
 from services.relay.standing import LogKey

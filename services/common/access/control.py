@@ -3,7 +3,7 @@ they are bound to. Default deny: whatever is not allowed is refused.
 """
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -25,15 +25,13 @@ from services.common.access.tokens import (
     metadata_value,
     presented_token,
 )
+from services.common.china_time import CHINA_TIME
 from services.common.clock import Clock
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
 
 ACCESS_RETRY_SECONDS: Final = 2.0
 """A service that cannot judge tokens asks to come again after this: it tries the registry at least as often."""
-
-CHINA_TIME: Final = timezone(timedelta(hours=8))
-"""The trade writes its days in China Standard Time, which has no summer time."""
 
 
 class UnknownCallerError(ServiceError):
