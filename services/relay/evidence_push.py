@@ -18,6 +18,7 @@ from services.common.errors import ServiceError
 from services.common.reasons import Reason
 from services.common.rpc_client import service_error
 from services.relay.evidence_queue import Wanted
+from services.relay.limits import EVIDENCE_WAIT_SECONDS_MAX
 from services.relay.local_services import LocalService
 from services.relay.upstream import ObjectCall, Upstream
 from zhichao.relay.v1 import relay_pb2
@@ -206,14 +207,16 @@ class ObjectPush:
 
     def _may_go(self, byte_count: int) -> bool:
         """Wait for the bandwidth cap; False when this push is to end here."""
+        began_at = self._clock.monotonic()
         while True:
             with self._changed:
                 if self._is_over:
                     return False
-                self._moved_at = self._clock.monotonic()
+                now = self._moved_at = self._clock.monotonic()
                 is_finishing, nudge_count = self._is_finishing, self._nudge_count
+            has_waited = now - began_at > EVIDENCE_WAIT_SECONDS_MAX
             # Without the lock: those who are asked have locks of their own, and nudge while they hold them.
-            if is_finishing or self._must_give_way():
+            if is_finishing or has_waited or self._must_give_way():
                 self.has_given_way = True
                 return False
             pause = self._pace.ask(byte_count)

@@ -75,6 +75,10 @@ EVIDENCE_STREAM: Final = "video"
 EVIDENCE_PUSHES_MAX: Final = 3
 """Objects pushed at once: one alone waits for the receiver's store after its last byte. They hold some 3 MiB."""
 
+EVIDENCE_WAIT_SECONDS_MAX: Final = 600.0
+"""How long a push waits for the cap before it ends in good order, and begins anew: the receiver keeps room for the
+whole object until then, and ends after 15 minutes one that brings nothing, which looks like a fault."""
+
 EVIDENCE_STORED_BYTES_PER_SECOND_MIN: Final = 4 * 1024 * 1024
 """How fast an upstream stores an object at least, after its last byte: a twentieth of what one disk does."""
 

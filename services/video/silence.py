@@ -23,8 +23,8 @@ UPLOAD_BYTES_MIN: Final = 64 * 1024
 """Bytes that an upload brings in that time: the slowest line of all brings more, and a byte now and then is none."""
 
 PUSH_SECONDS_MAX: Final = 900.0
-"""How long a platform below may push nothing: its relay lets entries go first and keeps to a cap, and comes again where
-it stood."""
+"""How long a platform below may push nothing: its relay lets entries go first and keeps to a cap, ends a push that
+waits for that for ten minutes (services.relay.limits), and comes again where it stood."""
 
 PUSH_BYTES_MIN: Final = 1
 """Any byte: how fast a link is, its platform knows."""
