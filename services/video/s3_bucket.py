@@ -4,13 +4,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 
 from minio.commonconfig import COMPLIANCE
 from minio.error import S3Error
 from minio.retention import Retention
 from minio.versioningconfig import VersioningConfig
 
+from services.video import s3_owner
 from services.video.custody import EXTENSION_DAYS_MAX
 from services.video.object_store import (
     BucketMissingError,
@@ -22,7 +22,6 @@ from services.video.object_store import (
 from services.video.s3_connection import S3Connection
 from services.video.s3_errors import (
     LOCKED_CODES,
-    MISSING_CODES,
     NO_HOLD_CODES,
     NO_LOCK_CODES,
     NOT_FOUND,
@@ -30,6 +29,7 @@ from services.video.s3_errors import (
     status_of,
     store_errors,
 )
+from services.video.s3_owner import OWNER_KEY
 from services.video.store_contents import BucketFacts, ObjectFacts, ObjectVersion, StoreAddress
 
 # What S3 calls the version of an object that was stored in a bucket without versions, also once it has them.
@@ -49,9 +49,6 @@ _EXISTS_CODES = frozenset({"BucketAlreadyExists", "BucketAlreadyOwnedByYou"})
 # How long a bucket is believed what it said about locks: it has them from its making or not, but it may be made anew by
 # hand, and every replica asks for itself. One small request in ten minutes.
 LOCKS_KNOWN_SECONDS = 600.0
-OWNER_KEY = "zhichao-owner"
-# A platform code and the end of the line; what is longer is somebody else's.
-_OWNER_BYTES_MAX = 64
 
 
 class S3Bucket:
@@ -104,31 +101,13 @@ class S3Bucket:
         if self._is_claimed or not self._owner:
             return
         with self.errors(OWNER_KEY):
-            found = self._read_owner()
-            if found is None:
-                content = f"{self._owner}\n".encode("ascii")
-                self.client.put_object(self.name, OWNER_KEY, BytesIO(content), len(content), content_type="text/plain")
-                # Another one may have done so in the same moment: the last one has it, and all read that.
-                found = self._read_owner()
+            found = s3_owner.claim(self.client, self.name, self._owner)
         if found != self._owner:
             raise StoreRefusedError(
                 f"the bucket {self.name} at {self.address.endpoint} is of platform {found or 'nobody'}, not of "
                 f"{self._owner} (object {OWNER_KEY}): give each platform a bucket of its own 存储桶属于其他平台"
             )
         self._is_claimed = True
-
-    def _read_owner(self) -> str | None:
-        try:
-            response = self.client.get_object(self.name, OWNER_KEY, length=_OWNER_BYTES_MAX)
-        except S3Error as error:
-            if code_of(error) in MISSING_CODES:
-                return None
-            raise
-        try:
-            return response.read().decode("ascii", "replace").strip()
-        finally:
-            response.close()
-            response.release_conn()
 
     def is_versioned(self) -> bool:
         """Tell whether it keeps versions. Raises StoreError."""

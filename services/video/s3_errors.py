@@ -77,6 +77,13 @@ NO_HOLD_CODES: Final = NO_LOCK_CODES | {"NoSuchObjectLegalHold"}
 LOCKED_CODES: Final = frozenset({"AccessDenied", "InvalidRequest", "MethodNotAllowed", "ObjectLocked"})
 """What stores answer when a locked version is to be deleted or its lock shortened."""
 
+EXISTS: Final = "PreconditionFailed"
+CONFLICT: Final = "ConditionalRequestConflict"
+"""What stores answer to what may be written only if there is none: there is one, or one comes in the same moment."""
+
+NO_CONDITIONS: Final = "NotImplemented"
+"""What a store answers that does not know such conditions."""
+
 INSUFFICIENT_STORAGE: Final = 507
 SERVER_ERROR: Final = 500
 # What a full disk answers (errno 28); MinIO passes it on within an InternalError.

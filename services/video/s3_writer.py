@@ -26,7 +26,7 @@ from services.video.object_store import (
 )
 from services.video.s3_bucket import S3Bucket
 from services.video.s3_connection import UNSIGNED, GrowingBody, HashedBody
-from services.video.s3_errors import NOT_FOUND, code_of, status_of
+from services.video.s3_errors import CONFLICT, EXISTS, NO_CONDITIONS, NOT_FOUND, code_of, status_of
 from services.video.s3_surplus import remove_surplus
 from services.video.store_contents import ObjectFacts
 
@@ -39,8 +39,6 @@ PART_BYTES: Final = 16 * 1024 * 1024
 # How often a put begins anew because the same bytes are being put from elsewhere: each time it finds what was made.
 CONFLICTS_MAX: Final = 3
 
-_CONFLICT: Final = "ConditionalRequestConflict"
-_EXISTS: Final = "PreconditionFailed"
 _CHECKSUM: Final = "x-amz-checksum-sha256"
 _HASH_BLOCK_BYTES: Final = 1024 * 1024
 
@@ -149,9 +147,9 @@ class S3Writer:
                 else:
                     self._put_parts(key, file, size_bytes, content_type, until)
             except S3Error as error:
-                if code_of(error) in (_EXISTS, _CONFLICT):
+                if code_of(error) in (EXISTS, CONFLICT):
                     return None
-                if code_of(error) == "NotImplemented" and self._has_conditions:
+                if code_of(error) == NO_CONDITIONS and self._has_conditions:
                     self._has_conditions = False
                     return None
                 raise

@@ -2,8 +2,10 @@
 
 import pytest
 
+from services.video import s3_owner
 from services.video.object_store import BucketMissingError, StoreRefusedError, object_key, staging_key
-from services.video.s3_bucket import OWNER_KEY
+from services.video.s3_connection import S3Connection
+from services.video.s3_owner import OWNER_KEY
 from services.video.s3_store import S3ObjectStore
 from tests.video.stores import servers
 from tests.video.stores.contents import content
@@ -41,6 +43,24 @@ def test_another_platform_puts_nothing_there_whether_it_has_looked_before_or_not
     assert list(store.versions(object_key(CLIP.digest))) == []
 
 
+def test_of_two_platforms_that_come_at_once_one_has_the_bucket(
+    server: servers.Server, store: S3ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = _of(server, store, COUNTY), _of(server, store, OTHER)
+    read, comes = s3_owner.read, [second]
+
+    def read_before_the_other_one(client: S3Connection, bucket: str) -> str | None:
+        found = read(client, bucket)
+        if comes:
+            comes.pop().check()
+        return found
+
+    monkeypatch.setattr(s3_owner, "read", read_before_the_other_one)
+    with pytest.raises(StoreRefusedError, match=OTHER):
+        first.check()
+    second.check()
+
+
 def test_a_bucket_that_another_platform_was_given_is_noticed_with_the_next_check(
     server: servers.Server, store: S3ObjectStore
 ) -> None:
@@ -52,6 +72,14 @@ def test_a_bucket_that_another_platform_was_given_is_noticed_with_the_next_check
             former.check()
     with pytest.raises(StoreRefusedError, match=OTHER):
         former.put(CLIP.digest, CLIP.data, CLIP.size_bytes)
+
+
+def test_a_bucket_changes_hands_when_its_mark_is_removed_by_hand(server: servers.Server, store: S3ObjectStore) -> None:
+    _of(server, store, COUNTY).check()
+    store._client.remove_object(store.address.bucket, OWNER_KEY)
+    _of(server, store, OTHER).check()
+    with pytest.raises(StoreRefusedError, match=OTHER):
+        _of(server, store, COUNTY).check()
 
 
 def test_a_bucket_that_is_made_anew_is_taken_again(server: servers.Server) -> None:
