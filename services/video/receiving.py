@@ -2,6 +2,7 @@
 into the custody of the evidence that they are of. Whatever breaks in between, the next call goes on there.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -37,6 +38,11 @@ from zhichao.video.v1 import transfer_pb2 as pb
 OFFSET_MAX: Final = SIZE_BYTES_MAX
 """No object is longer."""
 
+KEEPS_MAX: Final = 2
+"""Objects that are written down as received at once. Each holds a connection of the pool, which has 10, while the store
+is asked once more, and a province has some hundred pushes at once. Writers of the log take turns anyway, also with
+those that seal (SEALS_MAX)."""
+
 MakeRoom = Callable[[bytes, int], bool]
 """Removes wrong bytes from the store under a digest, where right ones of some size are to be put; False if these are
 there already."""
@@ -66,6 +72,7 @@ class ObjectReceiver:
         self._clock = clock
         self._news = news
         self._make_room = make_room
+        self._keeps = threading.BoundedSemaphore(KEEPS_MAX)
 
     def receive(self, requests: Iterator[pb.ReceiveObjectRequest]) -> pb.ReceiveObjectResponse:
         """Take the bytes of one object and say how far it has come.
@@ -187,7 +194,7 @@ class ObjectReceiver:
             with translate_store_errors():
                 self._objects.stat(object_key(digest))
 
-        with self._custody.writing(hold) as connection:
+        with self._keeps, self._custody.writing(hold) as connection:
             row = store.read_wanted(connection, digest, is_locked=True)
             if row is None or row.state == BytesState.HELD:
                 return
