@@ -118,7 +118,7 @@ class Sealing:
     def read_draft(self, message: service_pb2.EvidenceDraft) -> Draft:
         """Read what is said about evidence, and that the caller may say it.
 
-        Raises ServiceError INVALID_ARGUMENT with every bad field, OUTSIDE_SCOPE.
+        Raises ServiceError INVALID_ARGUMENT with every bad field, and as `check_name`.
         """
         draft, unreadable = convert.draft(message)
         violations = [*draft.violations(), *unreadable, *time_violations(draft, self._clock.now())]
@@ -131,8 +131,7 @@ class Sealing:
             # A time that cannot be read is not missing as well.
             told = {violation.field: violation for violation in [*violations, *unreadable]}
             raise bad_fields(list(told.values()), PREFIX)
-        if not request_context().principal.covers_unit(draft.source_unit_id):
-            raise refusals.outside_units(draft.source_unit_id, UNIT_OF_DRAFT)
+        self._check_scope(draft.source_unit_id, UNIT_OF_DRAFT)
         return draft.canonical()
 
     def check_name(self, name: Name) -> None:
@@ -140,11 +139,7 @@ class Sealing:
 
         Raises ServiceError OUTSIDE_SCOPE, and for a caller of a division UNKNOWN_SOURCE_UNIT, SERVICE_UNAVAILABLE.
         """
-        principal = request_context().principal
-        if not principal.covers_unit(name.source_unit_id):
-            raise refusals.outside_units(name.source_unit_id, UNIT_OF_NAME)
-        if self._access.is_bound_to_division(principal):
-            self._check_division(name.source_unit_id, self._units.division_of(name.source_unit_id), UNIT_OF_NAME)
+        self._check_scope(name.source_unit_id, UNIT_OF_NAME)
 
     def find_sealed(self, draft: Draft) -> Sealed | None:
         """Return the evidence if it is sealed already. Raises ServiceError EVIDENCE_CONFLICT if that is another one."""
@@ -153,12 +148,11 @@ class Sealing:
         return None if held is None else self._same(held, draft)
 
     def take(self, draft: Draft) -> TakenDraft:
-        """Say that bytes may come.
+        """Say that bytes may come, of a caller whose scope was checked.
 
-        Raises ServiceError UNKNOWN_SOURCE_UNIT, OUTSIDE_SCOPE, SERVICE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE.
+        Raises ServiceError UNKNOWN_SOURCE_UNIT, SERVICE_UNAVAILABLE, OBJECT_STORE_UNAVAILABLE.
         """
         division_code = self._units.division_of(draft.source_unit_id)
-        self._check_division(draft.source_unit_id, division_code, UNIT_OF_DRAFT)
         if self._requires_locks:
             self._check_locks()
         retention_class = self._retention.class_of(EvidenceKind(draft.kind), draft.retention_class)
@@ -222,10 +216,15 @@ class Sealing:
                 # The same bytes were sealed before, expired, and went away between `store` and now.
                 store()
 
-    def _check_division(self, source_unit_id: str, division_code: str, field: str) -> None:
+    def _check_scope(self, source_unit_id: str, field: str) -> None:
+        """Refuse a caller who does not act for a source unit: before anything is said of what there is."""
         principal = request_context().principal
-        if self._access.is_bound_to_division(principal) and not self._access.knowledge.divisions.is_within(
-            division_code, principal.division_code
+        if not principal.covers_unit(source_unit_id):
+            raise refusals.outside_units(source_unit_id, field)
+        if not self._access.is_bound_to_division(principal):
+            return
+        if not self._access.knowledge.divisions.is_within(
+            self._units.division_of(source_unit_id), principal.division_code
         ):
             raise refusals.outside_units(source_unit_id, field)
 

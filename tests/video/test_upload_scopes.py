@@ -81,3 +81,21 @@ def test_nobody_else_learns_of_it_or_completes_it(city: RunningVideo) -> None:
             refused = city.refusal(method, request, stranger)
             assert (refused.reason, refused.metadata) == (Reason.OUTSIDE_SCOPE, {"field": "name.source_unit_id"})
     assert city.call("CompleteUpload", request_of(draft), city.terminal(UNIT)).held_evidence.sequence
+
+
+@pytest.mark.parametrize("is_same", [True, False], ids=["the same draft", "another one"])
+def test_nobody_else_learns_that_it_is_sealed(city: RunningVideo, is_same: bool) -> None:
+    content = unlike(photo())
+    draft = draft_of(content, city.clock.now())
+    city.upload(content, draft)
+    if not is_same:
+        draft.size_bytes += 1
+    for stranger in (
+        city.person(Role.DATA_STEWARD, name="steward-2", division="141026"),
+        city.terminal(OTHER_UNIT),
+    ):
+        refused = city.refusal("PrepareUpload", pb.PrepareUploadRequest(draft=draft), stranger)
+        assert (refused.reason, refused.metadata) == (Reason.OUTSIDE_SCOPE, {"field": "draft.source_unit_id"})
+        with pytest.raises(ServiceError) as uploaded:
+            city.upload(content, draft, stub=stranger)
+        assert (uploaded.value.reason, uploaded.value.metadata) == (refused.reason, refused.metadata)
