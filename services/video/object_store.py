@@ -328,8 +328,8 @@ class ObjectStore(Protocol):
     # Locks
 
     def extend_retention(self, key: str, retain_until: datetime) -> bool:
-        """Lock the current version until then, unless it is locked for longer. False where nothing is locked,
-        or when that time has passed.
+        """Lock the current version until then, for some 30 years at most, unless it is locked for longer. False where
+        nothing is locked, or when that time has passed.
 
         Raises ObjectMissingError.
         """
