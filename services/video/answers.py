@@ -1,8 +1,9 @@
-"""What is held, as messages of the contract. Pure."""
+"""What is held, as messages of the contract."""
 
 from typing import Final
 
 from services.common.instants import timestamp
+from services.common.request import request_context
 from services.journal.entries import varint
 from services.video.holding import Held
 from services.video.outgoing_bytes import Part
@@ -15,7 +16,7 @@ _CHUNK_TAG: Final = bytes([pb.ReadEvidenceResponse.CHUNK_FIELD_NUMBER << 3 | 2])
 
 
 def held_evidence(held: Held) -> pb.HeldEvidence:
-    """Write evidence as held; the manifest as its origin wrote it."""
+    """Write evidence as held, for the caller of this call; the manifest as its origin wrote it."""
     row = held.row
     return pb.HeldEvidence(
         origin=row.origin,
@@ -25,9 +26,14 @@ def held_evidence(held: Held) -> pb.HeldEvidence:
         bytes_state=pb.BytesState.ValueType(row.state),
         received_bytes=row.received_bytes,
         retain_until_time=timestamp(row.retain_until_time),
-        holds=[legal_hold(hold) for hold in held.holds],
+        holds=[legal_hold(hold) for hold in held.holds] if sees_holds() else [],
         has_preview=row.has_preview,
     )
+
+
+def sees_holds() -> bool:
+    """Tell whether the caller may know that evidence is held, and why: a site whose truck is looked into may not."""
+    return request_context().principal.source_unit_ids is None
 
 
 def legal_hold(hold: HoldRow) -> pb.LegalHold:

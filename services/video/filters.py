@@ -10,7 +10,7 @@ from services.common.access.readable import readable_origin
 from services.common.forms import bad_fields, described
 from services.common.instants import moment
 from services.common.request import request_context
-from services.video import forms
+from services.video import answers, forms
 from services.video.domain import BytesState, EvidenceKind, Name, Subject, SubjectKind
 from services.video.forms import Violation
 from services.video.store.reading import EvidenceFilter
@@ -61,6 +61,7 @@ def evidence_filter(narrow: pb.EvidenceFilter) -> tuple[EvidenceFilter, list[Vio
         ("end_time", end_description),
         ("kinds", _choices(narrow.kinds, EvidenceKind)),
         ("bytes_states", _choices(narrow.bytes_states, BytesState)),
+        ("is_held", "" if not narrow.is_held or answers.sees_holds() else "is not for callers bound to source units"),
     ]
     subject = None
     if narrow.record_id:

@@ -13,7 +13,7 @@ from services.common.reasons import Reason
 from tests.running_service import carry_up
 from tests.video.bytes_read import PURPOSE, actions, events, read, remove, replace
 from tests.video.conftest import MakeVideo
-from tests.video.harness import CITY, COUNTY, OTHER_UNIT, PROVINCE, UNIT, RunningVideo
+from tests.video.harness import CITY, COUNTY, PROVINCE, UNIT, RunningVideo
 from tests.video.media_files import photo
 from tests.video.transfer.carrying import Levels, name_of, state_of
 from zhichao.video.v1 import custody_pb2, evidence_pb2
@@ -98,14 +98,23 @@ def test_a_page_token_is_for_its_evidence(county: RunningVideo) -> None:
         assert county.refusal("ListCustody", wrong).reason is Reason.INVALID_PAGE_TOKEN
 
 
-def test_a_terminal_lists_what_was_done_with_its_own_evidence(county: RunningVideo) -> None:
+def test_a_site_is_not_told_who_looks_at_its_evidence_nor_what_is_held(county: RunningVideo) -> None:
     held = county.sealed()
-    read(county, held)
-    own, other = county.terminal(UNIT), county.terminal(OTHER_UNIT, name="terminal-2")
-    request = pb.ListCustodyRequest(name=name_of(held))
+    hold = pb.PlaceLegalHoldRequest(name=name_of(held), hold_id="case-1", purpose="立案")
+    assert len(county.call("PlaceLegalHold", hold).held_evidence.holds) == 1
+    terminal = county.terminal(UNIT)
 
-    assert len(county.call("ListCustody", request, own).held_events) == 1
-    assert county.refusal("ListCustody", request, other).reason is Reason.OUTSIDE_SCOPE
+    named = pb.GetEvidenceRequest(name=name_of(held))
+    listed = pb.EvidenceFilter(source_unit_id=UNIT)
+    shown = [
+        county.call("GetEvidence", named, terminal).held_evidence,
+        *county.call("ListEvidence", pb.ListEvidenceRequest(filter=listed), terminal).held_evidence,
+    ]
+    assert [list(one.holds) for one in shown] == [[], []]
+    refused = county.refusal("ListCustody", pb.ListCustodyRequest(name=name_of(held)), terminal)
+    assert refused.reason is Reason.OUTSIDE_SCOPE
+    narrowed = pb.ListEvidenceRequest(filter=pb.EvidenceFilter(source_unit_id=UNIT, is_held=True))
+    assert county.refusal("ListEvidence", narrowed, terminal).fields == ["filter.is_held"]
 
 
 def test_a_unit_of_another_platform_is_another_unit(county: RunningVideo, video_of: MakeVideo) -> None:
@@ -116,7 +125,6 @@ def test_a_unit_of_another_platform_is_another_unit(county: RunningVideo, video_
 
     for method, request in (
         ("GetEvidence", pb.GetEvidenceRequest(name=name_of(held))),
-        ("ListCustody", pb.ListCustodyRequest(name=name_of(held))),
         ("ListEvidence", pb.ListEvidenceRequest(filter=pb.EvidenceFilter(origin=COUNTY, source_unit_id=UNIT))),
     ):
         assert city.refusal(method, request, terminal).reason is Reason.OUTSIDE_SCOPE

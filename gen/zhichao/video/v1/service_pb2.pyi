@@ -574,7 +574,7 @@ class HeldEvidence(_message.Message):
 
     @_builtins.property
     def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___LegalHold]:
-        """Holds that stand."""
+        """Holds that stand; none are told to callers that are bound to source units."""
 
     def __init__(
         self,
@@ -672,7 +672,7 @@ class EvidenceFilter(_message.Message):
     camera_id: _builtins.str
     """Only of this camera."""
     is_held: _builtins.bool
-    """Only under a legal hold."""
+    """Only under a legal hold; not for callers that are bound to source units."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Only captured at or after this time."""

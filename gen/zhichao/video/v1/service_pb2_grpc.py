@@ -265,7 +265,8 @@ class VideoServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCustody(self, request, context):
-        """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here.
+        """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here. Not for
+        callers that are bound to source units: who looks at a site's evidence, and why, is not told to the site.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

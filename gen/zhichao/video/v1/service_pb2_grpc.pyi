@@ -106,7 +106,9 @@ class VideoServiceStub:
     in force, (BYTES_EXPIRED) for bytes that were deleted already; the same time again changes nothing.
     """
     ListCustody: _grpc.UnaryUnaryMultiCallable[_service_pb2.ListCustodyRequest, _service_pb2.ListCustodyResponse]
-    """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here."""
+    """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here. Not for
+    callers that are bound to source units: who looks at a site's evidence, and why, is not told to the site.
+    """
     FetchEvidence: _grpc.UnaryUnaryMultiCallable[_service_pb2.FetchEvidenceRequest, _service_pb2.FetchEvidenceResponse]
     """Asks the platforms below for the bytes of evidence. The request goes down with the journal, through every platform in
     between, also after an outage; the bytes come up the same way. Idempotent: one that is open already is answered, unless the
@@ -211,7 +213,9 @@ class VideoServiceAsyncStub(VideoServiceStub):
     in force, (BYTES_EXPIRED) for bytes that were deleted already; the same time again changes nothing.
     """
     ListCustody: _aio.UnaryUnaryMultiCallable[_service_pb2.ListCustodyRequest, _service_pb2.ListCustodyResponse]  # type: ignore[assignment]
-    """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here."""
+    """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here. Not for
+    callers that are bound to source units: who looks at a site's evidence, and why, is not told to the site.
+    """
     FetchEvidence: _aio.UnaryUnaryMultiCallable[_service_pb2.FetchEvidenceRequest, _service_pb2.FetchEvidenceResponse]  # type: ignore[assignment]
     """Asks the platforms below for the bytes of evidence. The request goes down with the journal, through every platform in
     between, also after an outage; the bytes come up the same way. Idempotent: one that is open already is answered, unless the
@@ -391,7 +395,9 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.ListCustodyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.ListCustodyResponse, _abc.Awaitable[_service_pb2.ListCustodyResponse]]:
-        """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here."""
+        """Lists what was done with one piece of evidence, oldest first, on this platform and on those whose logs come here. Not for
+        callers that are bound to source units: who looks at a site's evidence, and why, is not told to the site.
+        """
 
     @_abc_1.abstractmethod
     def FetchEvidence(
