@@ -88,6 +88,7 @@ def check_document(path: Path, check: BundleCheck) -> dict[str, Any]:
                 "is_key_given": log.is_pinned,
                 "cosigners": log.cosigners,
                 "cosigners_with_key_given": sorted(log.pinned_cosigners),
+                "cosigner_keys": sorted(log.cosigner_keys),
             }
             for log in check.logs
         ],
@@ -208,11 +209,13 @@ def _show_log(console: "Console", log: LogFacts) -> None:
 
 
 def _show_keys(console: "Console", check: BundleCheck) -> None:
-    """Print each key that signed once, and whether it is one that was given."""
+    """Print each key that signed or cosigned once, and whether it is one that was given."""
     from rich.text import Text
 
-    console.print(Text("Keys that signed 签名公钥:"))
+    console.print(Text("Keys that signed and cosigned 签名与联署公钥:"))
     keys = {log.verifier_key: log.is_pinned for log in check.logs if log.verifier_key}
+    for log in check.logs:
+        keys |= {key: key.partition("+")[0] in log.pinned_cosigners for key in log.cosigner_keys}
     for key, is_pinned in sorted(keys.items()):
         console.print(Text(f"  {key} ({_PINNED if is_pinned else _NOT_PINNED})"), soft_wrap=True)
     unknown = sorted({name for log in check.logs for name, is_valid in log.cosigners.items() if is_valid is None})

@@ -44,6 +44,11 @@ class PublicKey:
             )
         return key
 
+    def text(self) -> str:
+        """Return the key as `read` reads it."""
+        content = base64.b64encode(bytes([_PLAIN]) + self.key).decode("ascii")
+        return f"{self.name}+{self.identifier(_PLAIN).hex()}+{content}"
+
     def identifier(self, kind: int) -> bytes:
         """Return the four bytes by which signatures of a kind name this key."""
         return hashlib.sha256(self.name.encode() + b"\n" + bytes([kind]) + self.key).digest()[:_KEY_ID_BYTES]

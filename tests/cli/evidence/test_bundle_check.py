@@ -9,11 +9,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from cli.evidence_bundle.archive import Archive
 from cli.evidence_bundle.archive_writer import BundleWriter
 from cli.evidence_bundle.check import check_bundle
 from cli.evidence_bundle.index import INDEX_NAME, READABLE_NAME, Index
+from cli.main import main
 from tests.cli.evidence.bundles import (
     CITY,
     CLIP,
@@ -57,6 +59,19 @@ def test_a_bundle_is_as_exported(bundle: Path) -> None:
     }
     assert all(log.cosigners == {f"zhichao/{CITY}": True} for log in check.logs)
     assert not any(log.is_pinned for log in check.logs)
+
+
+def test_keys_that_cosigned_are_shown_to_be_compared(bundle: Path) -> None:
+    """Who has the key of a county can make one up for its city, and put it into the bundle."""
+    keys = [signer(platform).verifier_key.format() for platform in (CITY, COUNTY)]
+    shown = CliRunner().invoke(main, ["verify", str(bundle)], env={"COLUMNS": "200"}).output
+    assert [line.split()[0] for line in shown.splitlines() if "compare it with" in line] == keys
+    document = json.loads(CliRunner().invoke(main, ["verify", str(bundle), "--json"]).stdout)
+    assert all(log["cosigner_keys"] == keys[:1] for log in document["logs"])
+    # One that is given is compared already; the other one is not.
+    given = CliRunner().invoke(main, ["verify", str(bundle), "--key", keys[0]], env={"COLUMNS": "200"}).output
+    assert [line.split()[0] for line in given.splitlines() if "compare it with" in line] == keys[1:]
+    assert [line.split()[0] for line in given.splitlines() if "the key given" in line] == keys[:1]
 
 
 def test_packing_the_same_again_makes_the_same_bytes(tmp_path: Path) -> None:
