@@ -18,21 +18,22 @@ _CHUNK_TAG: Final = bytes([pb.ReadEvidenceResponse.CHUNK_FIELD_NUMBER << 3 | 2])
 def held_evidence(held: Held) -> pb.HeldEvidence:
     """Write evidence as held, for the caller of this call; the manifest as its origin wrote it."""
     row = held.row
+    evidence = evidence_pb2.Evidence.FromString(row.content)
     return pb.HeldEvidence(
         origin=row.origin,
         sequence=row.sequence,
         leaf_digest=row.leaf,
-        evidence=evidence_pb2.Evidence.FromString(row.content),
+        evidence=evidence,
         bytes_state=pb.BytesState.ValueType(row.state),
         received_bytes=row.received_bytes,
-        retain_until_time=timestamp(row.retain_until_time),
+        retain_until_time=timestamp(row.retain_until_time) if sees_holds() else evidence.retain_until_time,
         holds=[legal_hold(hold) for hold in held.holds] if sees_holds() else [],
         has_preview=row.has_preview,
     )
 
 
 def sees_holds() -> bool:
-    """Tell whether the caller may know that evidence is held, and why: a site whose truck is looked into may not."""
+    """Tell whether the caller may know that evidence is held, or kept longer: a site that is looked into may not."""
     return request_context().principal.source_unit_ids is None
 
 

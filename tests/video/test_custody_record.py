@@ -102,6 +102,10 @@ def test_a_site_is_not_told_who_looks_at_its_evidence_nor_what_is_held(county: R
     held = county.sealed()
     hold = pb.PlaceLegalHoldRequest(name=name_of(held), hold_id="case-1", purpose="立案")
     assert len(county.call("PlaceLegalHold", hold).held_evidence.holds) == 1
+    later = pb.ExtendRetentionRequest(name=name_of(held), purpose="立案")
+    later.retain_until_time.FromDatetime(held.retain_until_time.ToDatetime() + timedelta(days=1))
+    extended = county.call("ExtendRetention", later).held_evidence
+    assert extended.retain_until_time == later.retain_until_time
     terminal = county.terminal(UNIT)
 
     named = pb.GetEvidenceRequest(name=name_of(held))
@@ -111,6 +115,7 @@ def test_a_site_is_not_told_who_looks_at_its_evidence_nor_what_is_held(county: R
         *county.call("ListEvidence", pb.ListEvidenceRequest(filter=listed), terminal).held_evidence,
     ]
     assert [list(one.holds) for one in shown] == [[], []]
+    assert [one.retain_until_time for one in shown] == [held.evidence.retain_until_time] * 2
     refused = county.refusal("ListCustody", pb.ListCustodyRequest(name=name_of(held)), terminal)
     assert refused.reason is Reason.OUTSIDE_SCOPE
     narrowed = pb.ListEvidenceRequest(filter=pb.EvidenceFilter(source_unit_id=UNIT, is_held=True))

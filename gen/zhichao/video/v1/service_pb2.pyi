@@ -570,7 +570,7 @@ class HeldEvidence(_message.Message):
 
     @_builtins.property
     def retain_until_time(self) -> _timestamp_pb2.Timestamp:
-        """Kept at least until then, extensions included."""
+        """Kept at least until then, extensions included; callers that are bound to source units are told of none."""
 
     @_builtins.property
     def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___LegalHold]:
