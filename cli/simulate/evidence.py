@@ -22,6 +22,7 @@ from typing import Final, TextIO
 import grpc
 
 from cli.evidence_transfer import AGAIN_REASONS, CHUNK_BYTES, BrokenOffError, Retries, upload, upload_messages
+from cli.simulate.cameras import CameraReports
 from services.common.access.tokens import bearer
 from services.common.errors import ServiceError
 from services.common.reasons import Reason
@@ -119,6 +120,7 @@ class EvidenceUploads:
         self._aborted = threading.Event()
         self._channel: grpc.Channel | None = None
         self._threads: list[threading.Thread] = []
+        self._cameras = CameraReports()
         ledger_path.parent.mkdir(parents=True, exist_ok=True)
         self._ledger: TextIO | None = ledger_path.open("a", encoding="utf-8")
         self.last_error = ""
@@ -299,6 +301,7 @@ class EvidenceUploads:
                 self.last_error = str(error)
             else:
                 self._seal(shot, answer.held_evidence)
+                self._cameras.tell(stub, draft)
                 return True
         return False
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from cli.run_evidence import read_ledger
@@ -22,7 +23,7 @@ from services.common.rpc_client import connect
 from tests.video.conftest import county, county_registry, day, evidence_store, video_of
 from tests.video.harness import COUNTY, OTHER_UNIT, UNIT, RunningVideo
 from tests.waiting import wait_until
-from zhichao.video.v1 import evidence_pb2
+from zhichao.video.v1 import camera_pb2, evidence_pb2
 from zhichao.video.v1 import service_pb2 as pb
 from zhichao.weighing.v1 import record_pb2, service_pb2, service_pb2_grpc, weighing_pb2
 
@@ -88,6 +89,22 @@ def test_every_weighing_is_photographed_and_suspected_ones_filmed(
     assert [line["evidence_id"] for line in lines] == ["r-2.clip", "r-2.photo", "r-1.photo"]
     assert (lines[0]["origin"], lines[0]["sequence"]) == (COUNTY, clip.sequence)
     assert (lines[0]["leaf_digest"], lines[0]["digest"]) == (clip.leaf_digest.hex(), clip.evidence.digest.hex())
+
+
+def test_a_site_says_once_of_each_camera_that_it_records(county: RunningVideo, uploads: EvidenceUploads) -> None:
+    uploads.start()
+    for number in range(3):
+        uploads.offer(record_of(county, number), judged(is_suspected=True))
+    assert uploads.stop(drain=True, timeout_seconds=SECONDS_MAX)
+
+    cameras = county.call("ListCameras", pb.ListCamerasRequest()).held_cameras
+    assert {(one.report.camera_id, one.report.state) for one in cameras} == {
+        ("C1-front", camera_pb2.RECORDING_STATE_RECORDING),
+        ("C1-side", camera_pb2.RECORDING_STATE_RECORDING),
+    }
+    # Six manifests, two reports, and the beginning of the log.
+    with psycopg.connect(county.database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM journal_entries").fetchone() == (9,)
 
 
 def test_an_outage_loses_nothing(county: RunningVideo, uploads: EvidenceUploads) -> None:
