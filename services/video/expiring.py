@@ -131,7 +131,7 @@ class Expirer:
         with translate_errors(), self._engine.begin() as pooled:
             connection = raw_connection(pooled)
             # Nobody seals the same bytes meanwhile: whoever does looks into the store under this lock.
-            store.lock_object(connection, digest)
+            store.lock_object_to_delete(connection, digest)
             if not store.is_to_purge(connection, digest):
                 return
             if not is_last_deleted(connection, digest, self._own):

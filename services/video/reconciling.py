@@ -205,7 +205,7 @@ class Reconciler:
     def _remove_orphan(self, digest: bytes) -> None:
         with translate_errors(), self._engine.begin() as pooled:
             connection = raw_connection(pooled)
-            store.lock_object(connection, digest)
+            store.lock_object_to_delete(connection, digest)
             if not store.is_named(connection, digest):
                 result = self._objects.delete(object_key(digest))
                 for name in RENDITIONS:

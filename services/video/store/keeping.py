@@ -10,6 +10,10 @@ from services.video.custody import CustodyAction
 OBJECT_LOCK_CLASS: Final = 0x7A6F  # "zo", zhichao objects
 """First half of the advisory locks that are taken for one object each; the second is from its digest."""
 
+DELETE_SILENCE_MAX: Final = "1h"
+"""How long a transaction in which the store deletes may be silent: some ten requests for each of three keys, which may
+all take as long as a store takes that answers just within its time-out (S3_READ_TIMEOUT_SECONDS, 30 s)."""
+
 
 class StoredRow(NamedTuple):
     """An object that should be here."""
@@ -83,6 +87,16 @@ def lock_object(connection: RawConnection, digest: bytes) -> None:
     connection.execute(
         "SELECT pg_advisory_xact_lock(%s, %s)", (OBJECT_LOCK_CLASS, int.from_bytes(digest[:4], "big", signed=True))
     )
+
+
+def lock_object_to_delete(connection: RawConnection, digest: bytes) -> None:
+    """Hold one object as `lock_object` does, for as long as the store takes to delete its bytes.
+
+    The database ends a session that is silent in its transaction for a minute, and the lock with it: whoever seals the
+    same bytes then would lose them to the deletion that is on its way.
+    """
+    connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{DELETE_SILENCE_MAX}'".encode())
+    lock_object(connection, digest)
 
 
 def database_time(connection: RawConnection) -> datetime:

@@ -3,6 +3,7 @@ manifests, and wherever the deletion is interrupted.
 """
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,14 +15,22 @@ from services.video.object_store import (
     DeleteResult,
     ObjectStore,
     StoreUnavailableError,
+    digest_of,
     object_key,
     rendition_key,
 )
+from services.video.store.keeping import OBJECT_LOCK_CLASS
+from tests.conftest import Databases
+from tests.video.harness import SCHEMA, migrate
 from tests.video.keeping.harness import Kept, KilledAt, KilledError
+from tests.video.stores.servers import Server
 from tests.waiting import wait_until
 
 OVER = -60.0
 """Days of retention that are over, with any grace."""
+
+SILENCE = timedelta(seconds=0.5)
+"""Longer than the database of a test lets a transaction be silent: 0.1 s."""
 
 LOCKED_SECONDS = 15.0
 """A lock that ends while a test waits; the store wants more than LOCK_MIN."""
@@ -207,6 +216,56 @@ def test_an_object_that_cannot_be_deleted_now_keeps_no_other_one(kept: Kept) -> 
     kept.parts = kept.build()
     expire(kept)
     assert not kept.is_stored(evidence[0].digest)
+
+
+class SlowToDelete:
+    """A store that deletes only after the database has had time to end a silent transaction, and has not."""
+
+    def __init__(self, objects: ObjectStore, kept: Kept) -> None:
+        self._objects = objects
+        self._kept = kept
+        self.were_locked: list[bool] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._objects, name)
+
+    def delete(self, key: str) -> DeleteResult:
+        """Delete late."""
+        waiting = (
+            "SELECT clock_timestamp() - min(state_change) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        )
+        of_this = f"{waiting} AND datname = current_database()"
+        wait_until(lambda: (self._kept.value(of_this) or SILENCE) >= SILENCE, "it is silent for long, or ended")
+        digest = digest_of(key)
+        if digest is not None:
+            lock = "SELECT pg_try_advisory_xact_lock(%s, %s)"
+            number = int.from_bytes(digest[:4], "big", signed=True)
+            self.were_locked.append(not self._kept.value(lock, OBJECT_LOCK_CLASS, number))
+        return self._objects.delete(key)
+
+
+def test_bytes_stay_locked_for_as_long_as_the_store_takes_to_delete_them(
+    databases: Databases, evidence_store: Server, tmp_path: Path, short_tail_poll: None
+) -> None:
+    """Or whoever seals them meanwhile has them deleted after the answer: the database ends silent transactions."""
+    url = databases.borrow(SCHEMA, migrate)
+    kept = Kept(f"{url}&options=-c%20idle_in_transaction_session_timeout%3D100", evidence_store, tmp_path)
+    orphan, over = kept.seal(b"orphan"), kept.seal(b"over", days=OVER)
+    kept.execute("DELETE FROM evidence WHERE digest = %s", orphan.digest)
+    kept.execute("DELETE FROM objects WHERE digest = %s", orphan.digest)
+    found = "INSERT INTO orphans (digest, size_bytes, found_time) VALUES (%s, 6, now() - interval '60 days')"
+    kept.execute(found, orphan.digest)
+    slow = SlowToDelete(kept.objects, kept)
+    kept.parts = kept.build(cast("ObjectStore", slow))
+
+    expire(kept)
+    kept.reconcile()
+
+    assert slow.were_locked == [True, True]
+    assert not kept.is_stored(orphan.digest)
+    assert kept.value("SELECT purge_time FROM objects WHERE digest = %s", over.digest) is not None
+    kept.close()
+    databases.give_back(SCHEMA, url)
 
 
 # Holds that are on their way
