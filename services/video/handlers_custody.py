@@ -3,7 +3,7 @@ bytes below, and the list of all that was done.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -67,7 +67,7 @@ class CustodyHandlers:
     def record_export(self, request: pb.RecordExportRequest) -> pb.RecordExportResponse:
         """Write down that evidence goes into a bundle; what is written down of it for this bundle already stays.
 
-        Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE, NOT_FOUND; then nothing is written.
+        Raises ServiceError INVALID_ARGUMENT, OUTSIDE_SCOPE, NOT_FOUND, RESOURCE_EXISTS; then nothing is written.
         """
         names = self._export_names(request)
         with self._custody.writing() as connection:
@@ -76,6 +76,7 @@ class CustodyHandlers:
                 raise refusals.not_found(missing[0])
             now = self._clock.now()
             written = custody_store.read_exports(connection, self._own, request.bundle_id, names)
+            self._refuse_others_bundle(request, written.values())
             for name in names:
                 if name not in written:
                     self._custody.write(
@@ -273,6 +274,13 @@ class CustodyHandlers:
         if held is None:
             raise LookupError("evidence that was just there is not there")
         return held
+
+    def _refuse_others_bundle(self, request: pb.RecordExportRequest, written: Iterable[EventRow]) -> None:
+        """Refuse the id of a bundle that somebody else made, or for something else: it would go out in their name."""
+        for row in written:
+            event = custody_pb2.CustodyEvent.FromString(row.content)
+            if (event.actor, event.purpose) != (request_context().principal.name, request.purpose):
+                raise refusals.others_bundle(request.bundle_id)
 
     def _export_names(self, request: pb.RecordExportRequest) -> list[Name]:
         """Return what is exported, held against what the caller is bound to."""

@@ -141,6 +141,16 @@ def other_purpose(hold_id: str) -> ServiceError:
     )
 
 
+def others_bundle(bundle_id: str) -> ServiceError:
+    """Refuse an export under the id of a bundle that somebody else made, or for another purpose."""
+    return ServiceError(
+        Reason.RESOURCE_EXISTS,
+        f"evidence was exported as bundle {bundle_id} by somebody else, or for another purpose: choose another id",
+        message_zh=f"证据包编号 {bundle_id} 已由他人使用或事由不同，请换用其他编号",
+        metadata={"resource_type": "evidence_bundle", "resource_id": bundle_id},
+    )
+
+
 def no_hold(hold_id: str) -> ServiceError:
     """Refuse to release what was never placed."""
     return ServiceError(

@@ -173,6 +173,20 @@ def test_the_same_bundle_is_written_down_once(county: RunningVideo) -> None:
     assert (actions(county, one), actions(county, other)) == (["EXPORTED", "EXPORTED"], ["EXPORTED"])
 
 
+def test_nobody_exports_in_the_name_of_somebody_else(county: RunningVideo) -> None:
+    one, other = county.sealed(), county.sealed()
+    county.call("RecordExport", export(county, one))
+    officer = county.person(Role.OFFICER, name="officer-2")
+
+    refused = [
+        county.refusal("RecordExport", export(county, other, one), officer),
+        county.refusal("RecordExport", export(county, other, one, purpose="another")),
+    ]
+
+    assert [one.reason for one in refused] == [Reason.RESOURCE_EXISTS] * 2
+    assert (actions(county, one), actions(county, other)) == (["EXPORTED"], [])
+
+
 def test_a_bundle_with_one_piece_that_is_not_there_is_not_written_down(county: RunningVideo) -> None:
     held = county.sealed()
     nothing = evidence_pb2.EvidenceName(source_unit_id=UNIT, evidence_id="nothing")

@@ -233,7 +233,8 @@ class VideoServiceServicer:
 
     def RecordExport(self, request, context):
         """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before. All or
-        nothing. Idempotent by `bundle_id` and evidence: what is written already is answered.
+        nothing. Idempotent by `bundle_id` and evidence: what is written already is answered; ALREADY_EXISTS (RESOURCE_EXISTS) if
+        somebody else wrote it, or for another purpose.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -90,7 +90,8 @@ class VideoServiceStub:
     """
     RecordExport: _grpc.UnaryUnaryMultiCallable[_service_pb2.RecordExportRequest, _service_pb2.RecordExportResponse]
     """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before. All or
-    nothing. Idempotent by `bundle_id` and evidence: what is written already is answered.
+    nothing. Idempotent by `bundle_id` and evidence: what is written already is answered; ALREADY_EXISTS (RESOURCE_EXISTS) if
+    somebody else wrote it, or for another purpose.
     """
     PlaceLegalHold: _grpc.UnaryUnaryMultiCallable[_service_pb2.PlaceLegalHoldRequest, _service_pb2.PlaceLegalHoldResponse]
     """Places a legal hold: the evidence is kept, here and where it was sealed, until the hold is released. Idempotent by
@@ -197,7 +198,8 @@ class VideoServiceAsyncStub(VideoServiceStub):
     """
     RecordExport: _aio.UnaryUnaryMultiCallable[_service_pb2.RecordExportRequest, _service_pb2.RecordExportResponse]  # type: ignore[assignment]
     """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before. All or
-    nothing. Idempotent by `bundle_id` and evidence: what is written already is answered.
+    nothing. Idempotent by `bundle_id` and evidence: what is written already is answered; ALREADY_EXISTS (RESOURCE_EXISTS) if
+    somebody else wrote it, or for another purpose.
     """
     PlaceLegalHold: _aio.UnaryUnaryMultiCallable[_service_pb2.PlaceLegalHoldRequest, _service_pb2.PlaceLegalHoldResponse]  # type: ignore[assignment]
     """Places a legal hold: the evidence is kept, here and where it was sealed, until the hold is released. Idempotent by
@@ -355,7 +357,8 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RecordExportResponse, _abc.Awaitable[_service_pb2.RecordExportResponse]]:
         """Writes down that evidence went into a bundle that leaves the platform. Whoever makes a bundle calls it before. All or
-        nothing. Idempotent by `bundle_id` and evidence: what is written already is answered.
+        nothing. Idempotent by `bundle_id` and evidence: what is written already is answered; ALREADY_EXISTS (RESOURCE_EXISTS) if
+        somebody else wrote it, or for another purpose.
         """
 
     @_abc_1.abstractmethod
