@@ -30,9 +30,6 @@ READ_MAX: Final = 40
 """Pieces read at each level, clips of suspected overloads first: every reading is an entry of its own in the journal,
 and the run is to end soon. The scrubbers of the platforms read everything, in their own time."""
 
-LOOKED_AT_MAX: Final = 500
-"""Pieces of which each level is asked whether it has their bytes; what a run of minutes seals."""
-
 PAGE_SIZE: Final = 1_000
 """The most that there is on a page of evidence (the contract)."""
 
@@ -136,7 +133,7 @@ def _look(code: str, stub: VideoServiceStub, ledger: Ledger) -> LevelEvidence:
         refused = service_error(error)
         found.differs(f"evidence cannot be listed: {refused.message} ({refused.reason})")
         return found
-    for line in ledger[:LOOKED_AT_MAX]:
+    for line in ledger:
         found.looked_at_count += 1
         is_wanted = line["is_suspected"] and line["is_clip"]
         found.clip_count += is_wanted

@@ -65,6 +65,19 @@ def test_what_is_missing_is_named(county: RunningVideo, look: Look, monkeypatch:
     assert (found.held_count, found.differences) == (0, [f"{COUNTY}: the manifest of lost is not held"])
 
 
+def test_what_is_missing_is_named_however_much_is_there(
+    county: RunningVideo, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_evidence, "STALL_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(run_evidence, "READ_MAX", 1)
+    one = line(county.sealed())
+
+    found = look([*[one] * 1_000, one | {"evidence_id": "lost", "is_clip": True}])
+
+    assert (found.clip_count, found.clips_held_count, found.held_count) == (1, 0, 1_000)
+    assert found.differences == [f"{COUNTY}: the manifest of lost is not held"]
+
+
 def test_a_level_that_cannot_be_asked_says_why(
     county: RunningVideo, look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
