@@ -140,9 +140,11 @@ def export_(
                     order.cosigned_within_seconds = 0.0
                 place = f"{held.receipt.origin}-{held.receipt.sequence}"
                 path = path or Path(f"evidence-{place}-{part}.zip" if part else f"evidence-{place}.zip")
+                # Before anything is written into custody.
                 if path.exists():
-                    # Before anything is written into custody.
                     raise ExportError(f"{path} is there already: name another file 文件已存在, 请换用其他文件名")
+                if not path.absolute().parent.is_dir():
+                    raise ExportError(f"{path.parent} is no directory: make it, or name another file 目录不存在")
                 check = _write(sources, held, order, path)
         except NotRightError as error:
             for finding in error.check.findings:

@@ -120,7 +120,7 @@ def test_a_bundle_that_is_not_right_is_not_kept(exporter: ExportingCounty, monke
     assert [path.name for path in exporter.directory.iterdir()] == ["exporter.token"]
 
 
-def test_a_bundle_that_is_there_stays(exporter: ExportingCounty) -> None:
+def test_a_bundle_that_cannot_be_written_is_not_written_down(exporter: ExportingCounty) -> None:
     held = exporter.sealed(photo())
     bundle_id = exporter.exported("b.zip")["bundle_id"]
     before = (exporter.directory / "b.zip").read_bytes()
@@ -128,5 +128,6 @@ def test_a_bundle_that_is_there_stays(exporter: ExportingCounty) -> None:
     assert refused.exit_code == 1
     assert "is there already: name another file" in refused.output
     assert (exporter.directory / "b.zip").read_bytes() == before
+    assert "is no directory: make it" in exporter.export("nowhere/c.zip").output
     # Nothing was written down of what was not done.
     assert exports_of(exporter, held) == [bundle_id]
