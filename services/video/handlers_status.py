@@ -1,6 +1,8 @@
 """The use case of operators: what the evidence store is, and what it enforces."""
 
 from services.common.database import Engine, raw_connection, reading, translate_errors
+from services.common.request import request_context
+from services.video import refusals_reading as refusals
 from services.video.convert import optional_timestamp
 from services.video.evidence_standing import read_standing
 from services.video.object_store import ObjectStore
@@ -22,9 +24,11 @@ class StatusHandlers:
     def get_store_status(self, request: pb.GetStoreStatusRequest) -> pb.GetStoreStatusResponse:
         """Say what the store is, what it enforces as tested last, and what was found. Asks the store nothing.
 
-        Raises ServiceError DATABASE_UNAVAILABLE.
+        Raises ServiceError OUTSIDE_SCOPE, DATABASE_UNAVAILABLE.
         """
         del request
+        if request_context().principal.source_unit_ids is not None:
+            raise refusals.not_for_sites()
         standing = read_standing(self._engine)
         usage = self._spool.usage()
         with translate_errors(), reading(self._engine) as pooled:

@@ -190,3 +190,13 @@ def outside_scope(field: str, what: str) -> ServiceError:
         message_zh=f"字段 {field} 超出该凭证的授权范围",
         metadata={"field": field},
     )
+
+
+def not_for_sites() -> ServiceError:
+    """Refuse to tell a site how the platform keeps evidence: where, whether locks hold, and how much is lost."""
+    return ServiceError(
+        Reason.OUTSIDE_SCOPE,
+        "this method is not for callers that are bound to source units",
+        message_zh="该方法不适用于限定源头单位的凭证",
+        metadata={"field": ""},
+    )

@@ -122,6 +122,13 @@ def test_a_site_is_not_told_who_looks_at_its_evidence_nor_what_is_held(county: R
     assert county.refusal("ListEvidence", narrowed, terminal).fields == ["filter.is_held"]
 
 
+def test_a_site_is_not_told_how_evidence_is_kept(county: RunningVideo) -> None:
+    """Neither where the store is, nor whether its locks hold, nor how much it has lost."""
+    request = pb.GetStoreStatusRequest()
+    assert county.call("GetStoreStatus", request).endpoint
+    assert county.refusal("GetStoreStatus", request, county.terminal(UNIT)).reason is Reason.OUTSIDE_SCOPE
+
+
 def test_a_unit_of_another_platform_is_another_unit(county: RunningVideo, video_of: MakeVideo) -> None:
     held = county.sealed()
     city = video_of(CITY)

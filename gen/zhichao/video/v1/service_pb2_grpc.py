@@ -318,7 +318,8 @@ class VideoServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStoreStatus(self, request, context):
-        """Says what the evidence store is, what it enforces as tested last, and what the scrubber has found.
+        """Says what the evidence store is, what it enforces as tested last, and what the scrubber has found. Not for callers that are
+        bound to source units: PERMISSION_DENIED (OUTSIDE_SCOPE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -134,7 +134,9 @@ class VideoServiceStub:
     missing all the while is listed once, unless its site reports another reach of its recordings meanwhile.
     """
     GetStoreStatus: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetStoreStatusRequest, _service_pb2.GetStoreStatusResponse]
-    """Says what the evidence store is, what it enforces as tested last, and what the scrubber has found."""
+    """Says what the evidence store is, what it enforces as tested last, and what the scrubber has found. Not for callers that are
+    bound to source units: PERMISSION_DENIED (OUTSIDE_SCOPE).
+    """
 
 @_typing.type_check_only
 class VideoServiceAsyncStub(VideoServiceStub):
@@ -242,7 +244,9 @@ class VideoServiceAsyncStub(VideoServiceStub):
     missing all the while is listed once, unless its site reports another reach of its recordings meanwhile.
     """
     GetStoreStatus: _aio.UnaryUnaryMultiCallable[_service_pb2.GetStoreStatusRequest, _service_pb2.GetStoreStatusResponse]  # type: ignore[assignment]
-    """Says what the evidence store is, what it enforces as tested last, and what the scrubber has found."""
+    """Says what the evidence store is, what it enforces as tested last, and what the scrubber has found. Not for callers that are
+    bound to source units: PERMISSION_DENIED (OUTSIDE_SCOPE).
+    """
 
 class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
     """VideoService keeps evidence: photos, clips and documents that prove a weighing or an acceptance. Bytes come first, the
@@ -461,6 +465,8 @@ class VideoServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _service_pb2.GetStoreStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.GetStoreStatusResponse, _abc.Awaitable[_service_pb2.GetStoreStatusResponse]]:
-        """Says what the evidence store is, what it enforces as tested last, and what the scrubber has found."""
+        """Says what the evidence store is, what it enforces as tested last, and what the scrubber has found. Not for callers that are
+        bound to source units: PERMISSION_DENIED (OUTSIDE_SCOPE).
+        """
 
 def add_VideoServiceServicer_to_server(servicer: VideoServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
