@@ -35,7 +35,7 @@ class PublicKey:
         name, plus, rest = text.partition("+")
         stated, second_plus, encoded = rest.partition("+")
         content = _base64(encoded)
-        if not (name and plus and second_plus) or len(content) != 1 + 32 or content[0] != _PLAIN:
+        if not (_is_name(name) and plus and second_plus) or len(content) != 1 + 32 or content[0] != _PLAIN:
             raise UnreadableNoteError("not an Ed25519 verifier key of the form name+hash+base64 不是 Ed25519 验证公钥")
         key = cls(name, content[1:])
         if stated != key.identifier(_PLAIN).hex():
@@ -117,12 +117,17 @@ class Note:
 
 def _signature(line: str) -> tuple[str, bytes, bytes]:
     parts = line.split(" ")
-    if len(parts) != 3 or parts[0] != _DASH or not parts[1]:
+    if len(parts) != 3 or parts[0] != _DASH or not _is_name(parts[1]):
         raise UnreadableNoteError("a signature line is not a dash, a name and base64")
     content = _base64(parts[2])
     if len(content) <= _KEY_ID_BYTES:
         raise UnreadableNoteError("a signature is too short")
     return parts[1], content[:_KEY_ID_BYTES], content[_KEY_ID_BYTES:]
+
+
+def _is_name(name: str) -> bool:
+    """Return whether a key can have this name. One with blanks would be read as something else than a name."""
+    return bool(name) and name.isascii() and name.isprintable() and not set(name) & {" ", "+"}
 
 
 def _base64(text: str) -> bytes:

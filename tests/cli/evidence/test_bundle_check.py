@@ -74,6 +74,16 @@ def test_keys_that_cosigned_are_shown_to_be_compared(bundle: Path) -> None:
     assert [line.split()[0] for line in given.splitlines() if "the key given" in line] == keys[:1]
 
 
+@pytest.mark.parametrize("blank", ["\u00a0", "\u3000", "\u2800", "\t"])
+def test_the_name_of_a_cosigner_cannot_say_that_it_is_valid(tmp_path: Path, blank: str) -> None:
+    """Anybody can put a line of a key that nobody knows under a checkpoint."""
+    case = Case()
+    checkpoints = case.material().checkpoints
+    told = "\u2014 " + "zhichao/140000 valid 有效, zhichao/1".replace(" ", blank) + " AAAAAAA=\n"
+    bundle = case.pack(tmp_path / "b.zip", checkpoints={log: note + told for log, note in checkpoints.items()})
+    assert "cannot be read" in details(check_bundle(bundle))
+
+
 def test_packing_the_same_again_makes_the_same_bytes(tmp_path: Path) -> None:
     first, second = Case().pack(tmp_path / "a.zip"), Case().pack(tmp_path / "b.zip")
     assert first.read_bytes() == second.read_bytes()
