@@ -124,7 +124,7 @@ class Sealing:
         violations = [*draft.violations(), *unreadable, *time_violations(draft, self._clock.now())]
         if draft.kind in set(EvidenceKind):
             try:
-                self._retention.class_of(EvidenceKind(draft.kind), draft.retention_class)
+                self._check_class(EvidenceKind(draft.kind), draft.retention_class)
             except ValueError as error:
                 violations.append(Violation("retention_class", str(error)))
         if violations:
@@ -227,6 +227,15 @@ class Sealing:
             self._units.division_of(source_unit_id), principal.division_code
         ):
             raise refusals.outside_units(source_unit_id, field)
+
+    def _check_class(self, kind: EvidenceKind, wanted: str) -> None:
+        """Refuse a class that is none, and of a site one that keeps less long than usual. Raises ValueError."""
+        found, usual = self._retention.class_of(kind, wanted), self._retention.class_of(kind, "")
+        if found.days < usual.days and request_context().principal.source_unit_ids is not None:
+            raise ValueError(
+                f"is {found.retention_class}, which keeps a {kind.name.lower()} for {found.days} days, but of a source"
+                f" unit it is kept for {usual.days} at least: leave it out, or take a longer one"
+            )
 
     def _check_locks(self) -> None:
         with translate_errors(), reading(self._engine) as pooled:

@@ -1,5 +1,6 @@
 """Who may resume and complete an upload: whoever may begin it, bound to source units or to a division."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,3 +100,24 @@ def test_nobody_else_learns_that_it_is_sealed(city: RunningVideo, is_same: bool)
         with pytest.raises(ServiceError) as uploaded:
             city.upload(content, draft, stub=stranger)
         assert (uploaded.value.reason, uploaded.value.metadata) == (refused.reason, refused.metadata)
+
+
+def test_a_site_does_not_choose_how_short_its_evidence_is_kept(video_of: MakeVideo, tmp_path: Path) -> None:
+    usual = {"title": "-", "title_zh": "-", "kinds": ["photo", "clip", "document"]}
+    classes = [
+        {**usual, "retention_class": "usual", "days": 90, "default_of": ["photo", "clip", "document"]},
+        {**usual, "retention_class": "short", "days": 1, "default_of": []},
+        {**usual, "retention_class": "long", "days": 900, "default_of": []},
+    ]
+    table = tmp_path / "classes.json"
+    table.write_text(json.dumps({"source_document": "-", "classes": classes}), encoding="utf-8")
+    county = video_of(COUNTY, settings={"ZHICHAO_VIDEO_RETENTION_FILE": str(table)})
+    terminal = county.terminal(UNIT)
+    content = photo()
+    short = draft_of(content, county.clock.now(), evidence_id="short", retention_class="short")
+    long = draft_of(content, county.clock.now(), evidence_id="long", retention_class="long")
+
+    assert county.upload_refusal(content, short, stub=terminal).fields == ["draft.retention_class"]
+    assert county.upload(content, long, stub=terminal).held_evidence.evidence.retention_class == "long"
+    # Whoever answers for the platform may.
+    assert county.upload(content, short).held_evidence.evidence.retention_class == "short"

@@ -198,7 +198,9 @@ class EvidenceDraft(_message.Message):
     camera_id: _builtins.str
     """Camera, at most 64 characters."""
     retention_class: _builtins.str
-    """Retention class of the retention table; empty means the one for its kind."""
+    """Retention class of the retention table; empty means the one for its kind. Callers that are bound to source units name none
+    with fewer days than that.
+    """
     @_builtins.property
     def capture_start_time(self) -> _timestamp_pb2.Timestamp:
         """When it was taken or begins; required for photos and clips."""
