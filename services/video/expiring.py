@@ -87,9 +87,10 @@ class Expirer:
         if not self.note_presence():
             return False
         self.purge()
-        now = self._clock.now()
         with translate_errors(), reading(self._engine) as pooled:
             connection = raw_connection(pooled)
+            # The earlier of two clocks: by one that is ahead all would be due all the time, or not before it has come.
+            now = min(self._clock.now(), store.database_time(connection))
             rows = store.to_look_at(connection, now, LOOK_PAGE)
             keepers = {row.digest: [Keeper(*one) for one in store.read_keepers(connection, row.digest)] for row in rows}
         kept = {

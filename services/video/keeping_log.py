@@ -82,7 +82,9 @@ class KeepingLog:
         """
         with translate_errors(), self._engine.begin() as pooled:
             now = self._clock.now()
-            count = check_store.put_unread(raw_connection(pooled), digest, now, now + UNREAD_RETRY)
+            count = check_store.put_unread(
+                raw_connection(pooled), digest, now, now + UNREAD_RETRY, now + 2 * UNREAD_RETRY
+            )
         return count >= UNREAD_MAX
 
     def delete(self, digest: bytes) -> bool:

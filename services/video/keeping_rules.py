@@ -36,10 +36,10 @@ _CALENDAR_END: Final = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """One manifest that names the bytes, as far as it keeps them."""
+    """One manifest that names the bytes, or several together, as far as they keep them."""
 
     retain_until_time: datetime
-    """As sealed or as extended, whichever is later."""
+    """As sealed or as extended, whichever is latest."""
     is_held: bool
     """Whether any legal hold stands."""
     requested_until_time: datetime | None = None

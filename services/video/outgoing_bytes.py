@@ -31,6 +31,7 @@ from services.video.object_store import (
 )
 from services.video.read_ahead import BytesChangedError, CheckedChunks, ReadAhead
 from services.video.read_places import ReadPlaces
+from services.video.store import objects as object_rows
 from services.video.store import reading as reading_store
 from services.video.store.reading import HeldRow
 from zhichao.video.v1 import evidence_pb2
@@ -193,10 +194,18 @@ class OutgoingBytes:
             raise self._damaged(row, CustodyAction.FOUND_MISSING, FOUND_MISSING_WHEN_READ) from error
 
     def _damaged(self, row: HeldRow, action: CustodyAction, how: str) -> ServiceError:
+        if action is CustodyAction.FOUND_CHANGED and self._stored_size(row.digest) != row.size_bytes:
+            # A manifest from below is wrong, and not the bytes, whose digest was compared when they came.
+            return refusals.damaged(action, row.digest)
         if not self._custody.found_damaged(row.digest, action, how):
             # Somebody else was first; or the bytes were deleted, after their retention, while they were read.
             self._refuse_away(self._find(row.name))
         return refusals.damaged(action, row.digest)
+
+    def _stored_size(self, digest: bytes) -> int | None:
+        with translate_errors(), reading(self._engine) as pooled:
+            found = object_rows.read_object(raw_connection(pooled), digest)
+        return found.size_bytes if found is not None else None
 
     def _find(self, name: Name) -> HeldRow:
         with translate_errors(), reading(self._engine) as pooled:

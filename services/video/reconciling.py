@@ -156,12 +156,12 @@ class Reconciler:
         while True:
             with translate_errors(), reading(self._engine) as pooled:
                 rows = store.read_elsewhere(raw_connection(pooled), self._own, after, PAGE)
-            for row, is_own in rows:
-                after = row.digest
-                if not is_own:
+            for digest, size_bytes in rows:
+                after = digest
+                if size_bytes is None:
                     continue
                 self._check_stop()
-                self._find(row.digest, row.size_bytes)
+                self._find(digest, size_bytes)
             if len(rows) < PAGE:
                 return
 

@@ -11,6 +11,7 @@ from services.common.clock import Clock
 from services.common.database import Engine, raw_connection, reading, translate_errors
 from services.video.checking import RIGHT_AGAIN, Checker, Finding, StoppedError
 from services.video.keeping_log import KeepingLog
+from services.video.keeping_rules import UNREAD_RETRY
 from services.video.store import checks
 from services.video.store import keeping as store
 
@@ -64,7 +65,10 @@ class Scrubber:
         with translate_errors(), reading(self._engine) as pooled:
             connection = raw_connection(pooled)
             began = store.read_scrub_state(connection).scrub_begin_time
-            found = checks.oldest_checked(connection, now - AGAIN_AFTER)
+            found = checks.oldest_checked(connection, now - AGAIN_AFTER, now + AGAIN_AFTER)
+        if began is not None and began > now:
+            # By a clock that was ahead: no check would ever be later.
+            began = None
         if found is None or _is_over(began, found[1]):
             if began is not None:
                 with translate_errors(), self._engine.begin() as pooled:
@@ -80,7 +84,8 @@ class Scrubber:
     def _look_at_unread(self) -> bool:
         """Read what could not be read before, one whose turn it is: False when there is none."""
         with translate_errors(), reading(self._engine) as pooled:
-            unread = checks.due_unread(raw_connection(pooled), self._clock.now())
+            now = self._clock.now()
+            unread = checks.due_unread(raw_connection(pooled), now, now + 2 * UNREAD_RETRY)
         if unread is not None:
             self._checker.check(unread.digest, unread.size_bytes)
         return unread is not None

@@ -35,7 +35,7 @@ class KeptRow(NamedTuple):
 
 
 class KeeperRow(NamedTuple):
-    """A manifest that names an object, as far as it keeps it."""
+    """All manifests that name an object together, as far as they keep it."""
 
     retain_until_time: datetime
     is_held: bool
@@ -122,19 +122,21 @@ def to_look_at(connection: RawConnection, now: datetime, count: int) -> list[Sto
 
 
 def read_keepers(connection: RawConnection, digest: bytes) -> list[KeeperRow]:
-    """Return what keeps an object: one row for each manifest that names it."""
+    """Return what keeps an object: one row for all manifests that name it, none where none does.
+
+    A platform below may name the same bytes in millions of manifests: they are read, and not held in memory.
+    """
     rows = connection.execute(
-        "SELECT GREATEST(e.retain_until_time, x.retain_until_time),"
-        " EXISTS (SELECT 1 FROM legal_holds h"
+        "SELECT max(GREATEST(e.retain_until_time, x.retain_until_time)), bool_or(EXISTS (SELECT 1 FROM legal_holds h"
         "  WHERE (h.evidence_origin, h.source_unit_id, h.evidence_id) = (e.origin, e.source_unit_id, e.evidence_id)"
-        "  AND h.place_sequence > h.release_sequence),"
-        " (SELECT max(c.until_time) FROM custody_events c"
-        "  WHERE (c.evidence_origin, c.source_unit_id, c.evidence_id) = (e.origin, e.source_unit_id, e.evidence_id)"
-        "  AND c.action = 8)"
+        "  AND h.place_sequence > h.release_sequence)),"
+        " (SELECT max(c.until_time) FROM custody_events c JOIN evidence n"
+        "  ON (c.evidence_origin, c.source_unit_id, c.evidence_id) = (n.origin, n.source_unit_id, n.evidence_id)"
+        "  WHERE n.digest = %(digest)s AND c.action = 8)"
         " FROM evidence e LEFT JOIN retention_extensions x"
         " ON (x.evidence_origin, x.source_unit_id, x.evidence_id) = (e.origin, e.source_unit_id, e.evidence_id)"
-        " WHERE e.digest = %s",
-        (digest,),
+        " WHERE e.digest = %(digest)s HAVING count(*) > 0",
+        {"digest": digest},
     )
     return [KeeperRow(*row) for row in rows]
 
@@ -211,17 +213,16 @@ def read_held_between(connection: RawConnection, after: bytes, through: bytes | 
     return [StoredRow(*row) for row in rows]
 
 
-def read_elsewhere(connection: RawConnection, own: str, after: bytes, count: int) -> list[tuple[StoredRow, bool]]:
-    """Return objects that are said to be elsewhere, by digest, each with whether an own manifest names it: after a
-    restore these are here, or lost.
+def read_elsewhere(connection: RawConnection, own: str, after: bytes, count: int) -> list[tuple[bytes, int | None]]:
+    """Return objects that are said to be elsewhere, by digest, each with the size that an own manifest says, None where
+    none names it: after a restore what this platform has sealed is here, or lost.
     """
     rows = connection.execute(
-        "SELECT digest, size_bytes, state,"
-        " EXISTS (SELECT 1 FROM evidence e WHERE e.digest = objects.digest AND e.origin = %s)"
+        "SELECT digest, (SELECT e.size_bytes FROM evidence e WHERE e.digest = objects.digest AND e.origin = %s LIMIT 1)"
         " FROM objects WHERE state IN (2, 3) AND digest > %s ORDER BY digest LIMIT %s",
         (own, after, count),
     )
-    return [(StoredRow(*row[:3]), row[3]) for row in rows]
+    return [(digest, size_bytes) for digest, size_bytes in rows]
 
 
 def put_orphans(connection: RawConnection, found: Sequence[tuple[bytes, int]], now: datetime) -> None:
@@ -353,10 +354,10 @@ def newest_lock_test(connection: RawConnection) -> LockTestRow | None:
 
 
 def put_lock_test(connection: RawConnection, test: LockTestRow, kept_since: datetime) -> None:
-    """Keep a self-test, and forget those from before a time."""
+    """Keep a self-test, and forget those from before a time, and from after it: of a clock that was ahead."""
     connection.execute(
         "INSERT INTO store_tests (test_time, lock_state, detail) VALUES (%s, %s, %s)"
         " ON CONFLICT (test_time) DO UPDATE SET lock_state = excluded.lock_state, detail = excluded.detail",
         test,
     )
-    connection.execute("DELETE FROM store_tests WHERE test_time < %s", (kept_since,))
+    connection.execute("DELETE FROM store_tests WHERE test_time < %s OR test_time > %s", (kept_since, test.test_time))

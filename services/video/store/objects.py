@@ -37,7 +37,9 @@ def put_held(
     connection.execute(
         "INSERT INTO objects (digest, size_bytes, state, stored_time, has_preview, preview_due_time)"
         " VALUES (%(digest)s, %(size)s, %(state)s, %(time)s, %(drawn)s, CASE WHEN NOT %(drawn)s THEN %(time)s END)"
-        " ON CONFLICT (digest) DO UPDATE SET state = excluded.state, stored_time = excluded.stored_time,"
+        # Whatever a manifest has said of their size that came before them.
+        " ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes, state = excluded.state,"
+        " stored_time = excluded.stored_time,"
         " has_preview = objects.has_preview OR excluded.has_preview, preview_failures = 0,"
         " preview_due_time = CASE WHEN NOT objects.has_preview THEN excluded.preview_due_time END,"
         " damage_time = NULL, damage = NULL,"
