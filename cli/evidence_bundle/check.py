@@ -241,7 +241,7 @@ class _Check:
         if note.is_signed_by(owner) is not True:
             check.note(checkpoint, f"is not signed with the key of entry 1, {facts.verifier_key} 检查点签名无效")
         facts.cosigners = dict(note.cosigners([*keys, owner], owner))
-        facts.cosigner_keys = {key.text() for key in [*keys, owner] if note.cosigners([key], owner).get(key.name)}
+        facts.cosigner_keys = {key.text() for key in note.cosigning_keys([*keys, owner], owner)}
         for name, is_valid in facts.cosigners.items():
             if is_valid is False:
                 check.note(checkpoint, f"the cosignature of {name[:64]} is not valid 联署无效")

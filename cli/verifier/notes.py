@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -99,20 +99,34 @@ class Note:
 
     def cosigners(self, keys: Iterable[PublicKey], owner: PublicKey | None) -> Mapping[str, bool | None]:
         """Return, by cosigner's name, whether its cosignature is valid; None when its key is not known here."""
-        known = {(key.name, key.identifier(_COSIGNATURE)): key for key in keys}
         found: dict[str, bool | None] = {}
+        for name, key, is_valid in self._cosignatures(keys, owner):
+            if key is None:
+                found.setdefault(name, None)
+            else:
+                found[name] = is_valid
+        return found
+
+    def cosigning_keys(self, keys: Iterable[PublicKey], owner: PublicKey | None) -> frozenset[PublicKey]:
+        """Return the keys by which a cosignature is valid."""
+        return frozenset(key for _, key, is_valid in self._cosignatures(keys, owner) if key is not None and is_valid)
+
+    def _cosignatures(
+        self, keys: Iterable[PublicKey], owner: PublicKey | None
+    ) -> Iterator[tuple[str, PublicKey | None, bool]]:
+        """Yield name, key if it is known, and whether it has signed, of each line but the owner's own."""
+        known = {(key.name, key.identifier(_COSIGNATURE)): key for key in keys}
         for name, identifier, signature in self.signatures:
             if owner is not None and (name, identifier) == (owner.name, owner.identifier(_PLAIN)):
                 continue
             key = known.get((name, identifier))
             if key is None:
-                found.setdefault(name, None)
+                yield name, None, False
                 continue
             stamp, stamped = signature[:_TIME_BYTES], signature[_TIME_BYTES:]
             seconds = int.from_bytes(stamp, "big")
             message = f"cosignature/v1\ntime {seconds}\n".encode() + self.text
-            found[name] = len(stamped) == _SIGNATURE_BYTES and key.has_signed(message, stamped)
-        return found
+            yield name, key, len(stamped) == _SIGNATURE_BYTES and key.has_signed(message, stamped)
 
 
 def _signature(line: str) -> tuple[str, bytes, bytes]:
