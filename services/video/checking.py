@@ -103,6 +103,8 @@ class Checker:
         try:
             return self._read(digest, size_bytes, version_id)
         except ObjectMissingError:
+            # Of the right store: one that was named by mistake has none of these objects.
+            self._store.check()
             return Finding.MISSING
         except UNREADABLE_ERRORS as error:
             if not self._reads_others(digest):

@@ -101,6 +101,8 @@ class LockFollower:
         try:
             self._objects.stat(object_key(digest))
         except ObjectMissingError:
+            # Of the right store: one that was named by mistake has none of these objects.
+            self._objects.check()
             return True
         return False
 

@@ -191,6 +191,9 @@ class OutgoingBytes:
                 suspect(self._engine, row.digest, self._clock.now())
             if not isinstance(error.__cause__, ObjectMissingError):
                 raise
+            with translate_store_errors():
+                # Of the right store: one that was named by mistake has none of these objects.
+                self._objects.check()
             raise self._damaged(row, CustodyAction.FOUND_MISSING, FOUND_MISSING_WHEN_READ) from error
 
     def _damaged(self, row: HeldRow, action: CustodyAction, how: str) -> ServiceError:
