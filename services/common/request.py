@@ -87,6 +87,16 @@ def enter_request(context: RequestContext) -> None:
     _current.set(context)
 
 
+def leave_request(context: RequestContext) -> None:
+    """Forget a call that is over; without effect where another one is served.
+
+    A call holds its `contextvars` context, which would hold the call: a circle that only the collector finds, some
+    thousand calls later, with 20 KB of gRPC's own in each that the collector knows nothing of.
+    """
+    if _current.get() is context:
+        _current.set(_OUTSIDE)
+
+
 @contextmanager
 def use_request_context(context: RequestContext) -> Iterator[RequestContext]:
     """Make this the context within a block, for a thread that works on behalf of a call."""

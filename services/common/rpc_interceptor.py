@@ -15,7 +15,7 @@ from services.common.access.caller import Caller
 from services.common.errors import ServiceError
 from services.common.metrics import OTHER, RequestMetrics
 from services.common.reasons import Reason
-from services.common.request import enter_request
+from services.common.request import enter_request, leave_request
 from services.common.rpc_call import Call, Requests, fail, finish, finish_after_answer, stopping_error
 from services.common.rpc_gate import Admission, Gate
 from services.common.rpc_limits import RETRY_AFTER_BUSY_SECONDS
@@ -194,6 +194,8 @@ class RequestInterceptor(grpc.ServerInterceptor):
                 response = gate.reply(call, admission, request, inner(request, context))
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
                 refuse(gate, call, error)
+            finally:
+                leave_request(call)
             call.messages_out = 1
             finish_after_answer(call)
             return response
@@ -231,7 +233,8 @@ class RequestInterceptor(grpc.ServerInterceptor):
         return call
 
     def close_stream(self, call: Call) -> None:
-        """Forget a stream that has ended."""
+        """Forget a stream that has ended; called by the thread that serves it."""
+        leave_request(call)
         self.gate.stream_closed(call)
         with self._open_streams_guard:
             self._open_streams.discard(call)
@@ -241,6 +244,9 @@ class RequestInterceptor(grpc.ServerInterceptor):
             return tuple(self._open_streams)
 
     def _refuse(self, method: str, error: ServiceError, caller: Caller | None = None) -> Any:
+        # Where it was raised would hold the handler that holds it, until the collector comes.
+        error.__traceback__ = None
+
         def behaviour(_requests: Any, context: Any) -> Any:
             call = Call(method.lstrip("/"), context, self.stopping, self.metrics)
             if caller is not None:
