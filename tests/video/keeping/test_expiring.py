@@ -25,6 +25,7 @@ from services.video.store.keeping import OBJECT_LOCK_CLASS
 from tests.conftest import Databases
 from tests.video.harness import SCHEMA, migrate
 from tests.video.keeping.harness import Kept, KilledAt, KilledError
+from tests.video.keeping.silent_object import with_silent_object
 from tests.video.stores.servers import Server
 from tests.waiting import wait_until
 
@@ -206,26 +207,9 @@ def test_an_object_that_is_kept_for_ever_keeps_no_other_one(kept: Kept) -> None:
     assert (kept.is_stored(for_ever.digest), kept.is_stored(over.digest)) == (True, False)
 
 
-class CannotDelete:
-    """A store that cannot delete one object, as where the disk is away that has it."""
-
-    def __init__(self, objects: ObjectStore, digest: bytes) -> None:
-        self._objects = objects
-        self._key = object_key(digest)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._objects, name)
-
-    def delete(self, key: str) -> DeleteResult:
-        """Delete, if it is not that one."""
-        if key == self._key:
-            raise StoreUnavailableError("a disk of the store")
-        return self._objects.delete(key)
-
-
 def test_an_object_that_cannot_be_deleted_now_keeps_no_other_one(kept: Kept) -> None:
     evidence = sorted((kept.seal(bytes([number]), days=OVER) for number in range(3)), key=lambda one: one.digest)
-    kept.parts = kept.build(cast("ObjectStore", CannotDelete(kept.objects, evidence[0].digest)))
+    kept.parts = kept.build(with_silent_object(kept.objects, evidence[0].digest, "delete"))
     expire(kept)
     assert [kept.is_stored(one.digest) for one in evidence] == [True, False, False]
 

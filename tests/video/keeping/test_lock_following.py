@@ -4,7 +4,6 @@ that nobody wants any more is taken off whatever became of the bytes.
 
 import io
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
 
 import pytest
 
@@ -14,11 +13,12 @@ from services.video.custody import CustodyAction
 from services.video.domain import BytesState
 from services.video.lock_following import REFUSED_RETRY, LockFollower
 from services.video.lock_sweeping import ROUND_EVERY, LockSweep
-from services.video.object_store import BucketMissingError, ObjectStore, StoreUnavailableError, object_key
+from services.video.object_store import BucketMissingError, object_key
 from services.video.s3_bucket import S3Bucket
 from services.video.s3_store import S3ObjectStore
 from services.video.store.custody import Named
 from tests.video.keeping.harness import Kept
+from tests.video.keeping.silent_object import with_silent_object
 from tests.video.stores.servers import harmful_client
 
 
@@ -145,29 +145,12 @@ def test_wrong_bytes_are_not_locked(kept: Kept) -> None:
     assert kept.value("SELECT count(*) FROM lock_changes") == 0
 
 
-class CannotLock:
-    """A store that does not answer for one object, as where the disks are away that have it."""
-
-    def __init__(self, objects: ObjectStore, digest: bytes) -> None:
-        self._objects = objects
-        self._key = object_key(digest)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._objects, name)
-
-    def set_hold(self, key: str, *, is_held: bool) -> bool:
-        """Hold, if it is not that one."""
-        if key == self._key:
-            raise StoreUnavailableError("disks of the store")
-        return self._objects.set_hold(key, is_held=is_held)
-
-
 def test_an_object_that_the_store_cannot_find_now_keeps_no_other_one_from_its_lock(kept: Kept) -> None:
     evidence = sorted((kept.seal(bytes([number]), days=30) for number in range(3)), key=lambda one: one.digest)
     for one in evidence:
         kept.write(one, CustodyAction.HOLD_PLACED, reference_id="case-1")
     objects, made = kept.objects, follower(kept)
-    made._objects = cast("ObjectStore", CannotLock(objects, evidence[0].digest))
+    made._objects = with_silent_object(objects, evidence[0].digest, "set_hold")
     follow(made, 1)
     assert [locks_of(kept, one)[1] for one in evidence] == [False, True, True]
 

@@ -1,8 +1,6 @@
 """The scrubber finds what was lost or changed in the store, writes it down once, and heals what the store has kept."""
 
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, cast
 
 import pytest
 
@@ -11,10 +9,10 @@ from services.video.checking import suspect
 from services.video.domain import BytesState
 from services.video.evidence_standing import read_standing
 from services.video.keeping_rules import UNREAD_MAX, UNREAD_RETRY
-from services.video.object_store import ObjectMissingError, ObjectStore, StoreUnavailableError, object_key
+from services.video.object_store import ObjectMissingError, StoreUnavailableError, object_key
 from services.video.scrubber import DAMAGED_PAGE
-from services.video.store_contents import ObjectVersion
 from tests.video.keeping.harness import Kept
+from tests.video.keeping.silent_object import with_silent_object
 from tests.video.stores.contents import content
 
 CLIP_BYTES = 300_000
@@ -285,23 +283,6 @@ def test_a_round_that_was_interrupted_goes_on_where_it_stood(kept: Kept) -> None
     assert steps <= 3
 
 
-class CannotHeal:
-    """A store that says nothing of the versions of one object, as where its disk is away."""
-
-    def __init__(self, objects: ObjectStore, digest: bytes) -> None:
-        self._objects = objects
-        self._key = object_key(digest)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._objects, name)
-
-    def versions(self, key: str) -> Sequence[ObjectVersion]:
-        """List versions, if it is not that one."""
-        if key == self._key:
-            raise StoreUnavailableError("a disk of the store")
-        return self._objects.versions(key)
-
-
 def test_what_cannot_be_healed_now_keeps_nothing_else_from_being_scrubbed(kept: Kept) -> None:
     first, second = sorted((kept.seal(bytes([number])) for number in range(2)), key=lambda one: one.digest)
     held = kept.seal(b"held")
@@ -309,7 +290,7 @@ def test_what_cannot_be_healed_now_keeps_nothing_else_from_being_scrubbed(kept: 
         kept.overwrite(one.digest, b"?")
     kept.execute("UPDATE objects SET state = 4, damage = 12 WHERE digest <> %s", held.digest)
     kept.clock.moved = timedelta(days=2)
-    kept.parts = kept.build(cast("ObjectStore", CannotHeal(kept.objects, first.digest)))
+    kept.parts = kept.build(with_silent_object(kept.objects, first.digest, "versions"))
 
     with pytest.raises(StoreUnavailableError):
         kept.parts.scrubber.step()

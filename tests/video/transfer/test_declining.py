@@ -23,6 +23,7 @@ from tests.video.transfer.carrying import (
     wait_listed,
     write_deleted,
 )
+from zhichao.video.v1 import service_pb2 as pb
 
 
 def test_what_is_declined_is_asked_for_again_after_growing_pauses(county: RunningVideo, city: RunningVideo) -> None:
@@ -85,14 +86,19 @@ def test_whoever_has_nothing_to_do_with_it_declines_nothing(
     assert listed(city, COUNTY) == [(held.evidence.digest, FRESH)]
 
 
-def test_two_counties_have_the_same_bytes_and_one_has_lost_them(
-    county: RunningVideo, city: RunningVideo, video_of: MakeVideo
-) -> None:
+def sealed_by_both(county: RunningVideo, video_of: MakeVideo) -> tuple[RunningVideo, pb.HeldEvidence, pb.HeldEvidence]:
+    """Seal the same photo at two counties; return the second one, and what the first and what it has sealed."""
     content = photo()
     other = other_county(video_of)
     held = county.sealed(content)
     county.clock.advance(seconds=1)
-    theirs = other.sealed(content)
+    return other, held, other.sealed(content)
+
+
+def test_two_counties_have_the_same_bytes_and_one_has_lost_them(
+    county: RunningVideo, city: RunningVideo, video_of: MakeVideo
+) -> None:
+    other, held, theirs = sealed_by_both(county, video_of)
     carry_up(county, city)
     carry_up(other, city)
     wait_listed(city, COUNTY, (held, FRESH))
@@ -107,11 +113,7 @@ def test_bytes_that_both_counties_have_lost_are_gone(
     county: RunningVideo, city: RunningVideo, video_of: MakeVideo
 ) -> None:
     """Else each would be asked as soon as the other one has declined, for ever."""
-    content = photo()
-    other = other_county(video_of)
-    held = county.sealed(content)
-    county.clock.advance(seconds=1)
-    theirs = other.sealed(content)
+    other, held, theirs = sealed_by_both(county, video_of)
     for lower, one in ((county, held), (other, theirs)):
         carry_up(county, city)
         carry_up(other, city)
