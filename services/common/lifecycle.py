@@ -60,6 +60,10 @@ class StopRequest:
         """Wait until the stop is asked for; False when the time is over."""
         return bool(select.select([self._reader], [], [], timeout_seconds)[0])
 
+    def waking_descriptor(self) -> int:
+        """Return the descriptor that ends `wait` when a byte is written to it, for signal.set_wakeup_fd."""
+        return self._writer.fileno()
+
     def close(self) -> None:
         """Free the sockets."""
         self._reader.close()
@@ -152,8 +156,12 @@ class _Signals:
         self._request = request
         self._is_first = True
         self._before: dict[signal.Signals, object] = {}
+        self._wakeup_before = -1
 
     def __enter__(self) -> Self:
+        # The kernel may hand a signal to any thread, such as one of gRPC's. The main thread, which alone runs handlers,
+        # would wait on and never hear of it.
+        self._wakeup_before = signal.set_wakeup_fd(self._request.waking_descriptor(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -163,6 +171,7 @@ class _Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
+        signal.set_wakeup_fd(self._wakeup_before)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._is_first:

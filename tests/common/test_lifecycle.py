@@ -66,6 +66,29 @@ def test_signal_stops(number: signal.Signals) -> None:
     assert signal.getsignal(number) == before
 
 
+def test_signal_that_another_thread_gets_stops(request_to_stop: StopRequest) -> None:
+    is_started = threading.Event()
+
+    def send() -> None:
+        is_started.wait()
+        # The main thread waits by then; if not, it hears of the signal all the same.
+        threading.Event().wait(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(3)
+        request_to_stop.request("nobody heard of the signal")
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        run_until_signal([], grace_seconds=5, stop_request=request_to_stop, on_started=is_started.set)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        thread.join()
+
+    assert request_to_stop.cause == "SIGTERM"
+
+
 def test_signal_during_start_skips_the_later_stages() -> None:
     steps: list[str] = []
     interrupted = Stage("a", steps, lambda: os.kill(os.getpid(), signal.SIGTERM))

@@ -113,6 +113,8 @@ class Service:
         try:
             return self._process.wait(STOPPED_SECONDS_MAX)
         except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
             raise AssertionError(f"did not stop:\n{self._log.read_text()}") from None
 
     def kill(self) -> None:
@@ -156,7 +158,11 @@ def running(order: Sequence[str], urls: Mapping[str, str], directory: Path) -> I
             issue_local(places, directory)
             yield {name: Place(place.local, directory) for name, place in places.items()}
         finally:
-            statuses = [service.stop() for service in services]
+            statuses: list[int] = []
+            with ExitStack() as stack:
+                # One that does not stop keeps none of the others running.
+                for service in reversed(services):
+                    stack.callback(lambda service=service: statuses.append(service.stop()))  # type: ignore[misc]  # mypy infers no type for a lambda with defaults
     assert statuses == [0] * len(order)
 
 
