@@ -67,15 +67,15 @@ def test_signal_stops(number: signal.Signals) -> None:
 
 
 def test_signal_that_another_thread_gets_stops(request_to_stop: StopRequest) -> None:
-    is_started = threading.Event()
+    is_started, is_over = threading.Event(), threading.Event()
 
     def send() -> None:
         is_started.wait()
         # The main thread waits by then; if not, it hears of the signal all the same.
-        threading.Event().wait(0.2)
+        is_over.wait(0.2)
         os.kill(os.getpid(), signal.SIGTERM)
-        threading.Event().wait(3)
-        request_to_stop.request("nobody heard of the signal")
+        if not is_over.wait(3):
+            request_to_stop.request("nobody heard of the signal")
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -83,6 +83,7 @@ def test_signal_that_another_thread_gets_stops(request_to_stop: StopRequest) -> 
     try:
         run_until_signal([], grace_seconds=5, stop_request=request_to_stop, on_started=is_started.set)
     finally:
+        is_over.set()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         thread.join()
 
